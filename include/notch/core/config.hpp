@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/core/config.hpp: version, compiler facts and the two namespaces of the library.
+// This is the only header with a forest of #ifdef about the compiler; the strings and regions of
+// instruction sets live in simd/target.hpp.
+//
+// Two kinds of inline namespace (see docs/design.md, "One definition rule"):
+//
+//   NOTCH_NAMESPACE_BEGIN   notch::v0            vocabulary types: the same name in every
+//                                                translation unit, so they link across libraries.
+//                                                Their members are trivial and always inlined.
+//   NOTCH_KEYED_BEGIN       notch::v0::isa_...   everything with a loop: the name carries the
+//                                                instruction-set macros of the translation unit,
+//                                                so that the linker can never merge a function
+//                                                compiled with -mavx512f with the one of a
+//                                                baseline translation unit.
+#pragma once
+
+#define NOTCH_VERSION_MAJOR 0
+#define NOTCH_VERSION_MINOR 1
+#define NOTCH_VERSION_PATCH 0
+#define NOTCH_VERSION_STRING "0.1.0"
+
+#if !defined(__cplusplus) || (__cplusplus < 202002L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 202002L))
+#error "notch needs C++20: compile with -std=c++20 or later"
+#endif
+
+#if defined(__FAST_MATH__)
+#error "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; compile the files that include notch with -fno-fast-math"
+#endif
+
+// --- compiler and architecture ---------------------------------------------------------------
+
+#if defined(__clang__)
+#define NOTCH_CLANG 1
+#else
+#define NOTCH_CLANG 0
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define NOTCH_GCC 1
+#else
+#define NOTCH_GCC 0
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define NOTCH_X86_64 1
+#else
+#define NOTCH_X86_64 0
+#endif
+
+#if defined(__cpp_exceptions) && __cpp_exceptions
+#define NOTCH_EXCEPTIONS 1
+#else
+#define NOTCH_EXCEPTIONS 0
+#endif
+
+#if defined(__GNUC__)
+#define NOTCH_INLINE inline __attribute__((always_inline))
+#define NOTCH_NOINLINE __attribute__((noinline))
+#define NOTCH_RESTRICT __restrict__
+#else
+#define NOTCH_INLINE inline
+#define NOTCH_NOINLINE
+#define NOTCH_RESTRICT
+#endif
+
+// --- the key of this translation unit --------------------------------------------------------
+
+#define NOTCH_DETAIL_CAT8_(a, b, c, d, e, f, g, h) a##b##c##d##e##f##g##h
+#define NOTCH_DETAIL_CAT8(a, b, c, d, e, f, g, h) NOTCH_DETAIL_CAT8_(a, b, c, d, e, f, g, h)
+
+#if defined(__SSE4_2__)
+#define NOTCH_DETAIL_KEY_SSE _sse42
+#elif defined(__SSE4_1__)
+#define NOTCH_DETAIL_KEY_SSE _sse41
+#elif defined(__SSSE3__)
+#define NOTCH_DETAIL_KEY_SSE _ssse3
+#elif defined(__SSE3__)
+#define NOTCH_DETAIL_KEY_SSE _sse3
+#else
+#define NOTCH_DETAIL_KEY_SSE _base
+#endif
+
+#if defined(__AVX2__)
+#define NOTCH_DETAIL_KEY_AVX _avx2
+#elif defined(__AVX__)
+#define NOTCH_DETAIL_KEY_AVX _avx
+#else
+#define NOTCH_DETAIL_KEY_AVX
+#endif
+
+#if defined(__FMA__)
+#define NOTCH_DETAIL_KEY_FMA _fma
+#else
+#define NOTCH_DETAIL_KEY_FMA
+#endif
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define NOTCH_DETAIL_KEY_512 _avx512vnni
+#elif defined(__AVX512BW__) && defined(__AVX512VL__)
+#define NOTCH_DETAIL_KEY_512 _avx512bw
+#elif defined(__AVX512F__)
+#define NOTCH_DETAIL_KEY_512 _avx512f
+#else
+#define NOTCH_DETAIL_KEY_512
+#endif
+
+#if defined(__AVX512FP16__) || defined(__AMX_TILE__)
+#define NOTCH_DETAIL_KEY_NEW _spr
+#elif defined(__AVX512VBMI2__) || defined(__AVX512BF16__) || defined(__AVX512VBMI__)
+#define NOTCH_DETAIL_KEY_NEW _icl
+#elif defined(__AVXVNNI__)
+#define NOTCH_DETAIL_KEY_NEW _avxvnni
+#else
+#define NOTCH_DETAIL_KEY_NEW
+#endif
+
+#if defined(__BMI2__)
+#define NOTCH_DETAIL_KEY_BMI _bmi2
+#elif defined(__BMI__) || defined(__LZCNT__) || defined(__MOVBE__) || defined(__F16C__)
+#define NOTCH_DETAIL_KEY_BMI _bmi
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#define NOTCH_DETAIL_KEY_BMI _i8mm
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define NOTCH_DETAIL_KEY_BMI _dotprod
+#else
+#define NOTCH_DETAIL_KEY_BMI
+#endif
+
+#if NOTCH_EXCEPTIONS
+#define NOTCH_DETAIL_KEY_EXC
+#else
+#define NOTCH_DETAIL_KEY_EXC _noexc
+#endif
+
+#define NOTCH_TU_KEY                                                                            \
+    NOTCH_DETAIL_CAT8(isa, NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA,    \
+                      NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_BMI,         \
+                      NOTCH_DETAIL_KEY_EXC)
+
+#define NOTCH_NAMESPACE_BEGIN namespace notch { inline namespace v0 {
+#define NOTCH_NAMESPACE_END }}
+#define NOTCH_KEYED_BEGIN namespace notch { inline namespace v0 { inline namespace NOTCH_TU_KEY {
+#define NOTCH_KEYED_END }}}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/core/shape.hpp: the geometry of convolutions and poolings.
+#pragma once
+
+#include <string_view>
+
+#include <notch/core/config.hpp>
+#include <notch/core/error.hpp>
+#include <notch/core/types.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// Kernel extents, strides, dilations and padding of a 2-D window. Padding may be asymmetric.
+/// Output row y reads input rows y * stride_h - pad_top + ky * dilation_h, ky = 0..kernel_h-1.
+struct window {
+    index_t kernel_h = 1, kernel_w = 1;
+    index_t stride_h = 1, stride_w = 1;
+    index_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+    index_t dilation_h = 1, dilation_w = 1;
+
+    friend constexpr bool operator==(const window&, const window&) = default;
+
+    /// A k x k window with one stride and one padding on every side.
+    [[nodiscard]] NOTCH_INLINE static constexpr window square(index_t k, index_t stride = 1,
+                                                              index_t pad = 0) noexcept {
+        window s;
+        s.kernel_h = s.kernel_w = k;
+        s.stride_h = s.stride_w = stride;
+        s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = pad;
+        return s;
+    }
+    /// floor((in + pads - dilation * (kernel - 1) - 1) / stride) + 1, or <= 0 if nothing fits.
+    [[nodiscard]] NOTCH_INLINE constexpr index_t out_h(index_t in) const noexcept {
+        const index_t room = in + pad_top + pad_bottom - dilation_h * (kernel_h - 1) - 1;
+        return room < 0 ? 0 : room / stride_h + 1;
+    }
+    [[nodiscard]] NOTCH_INLINE constexpr index_t out_w(index_t in) const noexcept {
+        const index_t room = in + pad_left + pad_right - dilation_w * (kernel_w - 1) - 1;
+        return room < 0 ? 0 : room / stride_w + 1;
+    }
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// The largest window extent, stride, padding or dilation that is accepted (keeps all later index
+/// arithmetic far from overflow).
+inline constexpr index_t max_window = index_t{1} << 20;
+
+inline void check_window(std::string_view where, const window& s) {
+    struct entry {
+        const char* name;
+        index_t value, least;
+    };
+    const entry entries[] = {
+        {"kernel_h", s.kernel_h, 1},     {"kernel_w", s.kernel_w, 1},
+        {"stride_h", s.stride_h, 1},     {"stride_w", s.stride_w, 1},
+        {"dilation_h", s.dilation_h, 1}, {"dilation_w", s.dilation_w, 1},
+        {"pad_top", s.pad_top, 0},       {"pad_left", s.pad_left, 0},
+        {"pad_bottom", s.pad_bottom, 0}, {"pad_right", s.pad_right, 0},
+    };
+    for (const entry& e : entries)
+        if (e.value < e.least || e.value > max_window)
+            fail(errc::invalid_argument, cat(where, ": ", e.name, " is ", e.value, ", must be ",
+                                             e.least, "..", max_window));
+}
+
+} // namespace detail
+NOTCH_KEYED_END

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/add.hpp: residual add of u8 codes on two different grids. Definition in ref/add.hpp.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <notch/kernels/table.hpp>
+#include <notch/ref/add.hpp>
+
+NOTCH_KEYED_BEGIN
+
+/// y[i] = the code of a[i] + b[i]; p comes from make_add. y may be a or b.
+inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b, const add_params& p,
+                std::span<std::uint8_t> y, const context& ctx = {}) {
+    detail::check_equal("add", "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
+    detail::check_equal("add", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
+    if (p.ma < 0 || p.ma > 32767 || p.mb < 0 || p.mb > 32767 || p.range.lo < 0 || p.range.hi > 255)
+        fail(errc::invalid_argument, "add: the parameters do not come from make_add");
+    ctx.kernels->add_u8({a.data(), b.data(), y.data(), static_cast<index_t>(a.size()), p.a_zero_point, p.b_zero_point,
+                         p.y_zero_point, p.ma, p.mb, p.multiplier, p.range.lo, p.range.hi});
+}
+
+NOTCH_KEYED_END

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/args.hpp: the border between the open tier (templates at the flags of the caller's
+// translation unit) and the closed tier (kernels compiled for one instruction set each). Only
+// pointers and plain structs cross it, never a vector register.
+#pragma once
+
+#include <cstdint>
+
+#include <notch/core/config.hpp>
+#include <notch/core/types.hpp>
+#include <notch/scheme/fixed_point.hpp>
+#include <notch/scheme/requantize.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// Columns of a weight panel: one zmm, two ymm or four NEON registers of int32.
+inline constexpr index_t panel_width = 16;
+/// Channels of a depthwise block: one zmm of bytes.
+inline constexpr index_t depthwise_width = 64;
+
+/// What a kernel stores for each accumulator.
+enum class store_kind : std::int32_t { u8, s8, s32, f32 };
+
+/// A finished rectangle of the output, still hot in L1. data points at its first element.
+struct tile_args {
+    void* data = nullptr;
+    index_t row = 0, col = 0;   ///< position in the output matrix (rows = n*h*w for images)
+    index_t rows = 0, cols = 0; ///< extents of the rectangle
+    index_t stride = 0;         ///< elements from one row to the next
+};
+
+/// An epilogue in normal form:
+///     v = acc + bias[c]
+///     codes:  clamp(requantize(v, multiplier[c]), lo, hi)
+///     f32:    min(max(float(v) * multiplier[c], f_lo), f_hi)
+///     s32:    v
+/// then on_tile, if set, for each finished rectangle.
+struct epilogue_args {
+    const std::int32_t* bias = nullptr;       ///< zero points folded in; padded to whole panels
+    const float* multiplier = nullptr;        ///< padded likewise
+    const fixed_multiplier* fixed = nullptr;  ///< instead of multiplier for the fixed_point modes
+    requant_mode mode = requant_mode::float_scale;
+    store_kind store = store_kind::s32;
+    std::int32_t zero_point = 0;
+    std::int32_t lo = 0, hi = 255;
+    float f_lo = 0, f_hi = 0;
+    /// Proved at packing: |v * multiplier| < 2^31 for every input, so the conversion to int32
+    /// cannot overflow and the register path may be used.
+    bool bounded = false;
+    bool relu = false; ///< only the mask of requantize_args looks at it
+    void (*on_tile)(void* context, const tile_args& tile) = nullptr;
+    void* context = nullptr;
+};
+
+/// Rows of bytes times packed panels. Row m is made of segments: bytes
+///     a[m * lda + segment[s] + 0 ... 4 * k4 + tail - 1],  s = 0..segments-1
+/// (one segment for a matrix, one for each kernel row for a convolution).
+struct gemm_args {
+    const std::uint8_t* a = nullptr;
+    index_t lda = 0;
+    index_t m = 0;
+    const index_t* segment = nullptr;
+    index_t segments = 1;
+    index_t k4 = 0;   ///< whole groups of four bytes in a segment
+    index_t tail = 0; ///< 0..3 further bytes, read one by one
+    const std::int8_t* b = nullptr; ///< first panel
+    index_t panel_stride = 0;       ///< bytes from one panel to the next
+    index_t n = 0;                  ///< columns; the last panel may be partly used
+    bool pairs_safe = false;        ///< vpmaddubsw cannot saturate for these weights
+    epilogue_args ep;               ///< bias and multiplier already point at the first column
+    void* c = nullptr;              ///< element (0, 0) of this part of the output
+    index_t ldc = 0;                ///< elements
+    index_t row = 0, col = 0;       ///< position of c in the whole output, for on_tile
+};
+
+/// One row of depthwise outputs. Output pixel x, tap t (ky-major):
+///     in[x * pixel_stride + tap[t] + c]
+/// The input is padded already, so that every tap can be read.
+struct depthwise_args {
+    const std::uint8_t* in = nullptr;
+    index_t pixel_stride = 0;
+    const index_t* tap = nullptr;
+    index_t taps = 0;
+    index_t pixels = 0;
+    index_t channels = 0;
+    const std::int8_t* w = nullptr; ///< [channels/64][taps/4][4][4][4 channels][4 taps]
+    epilogue_args ep;               ///< bias, multiplier and fixed in natural channel order
+    const std::int32_t* bias_interleaved = nullptr; ///< the same in the order of w: [channels/64][4][16]
+    const float* multiplier_interleaved = nullptr;
+    void* out = nullptr;
+    index_t ldc = 0; ///< elements from one output pixel to the next
+    index_t row = 0; ///< index of the first output pixel, for on_tile
+};
+
+/// Elementwise requantization of stored accumulators (bias and zero points already added).
+struct requantize_args {
+    const std::int32_t* acc = nullptr;
+    index_t rows = 0, cols = 0, lda = 0;
+    epilogue_args ep; ///< bias is ignored
+    void* out = nullptr;
+    index_t ldc = 0;
+    /// If set: 1 where the gradient passes (the unclamped code lies in [lo, hi], and v > 0 if
+    /// ep.relu), else 0; dense rows x cols.
+    std::uint8_t* mask = nullptr;
+};
+
+/// Elementwise quantization by one pair of parameters.
+struct quantize_args {
+    const float* x = nullptr;
+    index_t n = 0;
+    quant_params params;
+    code_range range;
+    store_kind store = store_kind::u8; ///< u8 or s8
+    void* codes = nullptr;             ///< may be null for fake-quantize
+    float* values = nullptr;           ///< fake-quantized values; may be null
+    std::uint8_t* mask = nullptr;      ///< 1 where round(x / scale) + zero_point lies in range
+};
+
+struct dequantize_args {
+    const void* codes = nullptr;
+    store_kind store = store_kind::u8;
+    index_t n = 0;
+    quant_params params;
+    float* x = nullptr;
+};
+
+/// One output pixel after another: the taps inside the image, all channels.
+struct pool_args {
+    const std::uint8_t* const* tap = nullptr; ///< pointers to channel 0 of each tap
+    index_t taps = 0;
+    index_t channels = 0;
+    float multiplier = 0;
+    std::int32_t x_zero_point = 0, y_zero_point = 0, lo = 0, hi = 255;
+    std::uint8_t* out = nullptr;
+};
+
+struct add_args {
+    const std::uint8_t* a = nullptr;
+    const std::uint8_t* b = nullptr;
+    std::uint8_t* y = nullptr;
+    index_t n = 0;
+    std::int32_t a_zero_point = 0, b_zero_point = 0, y_zero_point = 0;
+    std::int32_t ma = 0, mb = 0;
+    float multiplier = 0;
+    std::int32_t lo = 0, hi = 255;
+};
+
+/// The kernels of one instruction set. Names for benchmarks and bug reports follow the grammar
+/// operation_types_MRxNRcKR__isa.
+struct kernel_table {
+    const char* isa_name = nullptr;
+    const char* gemm_u8s8_name = nullptr;
+    void (*gemm_u8s8)(const gemm_args&) = nullptr;
+    void (*depthwise_u8s8)(const depthwise_args&) = nullptr;
+    void (*requantize)(const requantize_args&) = nullptr;
+    void (*quantize)(const quantize_args&) = nullptr;
+    void (*dequantize)(const dequantize_args&) = nullptr;
+    void (*max_pool_u8)(const pool_args&) = nullptr;
+    void (*average_pool_u8)(const pool_args&) = nullptr;
+    void (*add_u8)(const add_args&) = nullptr;
+};
+
+NOTCH_NAMESPACE_END

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Included by kernels/arch/<isa>.hpp inside its region: loops over values and codes, 16 at a time,
+// the rest through masks or copies.
+
+static void requantize(const requantize_args& r) {
+    const index_t size = store_size(r.ep.store);
+    const bool codes = r.ep.store == store_kind::u8 || r.ep.store == store_kind::s8;
+    const f32x16 lo = set_f32(static_cast<float>(r.ep.lo - r.ep.zero_point));
+    const f32x16 hi = set_f32(static_cast<float>(r.ep.hi - r.ep.zero_point));
+    for (index_t i = 0; i < r.rows; ++i) {
+        const std::int32_t* acc = r.acc + i * r.lda;
+        std::uint8_t* out = static_cast<std::uint8_t*>(r.out) + i * r.ldc * size;
+        for (index_t c = 0; c < r.cols; c += 16) {
+            const index_t cols = r.cols - c < 16 ? r.cols - c : 16;
+            const acc16 v = load_s32(acc + c, cols);
+            store_any(r.ep, v, c, cols, out + c * size);
+            if (!r.mask) continue;
+            std::uint8_t* mask = r.mask + i * r.cols + c;
+            if (codes && r.ep.mode == requant_mode::float_scale) {
+                const f32x16 y = round(mul(to_f32(v), load_f32(r.ep.multiplier + c)));
+                store_bytes(mask, in_range(y, lo, hi, v, r.ep.relu), cols);
+            } else {
+                for (index_t j = 0; j < cols; ++j) mask[j] = 1;
+            }
+        }
+    }
+}
+
+static void quantize(const quantize_args& q) {
+    const f32x16 scale = set_f32(q.params.scale);
+    const f32x16 lo = set_f32(static_cast<float>(q.range.lo - q.params.zero_point));
+    const f32x16 hi = set_f32(static_cast<float>(q.range.hi - q.params.zero_point));
+    const acc16 zero_point = set_s32(q.params.zero_point);
+    const acc16 one = set_s32(1);
+    for (index_t i = 0; i < q.n; i += 16) {
+        const index_t n = q.n - i < 16 ? q.n - i : 16;
+        // NaN becomes 0, hence zero_point; the division is the correctly rounded one.
+        const f32x16 y = nan_to_zero(round(div(load_f32(q.x + i, n), scale)));
+        const f32x16 clamped = min(max(y, lo), hi);
+        const acc16 steps = to_s32(clamped);
+        if (q.codes) store_bytes(static_cast<std::uint8_t*>(q.codes) + i, add(steps, zero_point), n);
+        if (q.values) store_f32(q.values + i, mul(to_f32(steps), scale), n);
+        if (q.mask) store_bytes(q.mask + i, in_range(y, lo, hi, one, false), n);
+    }
+}
+
+static void dequantize(const dequantize_args& d) {
+    const f32x16 scale = set_f32(d.params.scale);
+    const acc16 zero_point = set_s32(-d.params.zero_point);
+    const auto* codes = static_cast<const std::uint8_t*>(d.codes);
+    for (index_t i = 0; i < d.n; i += 16) {
+        const index_t n = d.n - i < 16 ? d.n - i : 16;
+        const acc16 v = d.store == store_kind::u8 ? load_u8(codes + i, n) : load_s8(codes + i, n);
+        store_f32(d.x + i, mul(to_f32(add(v, zero_point)), scale), n);
+    }
+}
+
+static void max_pool_u8(const pool_args& p) {
+    for (index_t c = 0; c < p.channels; c += byte_width) {
+        const index_t n = p.channels - c < byte_width ? p.channels - c : byte_width;
+        nvec best = load_nbytes<false>(p.tap[0] + c, n);
+        for (index_t t = 1; t < p.taps; ++t) best = nmax_u8(best, load_nbytes<false>(p.tap[t] + c, n));
+        store_nbytes(p.out + c, best, n);
+    }
+}
+
+static void average_pool_u8(const pool_args& p) {
+    const f32x16 multiplier = set_f32(p.multiplier);
+    const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
+    const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));
+    const acc16 start = set_s32(static_cast<std::int32_t>(-p.taps * p.x_zero_point));
+    for (index_t c = 0; c < p.channels; c += 16) {
+        const index_t n = p.channels - c < 16 ? p.channels - c : 16;
+        acc16 sum = start;
+        for (index_t t = 0; t < p.taps; ++t) sum = add(sum, load_u8(p.tap[t] + c, n));
+        const f32x16 y = min(max(mul(to_f32(sum), multiplier), lo), hi);
+        store_bytes(p.out + c, add(to_s32(y), set_s32(p.y_zero_point)), n);
+    }
+}
+
+static void add_u8(const add_args& p) {
+    const f32x16 multiplier = set_f32(p.multiplier);
+    const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
+    const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));
+    const acc16 start = set_s32(-(p.a_zero_point * p.ma + p.b_zero_point * p.mb));
+    const acc16 y_zero_point = set_s32(p.y_zero_point);
+    const acc16 weights = set_s32(p.ma | p.mb << 16);
+    for (index_t i = 0; i < p.n; i += 16) {
+        const index_t n = p.n - i < 16 ? p.n - i : 16;
+        const acc16 acc = add(start, mul_pairs(load_u8(p.a + i, n), load_u8(p.b + i, n), weights));
+        const f32x16 y = min(max(mul(to_f32(acc), multiplier), lo), hi);
+        store_bytes(p.y + i, add(to_s32(y), y_zero_point), n);
+    }
+}
+
+inline constexpr kernel_table table = {
+    isa_name,   gemm_name,   gemm_u8s8,   depthwise_u8s8,  requantize,
+    quantize,   dequantize,  max_pool_u8, average_pool_u8, add_u8,
+};

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/conv.hpp: integer convolution, NHWC, without an im2col copy.
+//
+// A kernel row of one output pixel is kernel_w * channels contiguous bytes of the input, so an
+// output row is a matrix product whose rows lie stride_w * channels bytes apart and whose K is cut
+// into kernel_h segments. Only an image with padding (or with very short kernel rows) is first
+// copied into the workspace, with the zero_point around it: padding then means real 0.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+#include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/pack.hpp>
+#include <notch/kernels/table.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// An image with its border, dense, and slack for reads of whole groups of four.
+struct padded_shape {
+    index_t h = 0, w = 0, c = 0;
+    [[nodiscard]] NOTCH_INLINE index_t bytes() const noexcept { return round_up(h * w * c + 64, 64); }
+};
+
+inline padded_shape pad_shape(std::string_view where, const window& s, index_t h, index_t w, index_t c) {
+    const padded_shape p{h + s.pad_top + s.pad_bottom, w + s.pad_left + s.pad_right, c};
+    (void)checked_product(where, checked_product(where, p.h, p.w), p.c);
+    return p;
+}
+
+inline bool has_padding(const window& s) noexcept {
+    return s.pad_top > 0 || s.pad_left > 0 || s.pad_bottom > 0 || s.pad_right > 0;
+}
+
+inline void copy_padded(nhwc_view<const std::uint8_t> in, index_t image, const window& s, const padded_shape& p,
+                        std::uint8_t zero_point, std::uint8_t* out) {
+    const auto row = static_cast<std::size_t>(p.w * p.c), left = static_cast<std::size_t>(s.pad_left * p.c),
+               inner = static_cast<std::size_t>(in.w * p.c), right = static_cast<std::size_t>(s.pad_right * p.c);
+    std::memset(out, zero_point, static_cast<std::size_t>(s.pad_top) * row);
+    out += static_cast<std::size_t>(s.pad_top) * row;
+    for (index_t y = 0; y < in.h; ++y) {
+        const std::uint8_t* from = in.data + image * in.stride_n + y * in.stride_h;
+        std::memset(out, zero_point, left);
+        if (in.stride_w == p.c) {
+            std::memcpy(out + left, from, inner);
+        } else {
+            for (index_t x = 0; x < in.w; ++x)
+                std::memcpy(out + left + x * p.c, from + x * in.stride_w, static_cast<std::size_t>(p.c));
+        }
+        std::memset(out + left + inner, zero_point, right);
+        out += row;
+    }
+    std::memset(out, zero_point, static_cast<std::size_t>(s.pad_bottom) * row + 64);
+}
+
+/// Whether a convolution reads its input in place.
+inline bool conv_in_place(const packed_weights& w, index_t stride_w) noexcept {
+    if (has_padding(w.geometry)) return false;
+    if (w.segments == w.geometry.kernel_h && w.geometry.kernel_w > 1 && stride_w != w.channels) return false;
+    return w.segment_bytes % 4 == 0 || w.segment_bytes >= 32;
+}
+inline bool is_pointwise(const window& s) noexcept {
+    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
+}
+
+inline index_t conv_threads(index_t images, const context& ctx) {
+    const index_t threads = ctx.executor.concurrency();
+    return images >= threads ? threads : 1; // copies at once: one a thread, or one shared by all
+}
+
+/// Checks what conv2d and depthwise have in common.
+template <class Y>
+void check_conv(std::string_view where, nhwc_view<const std::uint8_t> x, const window& s, index_t channels,
+                index_t outputs, index_t epilogue_outputs, nhwc_view<Y> y) {
+    check_view(where, "x", x);
+    check_view(where, "y", y);
+    check_window(where, s);
+    check_equal(where, "the number of channels of x", x.c, channels);
+    check_equal(where, "the number of channels of y", y.c, outputs);
+    check_equal(where, "the number of channels of the epilogue", epilogue_outputs, outputs);
+    check_equal(where, "the batch of y", y.n, x.n);
+    check_equal(where, "the height of y", y.h, s.out_h(x.h));
+    check_equal(where, "the width of y", y.w, s.out_w(x.w));
+}
+
+/// Runs body(image, first_row, last_row, padded image or null) so that all output rows of all
+/// images are covered: whole images over the threads if there are enough, else rows of one image
+/// after the other.
+template <class Body>
+void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t out_h, std::uint8_t zero_point,
+                    bool in_place, const padded_shape& padded, std::uint8_t* memory, const context& ctx,
+                    const Body& body) {
+    const index_t threads = ctx.executor.concurrency();
+    struct job {
+        const nhwc_view<const std::uint8_t>& x;
+        const window& s;
+        index_t out_h;
+        std::uint8_t zero_point;
+        bool in_place;
+        const padded_shape& padded;
+        std::uint8_t* memory;
+        index_t threads, image;
+        const Body& body;
+    } j{x, s, out_h, zero_point, in_place, padded, memory, threads, 0, body};
+    if (x.n >= threads) {
+        ctx.executor.run(threads, {[](void* context, index_t t) {
+            const job& p = *static_cast<const job*>(context);
+            std::uint8_t* copy = p.in_place ? nullptr : p.memory + t * p.padded.bytes();
+            for (index_t i = t; i < p.x.n; i += p.threads) {
+                if (copy) copy_padded(p.x, i, p.s, p.padded, p.zero_point, copy);
+                p.body(i, index_t{0}, p.out_h, copy);
+            }
+        }, &j});
+        return;
+    }
+    for (j.image = 0; j.image < x.n; ++j.image) {
+        if (!in_place) copy_padded(x, j.image, s, padded, zero_point, memory);
+        ctx.executor.run(threads, {[](void* context, index_t t) {
+            const job& p = *static_cast<const job*>(context);
+            const index_t first = p.out_h * t / p.threads, last = p.out_h * (t + 1) / p.threads;
+            if (first < last) p.body(p.image, first, last, p.in_place ? nullptr : p.memory);
+        }, &j});
+    }
+}
+
+} // namespace detail
+
+/// Bytes of workspace that conv2d needs for inputs of this shape.
+[[nodiscard]] inline index_t conv2d_workspace_size(const packed_weights& w, index_t n, index_t h, index_t width,
+                                                   const context& ctx = {}) {
+    if (detail::is_pointwise(w.geometry)) return 0;
+    for (index_t e : {n, h, width}) detail::check_extent("conv2d_workspace_size", "extent", e);
+    const index_t offsets = detail::round_up(w.segments * static_cast<index_t>(sizeof(index_t)), 64);
+    // Counted even where the input can be read in place: that depends on its strides.
+    const auto padded = detail::pad_shape("conv2d_workspace_size", w.geometry, h, width, w.channels);
+    return detail::workspace_bytes(offsets + padded.bytes() * detail::conv_threads(n, ctx));
+}
+
+/// x: n x h x w x channels codes; y: n x out_h x out_w x N with dense pixels (stride_w may exceed N).
+/// w comes from pack_conv2d; the epilogue was made for it.
+template <class Out, class F, class Y>
+void conv2d(nhwc_view<const std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+            const context& ctx = {}) {
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::conv2d: the element type of y must be what the epilogue produces (requantize: its "
+                  "range's code type, dequantize: float, accumulators: int32_t)");
+    const window& s = w.geometry;
+    if (w.channels == 0) fail(errc::invalid_argument, "conv2d: w was packed for a matrix; use pack_conv2d");
+    detail::check_conv("conv2d", x, s, w.channels, w.n, ep.outputs, y);
+    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    gemm_args g = detail::make_gemm_args(w, ep);
+    if (detail::is_pointwise(s) && x.is_dense() && y.is_dense()) {
+        const index_t whole = 0;
+        g.a = x.data;
+        g.lda = x.c;
+        g.m = x.n * x.h * x.w;
+        g.segment = &whole;
+        g.c = y.data;
+        g.ldc = y.c;
+        detail::run_gemm(g, ctx);
+        return;
+    }
+    const bool in_place = detail::conv_in_place(w, x.stride_w);
+    index_t single_offset = 0;
+    const bool one_segment = w.segments == 1 && in_place;
+    const auto padded = detail::pad_shape("conv2d", s, x.h, x.w, x.c);
+    index_t* offset = &single_offset;
+    std::uint8_t* memory = nullptr;
+    if (!one_segment) {
+        std::byte* base = detail::workspace_begin("conv2d", ctx.workspace, conv2d_workspace_size(w, x.n, x.h, x.w, ctx));
+        offset = reinterpret_cast<index_t*>(base);
+        memory = reinterpret_cast<std::uint8_t*>(base) +
+                 detail::round_up(w.segments * static_cast<index_t>(sizeof(index_t)), 64);
+    }
+    const index_t pixel = in_place ? x.stride_w : x.c;
+    const index_t line = in_place ? x.stride_h : padded.w * x.c;
+    const index_t across = w.segments / s.kernel_h; // 1, or kernel_w when dilated
+    for (index_t i = 0; i < w.segments; ++i)
+        offset[i] = i / across * s.dilation_h * line + i % across * s.dilation_w * pixel;
+    g.segment = offset;
+    g.lda = s.stride_w * pixel;
+    g.m = y.w;
+    g.ldc = y.stride_w;
+    if (!in_place) { // the copy has slack, so whole groups of four can be read
+        g.k4 = w.groups();
+        g.tail = 0;
+    }
+    constexpr index_t size = sizeof(Out);
+    auto rows = [&](index_t image, index_t first, index_t last, const std::uint8_t* copy) {
+        const std::uint8_t* from = copy ? copy : x.data + image * x.stride_n;
+        for (index_t r = first; r < last; ++r) {
+            gemm_args row = g;
+            row.a = from + r * s.stride_h * line;
+            row.c = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
+            row.row = (image * y.h + r) * y.w;
+            ctx.kernels->gemm_u8s8(row);
+        }
+    };
+    detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx, rows);
+}
+
+template <class Out, class F, class Y>
+void conv2d(nhwc_view<std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+            const context& ctx = {}) {
+    conv2d(nhwc_view<const std::uint8_t>(x), w, ep, y, ctx);
+}
+
+NOTCH_KEYED_END

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/epilogue.hpp: what happens to an accumulator before it is stored. The caller lists
+// stages; they are reduced once to a normal form that the kernels apply in registers:
+//
+//     auto ep = notch::make_epilogue(weights, stage::bias{b}, stage::requantize{x, w_scales, y},
+//                                    stage::relu{});
+//
+//   stage                              formula                                             output
+//   accumulators{x_zero_point}         acc                                                 int32
+//   dequantize{x, w_scales}            float(acc) * x.scale * w_scale[c]                   float
+//   requantize<Range>{x, w_scales, y}  clamp(round_half_even(float(acc) * m[c]) + y.zero_point)
+//                                      m[c] = x.scale * w_scale[c] / y.scale       uint8 or int8
+//   requantize_fixed<Range>{...}       the same with a fixed_point multiplier (TFLite, gemmlowp)
+//   bias{b}                            acc + b[c], int32 on the grid x.scale * w_scale[c]
+//   relu{}, relu6{}, clamp{lo, hi}     bounds in real units, applied to the codes
+//   on_tile{f}                         f(tile) for each finished rectangle, still hot in L1
+//
+// In all of them acc = bias[c] + sum (x - x.zero_point) * w. Exactly one of the first four is
+// needed; w_scales has one entry or one for each output channel.
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <notch/core/buffer.hpp>
+#include <notch/kernels/args.hpp>
+#include <notch/kernels/pack.hpp>
+#include <notch/scheme/fixed_point.hpp>
+#include <notch/scheme/range.hpp>
+#include <notch/scheme/requantize.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// A finished rectangle of the output, as a user's functor sees it; it may change the values.
+/// Element (i, j) is data[i * stride + j], at row + i, col + j of the output matrix (for images the
+/// rows are the pixels in n, h, w order).
+template <class T> struct tile {
+    T* data;
+    index_t row, col, rows, cols, stride;
+    NOTCH_INLINE T& operator()(index_t i, index_t j) const noexcept { return data[i * stride + j]; }
+};
+
+namespace stage {
+
+struct bias {
+    std::span<const std::int32_t> values;
+};
+struct accumulators {
+    std::int32_t x_zero_point = 0;
+};
+struct dequantize {
+    quant_params x;
+    std::span<const float> w_scales;
+};
+template <range_type Range = affine<8>> struct requantize {
+    quant_params x;
+    std::span<const float> w_scales;
+    quant_params y;
+};
+template <range_type Range = affine<8>> struct requantize_fixed {
+    quant_params x;
+    std::span<const float> w_scales;
+    quant_params y;
+    requant_mode mode = requant_mode::fixed_point_double_rounding;
+};
+// Deduction guides: clang before 17 does not deduce for aggregates.
+requantize(quant_params, std::span<const float>, quant_params) -> requantize<affine<8>>;
+requantize_fixed(quant_params, std::span<const float>, quant_params) -> requantize_fixed<affine<8>>;
+requantize_fixed(quant_params, std::span<const float>, quant_params, requant_mode) -> requantize_fixed<affine<8>>;
+struct relu {};
+struct relu6 {};
+struct clamp {
+    float lo, hi;
+};
+/// f is called as f(notch::tile<Out>) from any thread of the executor; it must be const-callable.
+template <class F> struct on_tile {
+    F f;
+};
+template <class F> on_tile(F) -> on_tile<F>;
+
+} // namespace stage
+
+struct no_functor {};
+
+/// The normal form with the arrays it needs; built by make_epilogue. Immutable, safe to share.
+template <class Out, class F = no_functor> struct epilogue {
+    using output_type = Out;
+    epilogue_args form; ///< without pointers; args() sets them
+    buffer<std::int32_t> bias;       ///< folded: bias[c] - x_zero_point * sum of weights
+    buffer<float> multiplier;
+    buffer<fixed_multiplier> fixed;
+    buffer<std::int32_t> bias_interleaved; ///< depthwise order
+    buffer<float> multiplier_interleaved;
+    std::int32_t x_zero_point = 0;
+    index_t outputs = 0;
+    [[no_unique_address]] F functor;
+
+    /// The plain struct for a kernel; refers to this epilogue.
+    [[nodiscard]] NOTCH_INLINE epilogue_args args() const noexcept {
+        epilogue_args a = form;
+        a.bias = bias.data();
+        a.multiplier = multiplier.data();
+        a.fixed = fixed.data();
+        if constexpr (!std::is_same_v<F, no_functor>) {
+            a.context = const_cast<void*>(static_cast<const void*>(&functor));
+            a.on_tile = [](void* context, const tile_args& t) {
+                (*static_cast<const F*>(context))(
+                    tile<Out>{static_cast<Out*>(t.data), t.row, t.col, t.rows, t.cols, t.stride});
+            };
+        }
+        return a;
+    }
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+// The kind of output that a list of stages asks for.
+template <class S> struct output_of { using type = void; };
+template <> struct output_of<stage::accumulators> { using type = std::int32_t; };
+template <> struct output_of<stage::dequantize> { using type = float; };
+template <class R> struct output_of<stage::requantize<R>> { using type = typename R::code_type; };
+template <class R> struct output_of<stage::requantize_fixed<R>> { using type = typename R::code_type; };
+
+template <class S> struct functor_of { using type = no_functor; };
+template <class F> struct functor_of<stage::on_tile<F>> { using type = F; };
+
+template <class S> inline constexpr bool is_output = !std::is_void_v<typename output_of<S>::type>;
+template <class S> inline constexpr bool is_functor = !std::is_same_v<typename functor_of<S>::type, no_functor>;
+template <class S>
+inline constexpr bool is_clamp = std::same_as<S, stage::relu> || std::same_as<S, stage::relu6> ||
+                                 std::same_as<S, stage::clamp>;
+template <class S>
+inline constexpr bool is_stage = is_output<S> || is_functor<S> || is_clamp<S> || std::same_as<S, stage::bias>;
+
+template <template <class> class Pick, class None, class... S> struct first_type { using type = None; };
+template <template <class> class Pick, class None, class S, class... Rest>
+struct first_type<Pick, None, S, Rest...> {
+    using rest = typename first_type<Pick, None, Rest...>::type;
+    using mine = typename Pick<S>::type;
+    using type = std::conditional_t<std::is_same_v<mine, None>, rest, mine>;
+};
+
+template <class Out> constexpr store_kind store_kind_of() {
+    if constexpr (std::is_same_v<Out, std::uint8_t>) return store_kind::u8;
+    else if constexpr (std::is_same_v<Out, std::int8_t>) return store_kind::s8;
+    else if constexpr (std::is_same_v<Out, std::int32_t>) return store_kind::s32;
+    else return store_kind::f32;
+}
+
+/// What the stages say, collected.
+struct epilogue_plan {
+    quant_params x{1.0f, 0}, y{1.0f, 0};
+    std::span<const float> w_scales;
+    std::span<const std::int32_t> bias;
+    requant_mode mode = requant_mode::float_scale;
+    bool has_scale = false, has_y = false;
+    std::int32_t qmin = 0, qmax = 0;
+    float real_lo = -std::numeric_limits<float>::infinity();
+    float real_hi = std::numeric_limits<float>::infinity();
+    bool relu = false;
+
+    void take(const stage::bias& s) { bias = s.values; }
+    void take(const stage::accumulators& s) { x.zero_point = s.x_zero_point; }
+    void take(const stage::dequantize& s) {
+        x = s.x;
+        w_scales = s.w_scales;
+        has_scale = true;
+    }
+    template <class R> void take(const stage::requantize<R>& s) {
+        x = s.x;
+        y = s.y;
+        w_scales = s.w_scales;
+        has_scale = has_y = true;
+        qmin = R::qmin;
+        qmax = R::qmax;
+    }
+    template <class R> void take(const stage::requantize_fixed<R>& s) {
+        take(stage::requantize<R>{s.x, s.w_scales, s.y});
+        if (s.mode == requant_mode::float_scale)
+            fail(errc::invalid_argument, "make_epilogue: requantize_fixed with mode float_scale; use requantize");
+        mode = s.mode;
+    }
+    void take(const stage::relu&) { bound(0.0f, real_hi); }
+    void take(const stage::relu6&) { bound(0.0f, 6.0f); }
+    void take(const stage::clamp& s) {
+        if (!(s.lo <= s.hi))
+            fail(errc::invalid_argument, cat("make_epilogue: clamp from ", s.lo, " to ", s.hi));
+        bound(s.lo, s.hi);
+    }
+    template <class F> void take(const stage::on_tile<F>&) {}
+
+    void bound(float lo, float hi) {
+        real_lo = lo > real_lo ? lo : real_lo;
+        real_hi = hi < real_hi ? hi : real_hi;
+        relu = real_lo == 0.0f;
+    }
+};
+
+/// The code of a bound in real units, kept inside the range.
+inline std::int32_t bound_code(float bound, quant_params y, std::int32_t qmin, std::int32_t qmax) {
+    const double code = std::nearbyint(static_cast<double>(bound) / static_cast<double>(y.scale)) + y.zero_point;
+    return static_cast<std::int32_t>(code < qmin ? qmin : code > qmax ? qmax : code);
+}
+
+/// The multiplier of float_scale and of dequantize: computed in double, rounded once to float.
+inline float output_multiplier(const epilogue_plan& plan, index_t c) {
+    const float w = plan.w_scales.size() == 1 ? plan.w_scales[0] : plan.w_scales[static_cast<std::size_t>(c)];
+    const double product = static_cast<double>(plan.x.scale) * static_cast<double>(w);
+    return static_cast<float>(plan.has_y ? product / static_cast<double>(plan.y.scale) : product);
+}
+
+template <class Out, class F, class Packed>
+void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& plan) {
+    constexpr const char* where = "make_epilogue";
+    const index_t n = w.outputs(), padded = round_up(n, depthwise_width);
+    e.outputs = n;
+    e.x_zero_point = plan.x.zero_point;
+    if (plan.x.zero_point < 0 || plan.x.zero_point > 255)
+        fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be 0..255"));
+    if (!plan.bias.empty()) check_equal(where, "the number of biases", static_cast<index_t>(plan.bias.size()), n);
+    if (plan.has_scale) {
+        check_scale(where, "x.scale", plan.x.scale);
+        const auto count = static_cast<index_t>(plan.w_scales.size());
+        if (count != 1 && count != n)
+            fail(errc::shape_mismatch, cat(where, ": ", count, " weight scales for ", n, " output channels"));
+        for (index_t c = 0; c < count; ++c)
+            check_scale(where, cat("w_scales[", c, "]"), plan.w_scales[static_cast<std::size_t>(c)]);
+    }
+    epilogue_args& form = e.form;
+    form.store = store_kind_of<Out>();
+    form.mode = plan.mode;
+    form.relu = plan.relu;
+    form.f_lo = plan.real_lo;
+    form.f_hi = plan.real_hi;
+    form.bounded = true;
+    if (plan.has_y) {
+        check_params(where, "y", plan.y, plan.qmin, plan.qmax);
+        form.zero_point = plan.y.zero_point;
+        form.lo = bound_code(plan.real_lo, plan.y, plan.qmin, plan.qmax);
+        form.hi = bound_code(plan.real_hi, plan.y, plan.qmin, plan.qmax);
+    }
+    e.bias = buffer<std::int32_t>(padded);
+    if (plan.mode == requant_mode::float_scale) e.multiplier = buffer<float>(padded);
+    else e.fixed = buffer<fixed_multiplier>(padded);
+    for (index_t c = 0; c < n; ++c) {
+        const std::int64_t bias = plan.bias.empty() ? 0 : plan.bias[static_cast<std::size_t>(c)];
+        const std::int64_t folded = bias - std::int64_t{plan.x.zero_point} * w.sums.all[c];
+        const std::int64_t least = folded + std::int64_t{255} * w.sums.negative[c];
+        const std::int64_t most = folded + std::int64_t{255} * w.sums.positive[c];
+        constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
+        if (least < -limit || most > limit || folded < -limit || folded > limit)
+            fail(errc::overflow, cat(where, ": the accumulator of output channel ", c, " could reach [", least,
+                                     ", ", most, "], beyond int32"));
+        e.bias[c] = static_cast<std::int32_t>(folded);
+        if (!plan.has_scale) continue;
+        const float m = output_multiplier(plan, c);
+        if (!(m > 0.0f) || !std::isfinite(m))
+            fail(errc::invalid_argument, cat(where, ": x.scale * w_scale / y.scale of output channel ", c, " is ", m));
+        if (plan.mode == requant_mode::float_scale) {
+            e.multiplier[c] = m;
+            const double reach = static_cast<double>(-least > most ? -least : most) * static_cast<double>(m);
+            if (!(reach < 2147480000.0)) form.bounded = false;
+        } else {
+            const float ws = plan.w_scales.size() == 1 ? plan.w_scales[0] : plan.w_scales[static_cast<std::size_t>(c)];
+            e.fixed[c] = to_fixed_multiplier(static_cast<double>(plan.x.scale) * static_cast<double>(ws) /
+                                             static_cast<double>(plan.y.scale));
+        }
+    }
+    if constexpr (std::is_same_v<Packed, packed_depthwise>) {
+        e.bias_interleaved = buffer<std::int32_t>(padded);
+        if (!e.multiplier.empty()) e.multiplier_interleaved = buffer<float>(padded);
+        for (index_t c = 0; c < padded; ++c) {
+            const index_t at = c / 64 * 64 + c % 16 / 4 * 16 + c % 64 / 16 * 4 + c % 4;
+            e.bias_interleaved[at] = e.bias[c];
+            if (!e.multiplier.empty()) e.multiplier_interleaved[at] = e.multiplier[c];
+        }
+    }
+}
+
+} // namespace detail
+
+/// Reduces stages to the normal form for these packed weights. Proves that no accumulator can
+/// overflow for any input, from the sums of the weights and the bias, and refuses otherwise
+/// (errc::overflow). Spans in the stages are only read here.
+template <class Packed, class... Stages>
+[[nodiscard]] auto make_epilogue(const Packed& weights, const Stages&... stages) {
+    static_assert((detail::is_stage<Stages> && ...),
+                  "notch::make_epilogue: an argument is not a stage; see notch::stage in kernels/epilogue.hpp");
+    static_assert((0 + ... + (detail::is_output<Stages> ? 1 : 0)) == 1,
+                  "notch::make_epilogue needs exactly one of stage::requantize, stage::requantize_fixed, "
+                  "stage::dequantize, stage::accumulators");
+    static_assert((0 + ... + (std::is_same_v<Stages, stage::bias> ? 1 : 0)) <= 1,
+                  "notch::make_epilogue takes at most one stage::bias");
+    static_assert((0 + ... + (detail::is_functor<Stages> ? 1 : 0)) <= 1,
+                  "notch::make_epilogue takes at most one stage::on_tile; compose functors in a lambda");
+    using out = typename detail::first_type<detail::output_of, void, Stages...>::type;
+    using functor = typename detail::first_type<detail::functor_of, no_functor, Stages...>::type;
+    static_assert(!(std::is_same_v<out, std::int32_t> && (detail::is_clamp<Stages> || ...)),
+                  "notch::make_epilogue: stage::accumulators has no real scale, so it cannot be clamped");
+    if constexpr (!std::is_same_v<functor, no_functor>)
+        static_assert(std::is_invocable_v<const functor&, tile<out>>,
+                      "notch::make_epilogue: the functor of stage::on_tile must be callable as "
+                      "f(notch::tile<output type>) and const");
+    detail::epilogue_plan plan;
+    (plan.take(stages), ...);
+    auto make = [&]() -> epilogue<out, functor> {
+        if constexpr (std::is_same_v<functor, no_functor>) {
+            return {};
+        } else {
+            const functor* f = nullptr;
+            auto find = [&](const auto& s) {
+                if constexpr (detail::is_functor<std::remove_cvref_t<decltype(s)>>) f = &s.f;
+            };
+            (find(stages), ...);
+            return {.form = {}, .bias = {}, .multiplier = {}, .fixed = {}, .bias_interleaved = {},
+                    .multiplier_interleaved = {}, .x_zero_point = 0, .outputs = 0, .functor = *f};
+        }
+    };
+    epilogue<out, functor> e = make();
+    detail::build_epilogue(e, weights, plan);
+    return e;
+}
+
+NOTCH_KEYED_END

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/gemm.hpp: integer matrix product, u8 codes x s8 packed weights.
+//
+//     y[m][n] = epilogue( sum over k of (x[m][k] - x_zero_point) * w[n][k] )
+//
+// Exact int32 accumulation on every instruction set; the same codes everywhere, for any number of
+// threads.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include <notch/core/view.hpp>
+#include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/pack.hpp>
+#include <notch/kernels/table.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// Splits the rows (or, for few rows, the panels) of a product over the threads of the executor.
+inline void run_gemm(const gemm_args& g, const context& ctx) {
+    const index_t threads = ctx.executor.concurrency();
+    const index_t size = g.ep.store == store_kind::s32 || g.ep.store == store_kind::f32 ? 4 : 1;
+    if (threads <= 1) {
+        ctx.kernels->gemm_u8s8(g);
+        return;
+    }
+    const bool by_rows = g.m >= 2 * threads;
+    const index_t step = by_rows ? round_up((g.m + threads - 1) / threads, 2)
+                                 : round_up((g.n + threads - 1) / threads, 64);
+    struct job {
+        const gemm_args& g;
+        const context& ctx;
+        bool by_rows;
+        index_t step, size;
+    } j{g, ctx, by_rows, step, size};
+    ctx.executor.run(((by_rows ? g.m : g.n) + step - 1) / step, {[](void* context, index_t t) {
+        const job& p = *static_cast<const job*>(context);
+        gemm_args part = p.g;
+        const index_t begin = t * p.step;
+        if (p.by_rows) {
+            part.m = p.g.m - begin < p.step ? p.g.m - begin : p.step;
+            part.a = p.g.a + begin * p.g.lda;
+            part.row = p.g.row + begin;
+            part.c = static_cast<std::uint8_t*>(p.g.c) + begin * p.g.ldc * p.size;
+        } else {
+            part.n = p.g.n - begin < p.step ? p.g.n - begin : p.step;
+            part.b = p.g.b + begin / panel_width * p.g.panel_stride;
+            part.col = p.g.col + begin;
+            part.c = static_cast<std::uint8_t*>(p.g.c) + begin * p.size;
+            part.ep.bias += begin;
+            if (part.ep.multiplier) part.ep.multiplier += begin;
+            if (part.ep.fixed) part.ep.fixed += begin;
+        }
+        p.ctx.kernels->gemm_u8s8(part);
+    }, &j});
+}
+
+template <class Out, class F>
+gemm_args make_gemm_args(const packed_weights& w, const epilogue<Out, F>& ep) {
+    gemm_args g;
+    g.segments = w.segments;
+    g.k4 = w.segment_bytes / 4;
+    g.tail = w.segment_bytes % 4;
+    g.b = w.data.data();
+    g.panel_stride = w.panel_stride();
+    g.n = w.n;
+    g.pairs_safe = w.pairs_safe;
+    g.ep = ep.args();
+    return g;
+}
+
+} // namespace detail
+
+/// x: M x K codes, any row stride; y: M x N, any row stride; the epilogue was made for w. M = 0 and
+/// N = 0 are fine. x and y must not overlap. Needs no workspace.
+template <class Out, class F, class Y>
+void gemm(matrix_view<const std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, matrix_view<Y> y,
+          const context& ctx = {}) {
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::gemm: the element type of y must be what the epilogue produces (requantize: its "
+                  "range's code type, dequantize: float, accumulators: int32_t)");
+    detail::check_view("gemm", "x", x);
+    detail::check_view("gemm", "y", y);
+    detail::check_equal("gemm", "the number of columns of x", x.cols, w.k);
+    detail::check_equal("gemm", "the number of rows of y", y.rows, x.rows);
+    detail::check_equal("gemm", "the number of columns of y", y.cols, w.n);
+    detail::check_equal("gemm", "the number of channels of the epilogue", ep.outputs, w.n);
+    if (w.segments != 1) fail(errc::invalid_argument, "gemm: w was packed for a convolution; use pack");
+    const index_t whole = 0;
+    gemm_args g = detail::make_gemm_args(w, ep);
+    g.a = x.data;
+    g.lda = x.stride;
+    g.m = x.rows;
+    g.segment = &whole;
+    g.c = y.data;
+    g.ldc = y.stride;
+    detail::run_gemm(g, ctx);
+}
+
+template <class Out, class F, class Y>
+void gemm(matrix_view<std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, matrix_view<Y> y,
+          const context& ctx = {}) {
+    gemm(matrix_view<const std::uint8_t>(x), w, ep, y, ctx);
+}
+
+NOTCH_KEYED_END

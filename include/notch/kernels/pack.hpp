@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/pack.hpp: weights in the layout of the kernels, packed once. One layout serves all
+// instruction sets, so packed weights can be shared between machines.
+//
+//   matrix, convolution      [N/16][segments][K/4][16][4]
+//
+//       panel p, group k:    | w[16p][4k..4k+3] | w[16p+1][4k..4k+3] | ... | w[16p+15][...] |
+//                              64 bytes: one zmm, two ymm, four NEON registers
+//
+//   A segment is a run of input bytes that lie next to each other: all of K for a matrix, one
+//   kernel row (kernel_w * channels) for a convolution. Each is padded with zeros to a multiple of
+//   four; columns are padded to a multiple of 16.
+//
+//   depthwise                [C/64][taps/4][4 k][4 lanes][4 channels][4 taps]
+//
+//       the dword of channel 16 * lane + 4 * k + i stands where interleaving four rows of bytes
+//       within 128-bit lanes puts it
+//
+// Packing keeps, for every output channel, the sum of its weights (to fold zero points into the
+// bias) and the sums of the positive and of the negative ones (to prove that no accumulator can
+// overflow), and decides whether vpmaddubsw is safe.
+#pragma once
+
+#include <cstdint>
+
+#include <notch/core/buffer.hpp>
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+#include <notch/kernels/args.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// Sums over the weights of each output channel.
+struct weight_sums {
+    buffer<std::int32_t> all, positive, negative;
+};
+
+/// Packed weights of a matrix product or a convolution. Immutable after packing; safe to share
+/// between threads.
+struct packed_weights {
+    index_t n = 0;               ///< output channels
+    index_t k = 0;               ///< weights of one output channel
+    index_t segments = 1;        ///< runs of contiguous input bytes
+    index_t segment_bytes = 0;   ///< k / segments
+    buffer<std::int8_t> data;    ///< the layout above
+    weight_sums sums;
+    /// No pair of adjacent products with u8 codes exceeds 16 bits: for all pairs the positive
+    /// weights add up to at most 128 and the negative ones to at least -128 (255 * 128 < 32768).
+    /// The AVX2 kernel then takes vpmaddubsw, else the exact vpmaddwd.
+    bool pairs_safe = false;
+
+    // For convolutions:
+    window geometry;
+    index_t channels = 0; ///< input channels; 0 for a matrix
+
+    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
+    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return segments * groups() * 64; }
+    [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return n; }
+};
+
+/// Packed weights of a depthwise convolution (channel multiplier 1).
+struct packed_depthwise {
+    index_t channels = 0;
+    window geometry;
+    buffer<std::int8_t> data;
+    weight_sums sums;
+    [[nodiscard]] NOTCH_INLINE index_t taps() const noexcept { return geometry.kernel_h * geometry.kernel_w; }
+    [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return channels; }
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// The longest K for which 255 * 128 * K and its sums fit int32.
+inline constexpr index_t max_k = 2147483647 / (255 * 128);
+
+inline weight_sums make_sums(index_t n) {
+    weight_sums s;
+    s.all = buffer<std::int32_t>(n);
+    s.positive = buffer<std::int32_t>(n);
+    s.negative = buffer<std::int32_t>(n);
+    return s;
+}
+inline void count_weight(weight_sums& s, index_t c, std::int8_t w) {
+    s.all[c] += w;
+    (w > 0 ? s.positive : s.negative)[c] += w;
+}
+
+/// Rows of w are output channels; a row is segments runs of segment_bytes weights.
+inline packed_weights pack_rows(std::string_view where, matrix_view<const std::int8_t> w, index_t segments) {
+    check_view(where, "weights", w);
+    if (w.cols > max_k)
+        fail(errc::overflow, cat(where, ": K = ", w.cols, " could overflow int32; at most ", max_k,
+                                 " products of u8 and s8 can be added"));
+    packed_weights p;
+    p.n = w.rows;
+    p.k = w.cols;
+    p.segments = segments;
+    p.segment_bytes = w.cols / segments;
+    const index_t panels = (p.n + panel_width - 1) / panel_width;
+    p.data = buffer<std::int8_t>(checked_product(where, panels, p.panel_stride()));
+    p.sums = make_sums(p.n);
+    p.pairs_safe = true;
+    for (index_t n = 0; n < p.n; ++n) {
+        std::int8_t* panel = p.data.data() + n / panel_width * p.panel_stride() + n % panel_width * 4;
+        for (index_t s = 0; s < segments; ++s)
+            for (index_t k = 0; k < p.segment_bytes; ++k) {
+                const std::int8_t v = w(n, s * p.segment_bytes + k);
+                count_weight(p.sums, n, v);
+                panel[(s * p.groups() + k / 4) * 64 + k % 4] = v;
+                if (k % 2 == 1) {
+                    const int before = w(n, s * p.segment_bytes + k - 1), now = v;
+                    const int positive = (before > 0 ? before : 0) + (now > 0 ? now : 0);
+                    const int negative = (before < 0 ? before : 0) + (now < 0 ? now : 0);
+                    if (positive > 128 || negative < -128) p.pairs_safe = false;
+                }
+            }
+    }
+    return p;
+}
+
+} // namespace detail
+
+/// Packs the weights of y = x * w^T: w is N x K, one row for each output channel.
+[[nodiscard]] inline packed_weights pack(matrix_view<const std::int8_t> w) {
+    return detail::pack_rows("pack", w, 1);
+}
+
+/// Packs the weights of a convolution: w is dense [out][kernel_h][kernel_w][channels].
+[[nodiscard]] inline packed_weights pack_conv2d(std::span<const std::int8_t> w, index_t out, index_t channels,
+                                                const window& geometry) {
+    detail::check_window("pack_conv2d", geometry);
+    detail::check_extent("pack_conv2d", "out", out);
+    if (channels < 1) fail(errc::invalid_argument, detail::cat("pack_conv2d: channels is ", channels, ", must be >= 1"));
+    const index_t taps = detail::checked_product("pack_conv2d", geometry.kernel_h, geometry.kernel_w);
+    const index_t k = detail::checked_product("pack_conv2d", taps, channels);
+    detail::check_equal("pack_conv2d", "the number of weights", static_cast<index_t>(w.size()),
+                        detail::checked_product("pack_conv2d", k, out));
+    packed_weights p = detail::pack_rows("pack_conv2d", {w.data(), out, k},
+                                         geometry.dilation_w == 1 ? geometry.kernel_h : taps);
+    p.geometry = geometry;
+    p.channels = channels;
+    return p;
+}
+
+/// Packs the weights of a depthwise convolution: w is dense [kernel_h][kernel_w][channels].
+[[nodiscard]] inline packed_depthwise pack_depthwise(std::span<const std::int8_t> w, index_t channels,
+                                                     const window& geometry) {
+    detail::check_window("pack_depthwise", geometry);
+    if (channels < 1) fail(errc::invalid_argument, detail::cat("pack_depthwise: channels is ", channels, ", must be >= 1"));
+    const index_t taps = detail::checked_product("pack_depthwise", geometry.kernel_h, geometry.kernel_w);
+    detail::check_equal("pack_depthwise", "the number of weights", static_cast<index_t>(w.size()),
+                        detail::checked_product("pack_depthwise", taps, channels));
+    if (taps > detail::max_k)
+        fail(errc::overflow, detail::cat("pack_depthwise: ", taps, " taps could overflow int32"));
+    packed_depthwise p;
+    p.channels = channels;
+    p.geometry = geometry;
+    const index_t blocks = (channels + depthwise_width - 1) / depthwise_width, groups = (taps + 3) / 4;
+    p.data = buffer<std::int8_t>(detail::checked_product("pack_depthwise", blocks * groups, 256));
+    p.sums = detail::make_sums(channels);
+    for (index_t t = 0; t < taps; ++t)
+        for (index_t c = 0; c < channels; ++c) {
+            const std::int8_t v = w[static_cast<std::size_t>(t * channels + c)];
+            const index_t lane = c % 64 / 16, quarter = c % 16 / 4;
+            p.data[(c / 64 * groups + t / 4) * 256 + quarter * 64 + lane * 16 + c % 4 * 4 + t % 4] = v;
+            detail::count_weight(p.sums, c, v);
+        }
+    return p;
+}
+
+NOTCH_KEYED_END

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/pool.hpp: max, average and global average pooling on u8 codes, NHWC. Definitions in
+// ref/pool.hpp.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+#include <notch/kernels/table.hpp>
+#include <notch/ref/pool.hpp>
+#include <notch/scheme/range.hpp>
+
+NOTCH_KEYED_BEGIN
+
+/// Bytes of workspace that max_pool and average_pool need for this window.
+[[nodiscard]] inline index_t pool_workspace_size(const window& s, const context& ctx = {}) {
+    detail::check_window("pool_workspace_size", s);
+    const index_t taps = detail::checked_product("pool_workspace_size", s.kernel_h, s.kernel_w);
+    return detail::workspace_bytes(ctx.executor.concurrency() * taps * static_cast<index_t>(sizeof(void*)));
+}
+
+namespace detail {
+
+/// Collects the taps inside the image of each output pixel and calls finish(args, taps, out).
+template <class Finish>
+void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
+              const context& ctx, const Finish& finish) {
+    check_view(where, "x", x);
+    check_view(where, "y", y);
+    check_window(where, s);
+    check_equal(where, "the number of channels of y", y.c, x.c);
+    check_equal(where, "the batch of y", y.n, x.n);
+    check_equal(where, "the height of y", y.h, s.out_h(x.h));
+    check_equal(where, "the width of y", y.w, s.out_w(x.w));
+    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    const index_t need = pool_workspace_size(s, ctx);
+    if (static_cast<index_t>(ctx.workspace.size()) < need)
+        fail(errc::invalid_argument, cat(where, ": the workspace has ", ctx.workspace.size(), " bytes, ", need,
+                                         " are needed; ask pool_workspace_size"));
+    auto** memory = reinterpret_cast<const std::uint8_t**>(workspace_begin(where, ctx.workspace, need));
+    struct job {
+        const nhwc_view<const std::uint8_t>& x;
+        const window& s;
+        const nhwc_view<std::uint8_t>& y;
+        const std::uint8_t** memory;
+        index_t threads;
+        const Finish& finish;
+    } j{x, s, y, memory, ctx.executor.concurrency(), finish};
+    ctx.executor.run(j.threads, {[](void* context, index_t t) {
+        const job& p = *static_cast<const job*>(context);
+        const window& g = p.s;
+        const std::uint8_t** tap = p.memory + t * g.kernel_h * g.kernel_w;
+        const index_t rows = p.y.n * p.y.h;
+        for (index_t r = rows * t / p.threads; r < rows * (t + 1) / p.threads; ++r) {
+            const index_t image = r / p.y.h, row = r % p.y.h;
+            for (index_t col = 0; col < p.y.w; ++col) {
+                index_t taps = 0;
+                for (index_t ky = 0; ky < g.kernel_h; ++ky) {
+                    const index_t iy = row * g.stride_h - g.pad_top + ky * g.dilation_h;
+                    if (iy < 0 || iy >= p.x.h) continue;
+                    for (index_t kx = 0; kx < g.kernel_w; ++kx) {
+                        const index_t ix = col * g.stride_w - g.pad_left + kx * g.dilation_w;
+                        if (ix >= 0 && ix < p.x.w) tap[taps++] = &p.x(image, iy, ix, 0);
+                    }
+                }
+                pool_args a;
+                a.tap = tap;
+                a.taps = taps;
+                a.channels = p.y.c;
+                a.out = &p.y(image, row, col, 0);
+                p.finish(a);
+            }
+        }
+    }, &j});
+}
+
+} // namespace detail
+
+/// The maximum code over each window; the output has the parameters of the input.
+inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
+                     const context& ctx = {}) {
+    const kernel_table& k = *ctx.kernels;
+    detail::run_pool("max_pool", x, s, y, ctx, [&](pool_args& a) {
+        if (a.taps > 0) k.max_pool_u8(a);
+        else std::memset(a.out, 0, static_cast<std::size_t>(a.channels));
+    });
+}
+
+/// The mean over the taps inside the image, requantized from x_params to y_params.
+inline void average_pool(nhwc_view<const std::uint8_t> x, quant_params x_params, const window& s,
+                         quant_params y_params, nhwc_view<std::uint8_t> y, const context& ctx = {}) {
+    detail::check_params("average_pool", "x_params", x_params, 0, 255);
+    detail::check_params("average_pool", "y_params", y_params, 0, 255);
+    if (s.kernel_h > 0 && s.kernel_w > detail::max_window / s.kernel_h * 8)
+        fail(errc::overflow, "average_pool: the window has too many taps for an int32 sum");
+    const kernel_table& k = *ctx.kernels;
+    detail::run_pool("average_pool", x, s, y, ctx, [&](pool_args& a) {
+        a.multiplier = a.taps > 0 ? ref::average_multiplier(x_params.scale, y_params.scale, a.taps) : 0.0f;
+        a.x_zero_point = x_params.zero_point;
+        a.y_zero_point = y_params.zero_point;
+        k.average_pool_u8(a);
+    });
+}
+
+/// The window of a pooling over the whole image.
+[[nodiscard]] inline window global_window(index_t h, index_t w) noexcept {
+    window s;
+    s.kernel_h = h;
+    s.kernel_w = w;
+    return s;
+}
+
+NOTCH_KEYED_END

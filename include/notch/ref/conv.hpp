@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/ref/conv.hpp: the definition of integer convolutions, NHWC.
+//
+//   conv2d     acc[n][y][x][o] = bias[o] + sum over ky, kx, c of
+//                  (in[n][iy][ix][c] - x_zero_point) * w[o][ky][kx][c]
+//   depthwise  acc[n][y][x][c] = bias[c] + sum over ky, kx of
+//                  (in[n][iy][ix][c] - x_zero_point) * w[ky][kx][c]
+//   iy = y * stride_h - pad_top + ky * dilation_h, ix likewise; outside the image the term is 0,
+//   which is what padding with the zero_point means.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace ref {
+
+/// w: dense [out][kernel_h][kernel_w][in.c]; bias: out values or empty; acc: in.n x out_h x out_w x out.
+template <class X>
+void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8_t* w, const window& s,
+            std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc) {
+    for (index_t n = 0; n < acc.n; ++n)
+        for (index_t y = 0; y < acc.h; ++y)
+            for (index_t x = 0; x < acc.w; ++x)
+                for (index_t o = 0; o < acc.c; ++o) {
+                    std::int64_t sum = bias.empty() ? 0 : bias[static_cast<std::size_t>(o)];
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
+                            const std::int8_t* tap = w + ((o * s.kernel_h + ky) * s.kernel_w + kx) * in.c;
+                            for (index_t c = 0; c < in.c; ++c)
+                                sum += static_cast<std::int64_t>(
+                                           static_cast<std::int32_t>(in(n, iy, ix, c)) - x_zero_point) * tap[c];
+                        }
+                    acc(n, y, x, o) = static_cast<std::int32_t>(sum);
+                }
+}
+
+/// w: dense [kernel_h][kernel_w][in.c]; bias: in.c values or empty; acc has in.c channels.
+template <class X>
+void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8_t* w, const window& s,
+               std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc) {
+    for (index_t n = 0; n < acc.n; ++n)
+        for (index_t y = 0; y < acc.h; ++y)
+            for (index_t x = 0; x < acc.w; ++x)
+                for (index_t c = 0; c < acc.c; ++c) {
+                    std::int64_t sum = bias.empty() ? 0 : bias[static_cast<std::size_t>(c)];
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
+                            sum += static_cast<std::int64_t>(
+                                       static_cast<std::int32_t>(in(n, iy, ix, c)) - x_zero_point) *
+                                   w[(ky * s.kernel_w + kx) * in.c + c];
+                        }
+                    acc(n, y, x, c) = static_cast<std::int32_t>(sum);
+                }
+}
+
+} // namespace ref
+NOTCH_KEYED_END

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/ref/gemm.hpp: the definition of the integer matrix product.
+//
+//     acc[m][n] = bias[n] + sum over k of (x[m][k] - x_zero_point) * w[n][k]          exact int32
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <notch/core/view.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace ref {
+
+/// x: M x K codes, w: N x K codes (one row for each output), bias: N values or empty, acc: M x N.
+/// No overflow checks: sums are int64 and must fit int32.
+template <class X>
+void gemm(matrix_view<const X> x, std::int32_t x_zero_point, matrix_view<const std::int8_t> w,
+          std::span<const std::int32_t> bias, matrix_view<std::int32_t> acc) {
+    for (index_t m = 0; m < x.rows; ++m) {
+        for (index_t n = 0; n < w.rows; ++n) {
+            std::int64_t sum = bias.empty() ? 0 : bias[static_cast<std::size_t>(n)];
+            for (index_t k = 0; k < x.cols; ++k)
+                sum += static_cast<std::int64_t>(static_cast<std::int32_t>(x(m, k)) - x_zero_point) * w(n, k);
+            acc(m, n) = static_cast<std::int32_t>(sum);
+        }
+    }
+}
+
+} // namespace ref
+NOTCH_KEYED_END

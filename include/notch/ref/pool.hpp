@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/ref/pool.hpp: the definition of poolings on codes, NHWC.
+//
+//   max      code = max over the taps inside the image; the parameters of the input stay valid.
+//            A window wholly in the padding gives the lowest code.
+//   average  acc = sum over the taps inside the image of (in - x_zero_point), requantized by
+//            requantize_float with multiplier = x_scale / (y_scale * count), count being the number
+//            of taps inside the image (padding is not counted); a window without any gives
+//            y_zero_point.
+#pragma once
+
+#include <cstdint>
+
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+#include <notch/scheme/requantize.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace ref {
+
+/// The multiplier of an average over count taps: computed in double, rounded once to float.
+[[nodiscard]] inline float average_multiplier(float x_scale, float y_scale, index_t count) noexcept {
+    return static_cast<float>(static_cast<double>(x_scale) /
+                              (static_cast<double>(y_scale) * static_cast<double>(count)));
+}
+
+template <class X> void max_pool(nhwc_view<const X> in, const window& s, nhwc_view<X> out) {
+    for (index_t n = 0; n < out.n; ++n)
+        for (index_t y = 0; y < out.h; ++y)
+            for (index_t x = 0; x < out.w; ++x)
+                for (index_t c = 0; c < out.c; ++c) {
+                    X best = std::numeric_limits<X>::lowest();
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
+                            const X v = in(n, iy, ix, c);
+                            if (v > best) best = v;
+                        }
+                    out(n, y, x, c) = best;
+                }
+}
+
+template <class X>
+void average_pool(nhwc_view<const X> in, quant_params x_params, const window& s, quant_params y_params,
+                  code_range range, nhwc_view<X> out) {
+    for (index_t n = 0; n < out.n; ++n)
+        for (index_t y = 0; y < out.h; ++y)
+            for (index_t x = 0; x < out.w; ++x)
+                for (index_t c = 0; c < out.c; ++c) {
+                    std::int32_t sum = 0;
+                    index_t count = 0;
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
+                            sum += static_cast<std::int32_t>(in(n, iy, ix, c)) - x_params.zero_point;
+                            ++count;
+                        }
+                    const float m = count ? average_multiplier(x_params.scale, y_params.scale, count) : 0.0f;
+                    out(n, y, x, c) = static_cast<X>(requantize_float(sum, m, y_params.zero_point, range));
+                }
+}
+
+} // namespace ref
+NOTCH_KEYED_END

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/scheme/range.hpp: ranges of codes, and the parameters that map a real interval onto them.
+//
+//   affine<Bits>            0 ... 2^Bits-1, free zero_point       activations (uint8_t)
+//   affine_signed<Bits>     -2^(Bits-1) ... 2^(Bits-1)-1, free zero_point       (int8_t)
+//   symmetric<Bits>         -(2^(Bits-1)-1) ... 2^(Bits-1)-1, zero_point 0      weights, narrow:
+//                           negation is closed, and a product with 255 cannot exceed 32385
+//   symmetric_full<Bits>    -2^(Bits-1) ... 2^(Bits-1)-1, zero_point 0
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+
+#include <notch/core/config.hpp>
+#include <notch/core/error.hpp>
+#include <notch/core/types.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+template <int Bits> struct affine {
+    static_assert(Bits >= 1 && Bits <= 8, "notch::affine<Bits>: Bits must be 1..8");
+    using code_type = std::uint8_t;
+    static constexpr int bits = Bits;
+    static constexpr std::int32_t qmin = 0;
+    static constexpr std::int32_t qmax = (1 << Bits) - 1;
+    static constexpr bool has_zero_point = true;
+};
+
+template <int Bits> struct affine_signed {
+    static_assert(Bits >= 2 && Bits <= 8, "notch::affine_signed<Bits>: Bits must be 2..8");
+    using code_type = std::int8_t;
+    static constexpr int bits = Bits;
+    static constexpr std::int32_t qmin = -(1 << (Bits - 1));
+    static constexpr std::int32_t qmax = (1 << (Bits - 1)) - 1;
+    static constexpr bool has_zero_point = true;
+};
+
+template <int Bits> struct symmetric {
+    static_assert(Bits >= 2 && Bits <= 8, "notch::symmetric<Bits>: Bits must be 2..8");
+    using code_type = std::int8_t;
+    static constexpr int bits = Bits;
+    static constexpr std::int32_t qmin = -((1 << (Bits - 1)) - 1);
+    static constexpr std::int32_t qmax = (1 << (Bits - 1)) - 1;
+    static constexpr bool has_zero_point = false;
+};
+
+template <int Bits> struct symmetric_full {
+    static_assert(Bits >= 2 && Bits <= 8, "notch::symmetric_full<Bits>: Bits must be 2..8");
+    using code_type = std::int8_t;
+    static constexpr int bits = Bits;
+    static constexpr std::int32_t qmin = -(1 << (Bits - 1));
+    static constexpr std::int32_t qmax = (1 << (Bits - 1)) - 1;
+    static constexpr bool has_zero_point = false;
+};
+
+/// What a quantization range must provide.
+template <class R>
+concept range_type = requires {
+    typename R::code_type;
+    { R::bits } -> std::convertible_to<int>;
+    { R::qmin } -> std::convertible_to<std::int32_t>;
+    { R::qmax } -> std::convertible_to<std::int32_t>;
+    { R::has_zero_point } -> std::convertible_to<bool>;
+};
+
+/// A closed real interval, as an observer reports it. Empty (nothing observed) when min > max.
+struct real_range {
+    float min = FLT_MAX;
+    float max = -FLT_MAX;
+    [[nodiscard]] NOTCH_INLINE constexpr bool empty() const noexcept { return min > max; }
+    friend constexpr bool operator==(const real_range&, const real_range&) = default;
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+
+/// The parameters that map the real interval onto the codes of Range, so that the scale is valid
+/// for every input and real 0 is exactly a code:
+///
+///   affine:     lo = min(min, 0), hi = max(max, 0), scale = (hi - lo) / (qmax - qmin),
+///               zero_point = clamp(round_half_even(qmin - lo / scale), qmin, qmax)
+///   symmetric:  scale = max(|min|, |max|) / qmax, zero_point = 0
+///
+/// An empty or all-zero interval gives scale 1; a scale below FLT_MIN (subnormal) gives FLT_MIN.
+/// NaN or infinite bounds are an error: observers never report them.
+template <range_type Range> [[nodiscard]] quant_params params_from_range(real_range r) {
+    quant_params p;
+    p.zero_point = Range::has_zero_point && Range::qmin > 0 ? Range::qmin : 0;
+    if constexpr (Range::has_zero_point) p.zero_point = Range::qmin;
+    if (std::isnan(r.min) || std::isnan(r.max) || std::isinf(r.min) || std::isinf(r.max))
+        fail(errc::invalid_argument,
+             detail::cat("params_from_range: the range [", r.min, ", ", r.max, "] is not finite"));
+    if (r.empty()) return p;
+    const double lo = r.min < 0.0f ? static_cast<double>(r.min) : 0.0;
+    const double hi = r.max > 0.0f ? static_cast<double>(r.max) : 0.0;
+    if (lo == 0.0 && hi == 0.0) return p;
+    if constexpr (Range::has_zero_point) {
+        p.scale = static_cast<float>((hi - lo) / static_cast<double>(Range::qmax - Range::qmin));
+        if (p.scale < FLT_MIN) p.scale = FLT_MIN;
+        double zero = std::nearbyint(static_cast<double>(Range::qmin) - lo / static_cast<double>(p.scale));
+        if (zero < Range::qmin) zero = Range::qmin;
+        if (zero > Range::qmax) zero = Range::qmax;
+        p.zero_point = static_cast<std::int32_t>(zero);
+    } else {
+        const double bound = hi > -lo ? hi : -lo;
+        p.scale = static_cast<float>(bound / static_cast<double>(Range::qmax));
+        if (p.scale < FLT_MIN) p.scale = FLT_MIN;
+    }
+    return p;
+}
+
+/// The real interval that the codes of Range cover under p.
+template <range_type Range> [[nodiscard]] real_range range_of(quant_params p) noexcept {
+    return {static_cast<float>(Range::qmin - p.zero_point) * p.scale,
+            static_cast<float>(Range::qmax - p.zero_point) * p.scale};
+}
+
+namespace detail {
+
+inline void check_params(std::string_view where, std::string_view name, quant_params p,
+                         std::int32_t lo, std::int32_t hi) {
+    check_scale(where, cat(name, ".scale"), p.scale);
+    if (p.zero_point < lo || p.zero_point > hi)
+        fail(errc::invalid_argument, cat(where, ": ", name, ".zero_point is ", p.zero_point,
+                                         ", must be ", lo, "..", hi));
+}
+
+} // namespace detail
+
+NOTCH_KEYED_END

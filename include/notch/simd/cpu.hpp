@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/simd/cpu.hpp: which instruction sets this CPU and operating system can run, detected once
+// (CPUID for the instructions, XGETBV for the registers that the system saves), and the override
+//     NOTCH_ISA=scalar|avx2|avx512vnni
+// that a user sets in the environment. Thread-safe.
+#pragma once
+
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <notch/core/config.hpp>
+#include <notch/core/error.hpp>
+#include <notch/simd/target.hpp>
+
+#if NOTCH_X86_64 && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+struct cpu_features {
+    bool avx2 = false;
+    bool avx512vnni = false;
+};
+
+inline cpu_features detect_cpu() noexcept {
+    cpu_features f;
+#if NOTCH_X86_64 && defined(__GNUC__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
+    const bool osxsave = (c >> 27 & 1) != 0, avx = (c >> 28 & 1) != 0;
+    const bool fma = (c >> 12 & 1) != 0, f16c = (c >> 29 & 1) != 0, popcnt = (c >> 23 & 1) != 0;
+    if (!osxsave || !avx) return f;
+    unsigned lo = 0, hi = 0;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    const bool os_ymm = (lo & 0x06u) == 0x06u, os_zmm = (lo & 0xe6u) == 0xe6u;
+    unsigned a7 = 0, b7 = 0, c7 = 0, d7 = 0;
+    if (!__get_cpuid_count(7, 0, &a7, &b7, &c7, &d7)) return f;
+    const bool bmi = (b7 >> 3 & 1) != 0, avx2 = (b7 >> 5 & 1) != 0, bmi2 = (b7 >> 8 & 1) != 0;
+    unsigned ax = 0, bx = 0, cx = 0, dx = 0;
+    const bool lzcnt = __get_cpuid(0x80000001u, &ax, &bx, &cx, &dx) && (cx >> 5 & 1) != 0;
+    f.avx2 = os_ymm && avx2 && fma && f16c && bmi && bmi2 && lzcnt && popcnt;
+    const bool f512 = (b7 >> 16 & 1) != 0, dq = (b7 >> 17 & 1) != 0, bw = (b7 >> 30 & 1) != 0,
+               vl = (b7 >> 31 & 1) != 0, vnni = (c7 >> 11 & 1) != 0;
+    f.avx512vnni = f.avx2 && os_zmm && f512 && dq && bw && vl && vnni;
+#endif
+    return f;
+}
+
+inline const cpu_features& cpu() noexcept {
+    static const cpu_features features = detect_cpu();
+    return features;
+}
+
+} // namespace detail
+
+/// Whether this CPU and operating system can run the kernels of an instruction set.
+[[nodiscard]] inline bool is_available(isa i) noexcept {
+    switch (i) {
+    case isa::scalar: return true;
+    case isa::avx2: return detail::cpu().avx2;
+    case isa::avx512vnni: return detail::cpu().avx512vnni;
+    }
+    return false;
+}
+
+/// All instruction sets that can run here, the best last.
+[[nodiscard]] inline std::vector<isa> available_isas() {
+    std::vector<isa> list;
+    for (int i = 0; i < isa_count; ++i)
+        if (is_available(static_cast<isa>(i))) list.push_back(static_cast<isa>(i));
+    return list;
+}
+
+/// The instruction set of a name; an error that lists the choices if the name is unknown or this
+/// CPU lacks it.
+[[nodiscard]] inline isa isa_from_name(std::string_view name) {
+    std::string choices;
+    for (isa i : available_isas()) choices += (choices.empty() ? "" : ", ") + std::string(to_string(i));
+    for (int i = 0; i < isa_count; ++i) {
+        if (name != to_string(static_cast<isa>(i))) continue;
+        if (is_available(static_cast<isa>(i))) return static_cast<isa>(i);
+        fail(errc::unsupported, detail::cat("NOTCH_ISA: this CPU cannot run '", name,
+                                            "'; it can run: ", choices));
+    }
+    fail(errc::invalid_argument,
+         detail::cat("NOTCH_ISA: unknown instruction set '", name, "'; this CPU can run: ", choices));
+}
+
+/// The instruction set that kernels use by default: NOTCH_ISA if set, else the best of this CPU.
+/// Decided at the first call; an unusable NOTCH_ISA is an error at every call.
+[[nodiscard]] inline isa default_isa() {
+    static const isa chosen = [] {
+        const char* name = std::getenv("NOTCH_ISA");
+        return name && *name ? isa_from_name(name) : available_isas().back();
+    }();
+    return chosen;
+}
+
+NOTCH_KEYED_END
