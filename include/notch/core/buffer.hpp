@@ -21,7 +21,7 @@ NOTCH_NAMESPACE_BEGIN
 inline constexpr std::size_t buffer_alignment = 64;
 
 /// A zero-initialized array of trivially copyable T with value semantics. Not thread-safe to
-/// modify; reading from several threads is.
+/// modify; reading from several threads is. A contiguous range, so it converts to std::span.
 template <class T> class buffer {
     static_assert(std::is_trivially_copyable_v<T>,
                   "notch::buffer holds plain data only: T must be trivially copyable");
@@ -77,12 +77,8 @@ public:
     NOTCH_INLINE const T* end() const noexcept { return data_ + size_; }
     NOTCH_INLINE T& operator[](index_t i) noexcept { return data_[i]; }
     NOTCH_INLINE const T& operator[](index_t i) const noexcept { return data_[i]; }
-    NOTCH_INLINE operator std::span<T>() noexcept { return {data_, static_cast<std::size_t>(size_)}; }
-    NOTCH_INLINE operator std::span<const T>() const noexcept {
-        return {data_, static_cast<std::size_t>(size_)};
-    }
-    NOTCH_INLINE std::span<T> span() noexcept { return *this; }
-    NOTCH_INLINE std::span<const T> span() const noexcept { return *this; }
+    NOTCH_INLINE std::span<T> span() noexcept { return {data_, static_cast<std::size_t>(size_)}; }
+    NOTCH_INLINE std::span<const T> span() const noexcept { return {data_, static_cast<std::size_t>(size_)}; }
 
     NOTCH_INLINE void swap(buffer& other) noexcept {
         std::swap(data_, other.data_);

@@ -249,9 +249,10 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
         form.lo = bound_code(plan.real_lo, plan.y, plan.qmin, plan.qmax);
         form.hi = bound_code(plan.real_hi, plan.y, plan.qmin, plan.qmax);
     }
-    e.bias = buffer<std::int32_t>(padded);
-    if (plan.mode == requant_mode::float_scale) e.multiplier = buffer<float>(padded);
-    else e.fixed = buffer<fixed_multiplier>(padded);
+    // Sizes that fit already are kept, so that a rebuilt epilogue does not allocate.
+    e.bias.resize_discard(padded);
+    if (plan.mode == requant_mode::float_scale) e.multiplier.resize_discard(padded);
+    else e.fixed.resize_discard(padded);
     for (index_t c = 0; c < n; ++c) {
         const std::int64_t bias = plan.bias.empty() ? 0 : plan.bias[static_cast<std::size_t>(c)];
         const std::int64_t folded = bias - std::int64_t{plan.x.zero_point} * w.sums.all[c];
@@ -277,8 +278,8 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
         }
     }
     if constexpr (std::is_same_v<Packed, packed_depthwise>) {
-        e.bias_interleaved = buffer<std::int32_t>(padded);
-        if (!e.multiplier.empty()) e.multiplier_interleaved = buffer<float>(padded);
+        e.bias_interleaved.resize_discard(padded);
+        e.multiplier_interleaved.resize_discard(e.multiplier.size());
         for (index_t c = 0; c < padded; ++c) {
             const index_t at = c / 64 * 64 + c % 16 / 4 * 16 + c % 64 / 16 * 4 + c % 4;
             e.bias_interleaved[at] = e.bias[c];

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Trains the two networks of networks.hpp on real digits in fp32, quantizes them in every basic way
+// (weights as float16 and bfloat16, dynamic and static post-training quantization, mixed precision,
+// quantization-aware training at 8 and at 4 bits), and saves each: the model file, and every
+// integer code of the training network's forward pass over the test images, for run.cpp to check in
+// a fresh process.
+//
+// This program may be compiled with -march=native: training is the user's own loop at the user's
+// own flags. run.cpp is compiled at plain -O2 for the baseline; the codes must agree all the same.
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include <notch/io/layer_file.hpp>
+#include <notch/scheme/half.hpp>
+
+#include "idx.hpp"
+#include "networks.hpp"
+#include "progress.hpp"
+
+namespace mnist {
+namespace {
+
+using json = nlohmann::ordered_json;
+using notch::buffer;
+
+constexpr index_t image_size = 28 * 28;
+constexpr notch::quant_params pixel_params{1.0f / 255.0f, 0};
+
+using digits = dataset;
+
+struct settings {
+    std::string data, out;
+    unsigned seed = 1;
+    bool quick = false;
+};
+
+/// Adam with decoupled weight decay (Kingma & Ba 2015; Loshchilov & Hutter 2019), over the
+/// parameters that the layers show.
+class adam {
+public:
+    template <class Net> void step(Net& net, float rate) {
+        ++t_;
+        const float c1 = 1.0f - std::pow(0.9f, static_cast<float>(t_)),
+                    c2 = 1.0f - std::pow(0.999f, static_cast<float>(t_));
+        std::size_t slot = 0;
+        net.layers([&](const char*, auto& layer) {
+            layer.parameters([&](const auto& p) {
+                if (slot == state_.size())
+                    state_.push_back({buffer<float>(static_cast<index_t>(p.value.size())),
+                                      buffer<float>(static_cast<index_t>(p.value.size()))});
+                auto& [m, v] = state_[slot++];
+                for (std::size_t i = 0; i < p.value.size(); ++i) {
+                    const auto at = static_cast<index_t>(i);
+                    const float g = p.gradient[i];
+                    m[at] = 0.9f * m[at] + 0.1f * g;
+                    v[at] = 0.999f * v[at] + 0.001f * g * g;
+                    const float decay = p.decay ? 1e-2f * p.value[i] : 0.0f;
+                    p.value[i] -= rate * (m[at] / c1 / (std::sqrt(v[at] / c2) + 1e-8f) + decay);
+                    p.gradient[i] = 0.0f;
+                }
+            });
+        });
+    }
+
+private:
+    int t_ = 0;
+    std::vector<std::pair<buffer<float>, buffer<float>>> state_;
+};
+
+/// Images [first, first + n) of order as a batch; shifted by up to one pixel when augmenting.
+template <class Random>
+void load_batch(const digits& d, const std::vector<index_t>& order, index_t first, index_t n,
+                activation& x, Random* random) {
+    x.reshape(n, 28, 28, 1);
+    x.quantized = false;
+    x.values.resize_discard(n * image_size);
+    for (index_t i = 0; i < n; ++i) {
+        const std::uint8_t* from =
+            d.pixels.data() + order[static_cast<std::size_t>(first + i)] * image_size;
+        const index_t dy = random ? static_cast<index_t>((*random)() % 5) - 2 : 0,
+                      dx = random ? static_cast<index_t>((*random)() % 5) - 2 : 0;
+        for (index_t r = 0; r < 28; ++r)
+            for (index_t c = 0; c < 28; ++c) {
+                const index_t sr = r + dy, sc = c + dx;
+                const bool inside = sr >= 0 && sr < 28 && sc >= 0 && sc < 28;
+                x.values[i * image_size + r * 28 + c] =
+                    inside ? static_cast<float>(from[sr * 28 + sc]) * pixel_params.scale : 0.0f;
+            }
+    }
+}
+
+/// Softmax cross-entropy: the mean loss, and its gradient with respect to the logits.
+float cross_entropy(const activation& logits, const digits& d, const std::vector<index_t>& order,
+                    index_t first, buffer<float>& gradient) {
+    gradient.resize_discard(logits.size());
+    double loss = 0;
+    for (index_t i = 0; i < logits.n; ++i) {
+        const float* z = logits.values.data() + i * 10;
+        const float top = *std::max_element(z, z + 10);
+        float sum = 0;
+        for (index_t k = 0; k < 10; ++k) sum += std::exp(z[k] - top);
+        const int label =
+            d.labels[static_cast<std::size_t>(order[static_cast<std::size_t>(first + i)])];
+        for (index_t k = 0; k < 10; ++k)
+            gradient[i * 10 + k] = (std::exp(z[k] - top) / sum - (k == label ? 1.0f : 0.0f)) /
+                                   static_cast<float>(logits.n);
+        loss -= static_cast<double>(z[label] - top - std::log(sum));
+    }
+    return static_cast<float>(loss / static_cast<double>(logits.n));
+}
+
+std::vector<index_t> in_order(index_t n) {
+    std::vector<index_t> order(static_cast<std::size_t>(n));
+    std::iota(order.begin(), order.end(), index_t{0});
+    return order;
+}
+
+template <class Net>
+void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned seed,
+           const std::string& label) {
+    const context ctx;
+    constexpr index_t batch = 64;
+    std::mt19937 random(seed);
+    std::vector<index_t> order = in_order(d.count);
+    adam optimizer;
+    activation x;
+    buffer<float> gradient;
+    const index_t steps = d.count / batch, total = steps * epochs;
+    progress bar(label, total);
+    index_t step = 0;
+    for (int e = 0; e < epochs; ++e) {
+        for (std::size_t i = order.size() - 1; i > 0; --i)
+            std::swap(order[i], order[random() % (i + 1)]);
+        for (index_t b = 0; b < steps; ++b, ++step) {
+            load_batch(d, order, b * batch, batch, x, &random);
+            if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
+            const activation& logits = net.forward(x, p, true, ctx);
+            cross_entropy(logits, d, order, b * batch, gradient);
+            net.backward(gradient, ctx);
+            const float progress_made = static_cast<float>(step) / static_cast<float>(total);
+            const float warm = std::min(1.0f, static_cast<float>(step + 1) / 50.0f);
+            optimizer.step(net,
+                           rate * warm * 0.5f * (1.0f + std::cos(3.14159265f * progress_made)));
+            bar.step();
+        }
+    }
+    bar.finish();
+}
+
+/// Runs all test images; returns the top-1 accuracy in percent, and the codes if wanted.
+template <class Net>
+double evaluate(Net& net, const digits& test, phase p, std::vector<std::uint8_t>* codes) {
+    const context ctx;
+    const std::vector<index_t> order = in_order(test.count);
+    activation x;
+    index_t right = 0;
+    constexpr index_t batch = 100;
+    for (index_t first = 0; first < test.count; first += batch) {
+        load_batch<std::mt19937>(test, order, first, std::min(batch, test.count - first), x,
+                                 nullptr);
+        if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
+        const activation& logits = net.forward(x, p, false, ctx);
+        for (index_t i = 0; i < logits.n; ++i) {
+            const float* z = logits.values.data() + i * 10;
+            right +=
+                std::max_element(z, z + 10) - z == test.labels[static_cast<std::size_t>(first + i)];
+        }
+        if (codes) append_codes(*codes, net, ctx);
+    }
+    return 100.0 * static_cast<double>(right) / static_cast<double>(test.count);
+}
+
+template <class Net> void calibrate(Net& net, const digits& d) {
+    const context ctx;
+    const std::vector<index_t> order = in_order(d.count);
+    activation x;
+    for (index_t first = 0; first + 100 <= 1000; first += 100) {
+        load_batch<std::mt19937>(d, order, first, 100, x, nullptr);
+        net.forward(x, phase::calibrate, false, ctx);
+    }
+}
+
+/// The trained state of one network into another of the same structure with other quantizers.
+template <class To, class From> void copy_network(To& to, From& from) {
+    to.layers([&](const std::string& name, auto& layer) {
+        from.layers([&](const std::string& other, auto& source) {
+            if (name == other) layer.copy_from(source);
+        });
+    });
+    to.observed([&](const std::string& name, auto& layer) {
+        from.observed([&](const std::string& other, auto& source) {
+            if (name == other) layer.output_observer = source.output_observer;
+        });
+    });
+}
+
+void write_file(const std::string& path, const std::vector<std::uint8_t>& bytes) {
+    std::ofstream f(path, std::ios::binary);
+    f.write(reinterpret_cast<const char*>(bytes.data()),
+            static_cast<std::streamsize>(bytes.size()));
+    if (!f.flush()) notch::fail(notch::errc::io, "cannot write " + path);
+}
+
+json histogram(std::span<const float> x) {
+    const notch::real_range r = notch::scan_range(x).range;
+    constexpr int bins = 120;
+    std::vector<int> counts(bins);
+    const float width = r.empty() || r.max == r.min ? 1.0f : (r.max - r.min) / bins;
+    for (float v : x)
+        ++counts[static_cast<std::size_t>(
+            std::clamp(static_cast<int>((v - r.min) / width), 0, bins - 1))];
+    return {
+        {"min", r.empty() ? 0.0f : r.min}, {"max", r.empty() ? 1.0f : r.max}, {"counts", counts}};
+}
+
+/// Everything about one network; results collects rows and histograms.
+template <template <class> class Net> class job {
+public:
+    using fp32_net = Net<int8_per_channel>; // in phase::fp32 the quantizers rest
+    job(const settings& s, const digits& train_set, const digits& test_set)
+        : s_(s), train_(train_set), test_(test_set) {}
+    json rows = json::array(), layers = json::array();
+
+    void run(int fp32_epochs, int qat8_epochs, int qat4_epochs, float rate) {
+        fp32_net net;
+        std::mt19937 random(s_.seed);
+        net.layers([&](const char*, auto& layer) {
+            layer.initialize([&] { return static_cast<double>(random()) / 4294967296.0; });
+        });
+        train(net, train_, phase::fp32, fp32_epochs, rate, s_.seed,
+              std::string(Net<int8_per_channel>::name) + ": train fp32");
+        fp32_top1_ = evaluate(net, test_, phase::fp32, nullptr);
+        save_float(net, "fp32", "fp32", notch::dtype::f32, fp32_top1_);
+        half(net, "float16", "weights in float16", notch::dtype::f16);
+        half(net, "bfloat16", "weights in bfloat16", notch::dtype::bf16);
+        calibrate(net, train_);
+
+        dynamic(net);
+        statically<int8_per_tensor>(net, "static_int8_per_tensor", "static PTQ, per tensor", "int8",
+                                    false);
+        statically<int8_per_channel>(net, "static_int8_per_channel", "static PTQ, per channel",
+                                     "int8", true);
+        statically<mixed_int4_int8>(net, "mixed_int4_int8",
+                                    "mixed PTQ: int4, sensitive layers int8", "int4/int8", false);
+        qat<int8_per_channel>(net, "qat_int8", "QAT, 8 bits", "int8", qat8_epochs, 2e-4f);
+        qat<int4_learned>(net, "qat_int4", "QAT, 4-bit weights (LSQ)", "int4", qat4_epochs, 5e-4f);
+    }
+
+private:
+    std::string base(const std::string& method) const {
+        return s_.out + "/" + Net<int8_per_channel>::name + "." + method;
+    }
+
+    void row(const std::string& method, const std::string& title, const std::string& weights,
+             const std::string& activations, double top1, const std::string& kind) {
+        rows.push_back({{"network", Net<int8_per_channel>::name},
+                        {"network_title", Net<int8_per_channel>::title},
+                        {"method", method},
+                        {"title", title},
+                        {"weights", weights},
+                        {"activations", activations},
+                        {"kind", kind},
+                        {"top1", top1},
+                        {"delta_top1", top1 - fp32_top1_},
+                        {"bytes", static_cast<std::int64_t>(
+                                      std::filesystem::file_size(base(method) + ".notch"))}});
+        std::lock_guard lock(print_);
+        std::printf("%-11s %-40s top-1 %6.2f%%\n", Net<int8_per_channel>::name, title.c_str(),
+                    top1);
+        std::fflush(stdout);
+    }
+
+    /// The float network as it was trained: weights, bias or the four arrays of batch norm.
+    void save_float(fp32_net& net, const std::string& method, const std::string& title,
+                    notch::dtype type, double top1) {
+        notch::model_writer w(Net<int8_per_channel>::name);
+        const auto add = [&](const std::string& name, const buffer<float>& v) {
+            if (type == notch::dtype::f32) {
+                w.template add<float>(name, {v.size()}, v.span());
+                return;
+            }
+            std::vector<std::uint16_t> bits(static_cast<std::size_t>(v.size()));
+            for (index_t i = 0; i < v.size(); ++i)
+                bits[static_cast<std::size_t>(i)] =
+                    type == notch::dtype::f16 ? notch::to_float16(v[i]) : notch::to_bfloat16(v[i]);
+            w.add(name, type, {v.size()}, std::as_bytes(std::span(bits)));
+        };
+        net.layers([&](const std::string& name, auto& layer) {
+            add(name + ".w", layer.weight);
+            if (layer.norm) {
+                add(name + ".g", layer.norm->gamma);
+                add(name + ".b", layer.norm->beta);
+                add(name + ".m", layer.norm->running_mean);
+                add(name + ".v", layer.norm->running_var);
+            } else {
+                add(name + ".b", layer.bias);
+            }
+        });
+        w.save(base(method) + ".notch");
+        row(method, title, method, "fp32", top1, "float");
+    }
+
+    void half(fp32_net& net, const std::string& method, const std::string& title,
+              notch::dtype type) {
+        fp32_net rounded;
+        copy_network(rounded, net);
+        const auto round = [&](buffer<float>& v) {
+            for (float& f : v)
+                f = type == notch::dtype::f16 ? notch::from_float16(notch::to_float16(f))
+                                              : notch::from_bfloat16(notch::to_bfloat16(f));
+        };
+        rounded.layers([&](const char*, auto& layer) {
+            round(layer.weight);
+            round(layer.bias);
+            if (layer.norm) {
+                round(layer.norm->gamma);
+                round(layer.norm->beta);
+                round(layer.norm->running_mean);
+                round(layer.norm->running_var);
+            }
+        });
+        save_float(rounded, method, title, type, evaluate(rounded, test_, phase::fp32, nullptr));
+    }
+
+    void dynamic(fp32_net& net) {
+        std::vector<std::uint8_t> codes;
+        const double top1 = evaluate(net, test_, phase::dynamic, &codes);
+        notch::model_writer w(Net<int8_per_channel>::name);
+        net.layers([&](const std::string& name, auto& layer) {
+            notch::save_layer(w, name, layer.dynamic_spec());
+        });
+        w.save(base("dynamic_int8") + ".notch");
+        write_file(base("dynamic_int8") + ".codes", codes);
+        row("dynamic_int8", "dynamic-range PTQ", "int8", "uint8, at run time", top1, "dynamic");
+    }
+
+    template <class Scheme>
+    void statically(fp32_net& net, const std::string& method, const std::string& title,
+                    const std::string& weights, bool draw) {
+        Net<Scheme> q;
+        copy_network(q, net);
+        save_static(q, method, title, weights, draw);
+    }
+    template <class Scheme>
+    void qat(fp32_net& net, const std::string& method, const std::string& title,
+             const std::string& weights, int epochs, float rate) {
+        Net<Scheme> q;
+        copy_network(q, net);
+        train(q, train_, phase::quantized, epochs, rate, s_.seed + 1,
+              std::string(Net<Scheme>::name) + ": " + title);
+        save_static(q, method, title, weights, true);
+    }
+
+    template <class Scheme>
+    void save_static(Net<Scheme>& q, const std::string& method, const std::string& title,
+                     const std::string& weights, bool draw) {
+        std::vector<std::uint8_t> codes;
+        const double top1 = evaluate(q, test_, phase::quantized, &codes);
+        notch::model_writer w(Net<Scheme>::name);
+        // The parameters of a layer's input are those of the outputs() entry before it.
+        std::vector<std::pair<std::string, notch::quant_params>> params{{"input", pixel_params}};
+        q.outputs(
+            [&](const char* name, const activation& a) { params.emplace_back(name, a.params); });
+        q.layers([&](const std::string& name, auto& layer) {
+            notch::quant_params x{};
+            for (std::size_t i = 1; i < params.size(); ++i)
+                if (params[i].first == name) x = params[i - 1].second;
+            notch::save_layer(w, name, layer.spec(x));
+            if (draw) draw_layer(method, name, layer);
+        });
+        q.observed([&](const std::string& name, auto& layer) {
+            const notch::quant_params p = layer.output_params();
+            w.template add<float>(name + ".s", {1}, std::span<const float>(&p.scale, 1));
+            w.template add<std::int32_t>(name + ".z", {1},
+                                         std::span<const std::int32_t>(&p.zero_point, 1));
+        });
+        if (draw)
+            q.outputs([&](const char* name, const activation& a) {
+                if (!a.quantized) return;
+                buffer<float> real(a.size());
+                notch::dequantize<std::uint8_t>(a.codes, a.params, real);
+                layers.push_back({{"network", Net<Scheme>::name},
+                                  {"method", method},
+                                  {"layer", name},
+                                  {"what", "activation"},
+                                  {"bits", 8},
+                                  {"scale", a.params.scale},
+                                  {"zero_point", a.params.zero_point},
+                                  {"qmin", 0},
+                                  {"qmax", 255},
+                                  {"channels", 1},
+                                  {"histogram", histogram(real)}});
+            });
+        w.save(base(method) + ".notch");
+        write_file(base(method) + ".codes", codes);
+        row(method, title, weights, "uint8", top1, "static");
+    }
+
+    /// Weights in units of their channel's step, so that all channels share one grid.
+    template <class L>
+    void draw_layer(const std::string& method, const std::string& name, L& layer) {
+        const auto w = layer.folded().first;
+        const notch::layer_spec s = layer.spec({1.0f, 0});
+        const notch::channel_layout layout = layer.weight_layout();
+        std::vector<float> steps(w.size());
+        for (index_t i = 0; i < layout.size(); ++i)
+            steps[static_cast<std::size_t>(i)] =
+                w[static_cast<std::size_t>(i)] /
+                s.w_scales[s.w_scales.size() == 1 ? 0 : i / layout.inner % layout.channels];
+        const int top = (1 << (s.weight_bits - 1)) - 1;
+        layers.push_back({{"network", Net<int8_per_channel>::name},
+                          {"method", method},
+                          {"layer", name},
+                          {"what", "weight"},
+                          {"bits", s.weight_bits},
+                          {"scale", 1.0f},
+                          {"zero_point", 0},
+                          {"qmin", -top},
+                          {"qmax", top},
+                          {"channels", s.w_scales.size()},
+                          {"histogram", histogram(steps)}});
+    }
+
+    const settings& s_;
+    const digits& train_;
+    const digits& test_;
+    double fp32_top1_ = 0;
+    static inline std::mutex print_;
+};
+
+int train_and_quantize(const settings& s) {
+    std::filesystem::create_directories(s.out);
+    const auto load = [&](const std::string& part) {
+        return read_idx(s.data + "/" + part + "-images-idx3-ubyte.gz",
+                        s.data + "/" + part + "-labels-idx1-ubyte.gz");
+    };
+    const digits train_set = load("train"), test_set = load("test");
+    std::printf("notch %s: %lld digits to train on, %lld to test\n", NOTCH_VERSION_STRING,
+                static_cast<long long>(train_set.count), static_cast<long long>(test_set.count));
+    job<small_cnn> a(s, train_set, test_set);
+    job<mobile_net> b(s, train_set, test_set);
+    // One thread a network. The results depend on the seed only.
+    std::exception_ptr failed[2];
+    const auto guarded = [](std::exception_ptr& slot, auto&& work) {
+        try {
+            work();
+        } catch (...) {
+            slot = std::current_exception();
+        }
+    };
+    std::thread first([&] {
+        guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(10, 2, 4, 2e-3f); });
+    });
+    guarded(failed[1], [&] { s.quick ? b.run(3, 1, 1, 2e-3f) : b.run(18, 2, 3, 4e-3f); });
+    first.join();
+    for (const auto& f : failed)
+        if (f) std::rethrow_exception(f);
+    json results{{"meta",
+                  {{"seed", s.seed},
+                   {"quick", s.quick},
+                   {"notch", NOTCH_VERSION_STRING},
+                   {"compiler", __VERSION__},
+                   {"train_images", train_set.count},
+                   {"test_images", test_set.count}}},
+                 {"rows", a.rows},
+                 {"layers", a.layers}};
+    for (auto& r : b.rows) results["rows"].push_back(r);
+    for (auto& l : b.layers) results["layers"].push_back(l);
+    std::ofstream(s.out + "/training.json") << results.dump(1) << '\n';
+    return 0;
+}
+
+} // namespace
+} // namespace mnist
+
+int main(int argc, char** argv) {
+    mnist::settings s{NOTCH_DEMO_DATA, "out/demo"};
+    CLI::App app(
+        "Trains and quantizes the networks of the demo; mnist_run then checks and times them");
+    app.add_option("--data", s.data, "folder of the IDX files")->capture_default_str();
+    app.add_option("--out", s.out, "folder of the results")->capture_default_str();
+    app.add_option("--seed", s.seed, "seed of all random numbers")->capture_default_str();
+    app.add_flag("--quick", s.quick, "fewer epochs: a minute in all, lower accuracy");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        return mnist::train_and_quantize(s);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "mnist_train: %s\n", e.what());
+        return 1;
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/layers/activation.hpp: what flows between layers, and the activation functions that are
+// fused into them.
+#pragma once
+
+#include <cstdint>
+
+#include <notch/core/buffer.hpp>
+#include <notch/core/view.hpp>
+#include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/quantize.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// An activation function, applied by the epilogue of the layer before it.
+enum class nonlinearity : std::int32_t { none, relu, relu6 };
+
+/// How a training layer computes.
+enum class phase {
+    fp32,      ///< float arithmetic
+    calibrate, ///< float arithmetic, the observers watch the outputs
+    quantized, ///< on the integer kernels: the codes of the frozen network
+    dynamic,   ///< integer weights, inputs quantized image by image at run time, float outputs
+};
+
+/// A batch of images n x h x w x c, dense. quantized: codes and params are valid, else values.
+struct activation {
+    index_t n = 0, h = 0, w = 0, c = 0;
+    buffer<float> values;
+    buffer<std::uint8_t> codes;
+    quant_params params;
+    bool quantized = false;
+
+    [[nodiscard]] NOTCH_INLINE index_t size() const noexcept { return n * h * w * c; }
+    [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept { return n * h * w; }
+    NOTCH_INLINE void reshape(index_t n_, index_t h_, index_t w_, index_t c_) noexcept {
+        n = n_;
+        h = h_;
+        w = w_;
+        c = c_;
+    }
+    [[nodiscard]] NOTCH_INLINE nhwc_view<const std::uint8_t> code_view() const noexcept { return {codes.data(), n, h, w, c}; }
+    [[nodiscard]] NOTCH_INLINE nhwc_view<std::uint8_t> code_view() noexcept { return {codes.data(), n, h, w, c}; }
+    [[nodiscard]] NOTCH_INLINE nhwc_view<float> value_view() noexcept { return {values.data(), n, h, w, c}; }
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+
+/// The real values of an activation: its values, or its codes dequantized into scratch.
+[[nodiscard]] inline std::span<const float> real_values(const activation& a, buffer<float>& scratch, const context& ctx) {
+    if (!a.quantized) return a.values;
+    scratch.resize_discard(a.size());
+    dequantize<std::uint8_t>(a.codes, a.params, scratch, ctx);
+    return scratch;
+}
+
+/// Makes a a batch of codes with given parameters, from real values: the input of a network.
+inline void quantize_input(activation& a, quant_params params, const context& ctx = {}) {
+    a.codes.resize_discard(a.size());
+    quantize<affine<8>>(a.values, params, a.codes, ctx);
+    a.params = params;
+    a.quantized = true;
+}
+
+namespace detail {
+
+/// make_epilogue with the stage of a nonlinearity.
+template <class Packed, class... Stages>
+[[nodiscard]] auto epilogue_with(nonlinearity f, const Packed& w, const Stages&... stages) {
+    switch (f) {
+    case nonlinearity::relu: return make_epilogue(w, stages..., stage::relu{});
+    case nonlinearity::relu6: return make_epilogue(w, stages..., stage::relu6{});
+    case nonlinearity::none: break;
+    }
+    return make_epilogue(w, stages...);
+}
+
+} // namespace detail
+NOTCH_KEYED_END

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/layers/frozen.hpp: inference layers. They own their packed weights, take views, and never
+// allocate in forward.
+//
+//   frozen_conv2d, frozen_depthwise, frozen_linear      u8 codes in; u8 codes or float out
+//   dynamic_conv2d, dynamic_depthwise, dynamic_linear   float in, quantized image by image; float out
+//
+// Each is built from a layer_spec, the plain description that freeze() makes and io/ saves.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include <notch/kernels/conv.hpp>
+#include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/layers/activation.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// A quantized layer as plain data.
+struct layer_spec {
+    window geometry;                ///< 1 x 1 for a linear layer
+    index_t in_channels = 0;
+    index_t out_channels = 0;
+    bool depthwise = false;
+    std::int32_t weight_bits = 8;   ///< 4 or fewer can be stored two a byte
+    buffer<std::int8_t> weights;    ///< conv2d: [out][kh][kw][in]; depthwise: [kh][kw][channels]
+    buffer<float> w_scales;         ///< one, or one for each output channel
+    buffer<std::int32_t> bias;      ///< static: int32 on the grid x.scale * w_scale
+    buffer<float> float_bias;       ///< dynamic: real
+    quant_params x, y;              ///< static only; y is unused if float_output
+    nonlinearity function = nonlinearity::none;
+    bool float_output = false;
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+inline void pack_spec(packed_weights& p, const layer_spec& s) {
+    p = pack_conv2d(s.weights, s.out_channels, s.in_channels, s.geometry);
+    if (is_pointwise(s.geometry)) p.channels = s.in_channels;
+}
+inline void pack_spec(packed_depthwise& p, const layer_spec& s) {
+    check_equal("layer_spec", "out_channels of a depthwise layer", s.out_channels, s.in_channels);
+    p = pack_depthwise(s.weights, s.out_channels, s.geometry);
+}
+template <class Out, class F, class X, class Y>
+void convolve(const packed_weights& w, const epilogue<Out, F>& ep, X x, Y y, const context& ctx) {
+    conv2d(x, w, ep, y, ctx);
+}
+template <class Out, class F, class X, class Y>
+void convolve(const packed_depthwise& w, const epilogue<Out, F>& ep, X x, Y y, const context& ctx) {
+    notch::depthwise(x, w, ep, y, ctx);
+}
+inline index_t convolve_workspace(const packed_weights& w, index_t n, index_t h, index_t width, const context& ctx) {
+    return conv2d_workspace_size(w, n, h, width, ctx);
+}
+inline index_t convolve_workspace(const packed_depthwise& w, index_t n, index_t h, index_t width, const context& ctx) {
+    return depthwise_workspace_size(w, n, h, width, ctx);
+}
+
+} // namespace detail
+
+/// Static INT8. forward is const and thread-safe (each thread with its own context).
+template <class Packed> class frozen_layer {
+public:
+    frozen_layer() = default;
+    explicit frozen_layer(layer_spec spec) : spec_(std::move(spec)) {
+        detail::pack_spec(packed_, spec_);
+        if (spec_.float_output)
+            to_float_ = detail::epilogue_with(spec_.function, packed_, stage::bias{spec_.bias},
+                                              stage::dequantize{spec_.x, spec_.w_scales});
+        else
+            to_codes_ = detail::epilogue_with(spec_.function, packed_, stage::bias{spec_.bias},
+                                              stage::requantize<affine<8>>{spec_.x, spec_.w_scales, spec_.y});
+    }
+    [[nodiscard]] const layer_spec& spec() const noexcept { return spec_; }
+    [[nodiscard]] const Packed& packed() const noexcept { return packed_; }
+    [[nodiscard]] index_t workspace_size(index_t n, index_t h, index_t w, const context& ctx = {}) const {
+        return detail::convolve_workspace(packed_, n, h, w, ctx);
+    }
+    void forward(nhwc_view<const std::uint8_t> x, nhwc_view<std::uint8_t> y, const context& ctx) const {
+        if (spec_.float_output) fail(errc::invalid_argument, "frozen_layer: this layer was frozen with float output");
+        detail::convolve(packed_, to_codes_, x, y, ctx);
+    }
+    void forward(nhwc_view<const std::uint8_t> x, nhwc_view<float> y, const context& ctx) const {
+        if (!spec_.float_output) fail(errc::invalid_argument, "frozen_layer: this layer was frozen with code output");
+        detail::convolve(packed_, to_float_, x, y, ctx);
+    }
+
+private:
+    layer_spec spec_;
+    Packed packed_;
+    epilogue<std::uint8_t> to_codes_;
+    epilogue<float> to_float_;
+};
+
+/// Dynamic range: the weights are INT8, each image is quantized by its own range at run time
+/// (one scale for each image: with one row an image, per token). One forward at a time on an object.
+template <class Packed> class dynamic_layer {
+public:
+    dynamic_layer() = default;
+    explicit dynamic_layer(layer_spec spec) : spec_(std::move(spec)), bias_(spec_.out_channels) {
+        detail::pack_spec(packed_, spec_);
+        detail::check_equal("dynamic_layer", "the number of biases", spec_.float_bias.size(), spec_.out_channels);
+        // Any valid parameters: update() replaces them for each image.
+        ep_ = detail::epilogue_with(spec_.function, packed_, stage::bias{bias_},
+                                    stage::dequantize{quant_params{1.0f, 0}, spec_.w_scales});
+    }
+    [[nodiscard]] const layer_spec& spec() const noexcept { return spec_; }
+    [[nodiscard]] index_t workspace_size(index_t n, index_t h, index_t w, const context& ctx = {}) const {
+        (void)n;
+        return detail::round_up(h * w * spec_.in_channels, 64) + 64 + detail::convolve_workspace(packed_, 1, h, w, ctx);
+    }
+    void forward(nhwc_view<const float> x, nhwc_view<float> y, const context& ctx) {
+        detail::check_view("dynamic_layer", "x", x);
+        if (!x.is_dense()) fail(errc::invalid_argument, "dynamic_layer: x must be dense");
+        detail::check_equal("dynamic_layer", "the number of channels of x", x.c, spec_.in_channels);
+        const index_t elements = x.h * x.w * x.c;
+        std::byte* memory = detail::workspace_begin("dynamic_layer", ctx.workspace, workspace_size(x.n, x.h, x.w, ctx));
+        const index_t used = (memory - ctx.workspace.data()) + detail::round_up(elements, 64);
+        auto* codes = reinterpret_cast<std::uint8_t*>(memory);
+        context inner = ctx;
+        inner.workspace = ctx.workspace.subspan(static_cast<std::size_t>(used));
+        for (index_t i = 0; i < x.n; ++i) {
+            const std::span<const float> image(x.data + i * x.stride_n, static_cast<std::size_t>(elements));
+            real_range range;
+            for (float v : image) {
+                if (!(v - v == 0.0f)) continue;
+                range.min = v < range.min ? v : range.min;
+                range.max = v > range.max ? v : range.max;
+            }
+            const quant_params p = params_from_range<affine<8>>(range);
+            quantize<affine<8>>(image, p, std::span<std::uint8_t>(codes, image.size()), inner);
+            update(p);
+            nhwc_view<float> out = y;
+            out.n = 1;
+            out.data = y.data + i * y.stride_n;
+            detail::convolve(packed_, ep_, nhwc_view<const std::uint8_t>(codes, 1, x.h, x.w, x.c), out, inner);
+        }
+    }
+
+private:
+    /// Refreshes the epilogue for the parameters of one image, in place.
+    void update(quant_params p) {
+        for (index_t c = 0; c < spec_.out_channels; ++c)
+            bias_[c] = quantize_bias(spec_.float_bias[c], p.scale, spec_.w_scales[spec_.w_scales.size() == 1 ? 0 : c]);
+        detail::epilogue_plan plan;
+        plan.take(stage::bias{bias_});
+        plan.take(stage::dequantize{p, spec_.w_scales});
+        if (spec_.function == nonlinearity::relu) plan.take(stage::relu{});
+        if (spec_.function == nonlinearity::relu6) plan.take(stage::relu6{});
+        detail::build_epilogue(ep_, packed_, plan);
+    }
+    layer_spec spec_;
+    Packed packed_;
+    buffer<std::int32_t> bias_;
+    epilogue<float> ep_;
+};
+
+using frozen_conv2d = frozen_layer<packed_weights>;
+using frozen_linear = frozen_layer<packed_weights>; ///< an image of 1 x 1 pixels
+using frozen_depthwise = frozen_layer<packed_depthwise>;
+using dynamic_conv2d = dynamic_layer<packed_weights>;
+using dynamic_linear = dynamic_layer<packed_weights>;
+using dynamic_depthwise = dynamic_layer<packed_depthwise>;
+
+NOTCH_KEYED_END

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/layers/pool.hpp: the layers without weights: max pooling, global average pooling, residual
+// add; forward in every phase, backward in fp32. In phase::quantized they run on the integer
+// kernels.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include <notch/kernels/add.hpp>
+#include <notch/kernels/pool.hpp>
+#include <notch/layers/activation.hpp>
+#include <notch/observe/moving_average.hpp>
+
+NOTCH_KEYED_BEGIN
+
+/// Maximum over windows. The gradient goes to the first maximum of each window. Not thread-safe.
+class max_pool_layer {
+public:
+    explicit max_pool_layer(const window& s) : geometry_(s) {}
+
+    void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
+        y.reshape(x.n, geometry_.out_h(x.h), geometry_.out_w(x.w), x.c);
+        y.quantized = p == phase::quantized;
+        if (training) {
+            from_.resize_discard(y.size());
+            x_size_ = x.size();
+        }
+        if (y.quantized) {
+            y.params = x.params;
+            y.codes.resize_discard(y.size());
+            const index_t need = pool_workspace_size(geometry_, ctx);
+            if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
+            context inner = ctx;
+            inner.workspace = workspace_;
+            max_pool(x.code_view(), geometry_, y.code_view(), inner);
+            if (training) choose(x.codes.data(), x, y, [](index_t, std::uint8_t) {});
+        } else {
+            y.values.resize_discard(y.size());
+            choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; }, training);
+        }
+    }
+    void backward(std::span<const float> dy, std::span<float> dx) const {
+        detail::check_equal("max_pool_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), from_.size());
+        detail::check_equal("max_pool_layer.backward", "the size of dx", static_cast<index_t>(dx.size()), x_size_);
+        std::fill(dx.begin(), dx.end(), 0.0f);
+        for (index_t i = 0; i < from_.size(); ++i)
+            if (from_[i] >= 0) dx[static_cast<std::size_t>(from_[i])] += dy[static_cast<std::size_t>(i)];
+    }
+    [[nodiscard]] const window& geometry() const noexcept { return geometry_; }
+
+private:
+    template <class T, class Write>
+    void choose(const T* data, const activation& x, const activation& y, const Write& write, bool keep = true) {
+        const window& s = geometry_;
+        index_t at = 0;
+        for (index_t n = 0; n < y.n; ++n)
+            for (index_t oy = 0; oy < y.h; ++oy)
+                for (index_t ox = 0; ox < y.w; ++ox)
+                    for (index_t c = 0; c < y.c; ++c, ++at) {
+                        index_t best = -1;
+                        for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                            for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                                const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
+                                const index_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
+                                if (iy < 0 || iy >= x.h || ix < 0 || ix >= x.w) continue;
+                                const index_t i = ((n * x.h + iy) * x.w + ix) * x.c + c;
+                                if (best < 0 || data[i] > data[best]) best = i;
+                            }
+                        write(at, best < 0 ? T{} : data[best]);
+                        if (keep) from_[at] = best;
+                    }
+    }
+    window geometry_;
+    buffer<index_t> from_;
+    index_t x_size_ = 0;
+    buffer<std::byte> workspace_;
+};
+
+/// Mean over all pixels of an image. Not thread-safe.
+class global_average_layer {
+public:
+    explicit global_average_layer(float range_momentum = 0.9f) : output_observer(range_momentum) {}
+    moving_average output_observer;
+    std::optional<quant_params> fixed_params; ///< if set, instead of the observer's: a loaded network
+
+    void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
+        y.reshape(x.n, 1, 1, x.c);
+        pixels_ = x.h * x.w;
+        y.quantized = p == phase::quantized;
+        if (y.quantized && !training) {
+            integer_mean(x, y, ctx);
+            return;
+        }
+        const std::span<const float> real = real_values(x, scratch_, ctx);
+        mean_.resize_discard(y.size());
+        std::fill(mean_.begin(), mean_.end(), 0.0f);
+        for (index_t n = 0; n < x.n; ++n)
+            for (index_t i = 0; i < pixels_; ++i)
+                for (index_t c = 0; c < x.c; ++c)
+                    mean_[n * x.c + c] += real[static_cast<std::size_t>((n * pixels_ + i) * x.c + c)];
+        for (float& v : mean_) v /= static_cast<float>(pixels_);
+        if (p == phase::calibrate || y.quantized) output_observer.observe(mean_);
+        if (y.quantized) integer_mean(x, y, ctx);
+        else y.values = mean_;
+    }
+    void backward(std::span<const float> dy, std::span<float> dx, index_t channels) const {
+        const auto step = static_cast<std::size_t>(channels);
+        const float share = 1.0f / static_cast<float>(pixels_);
+        for (std::size_t i = 0; i < dx.size(); ++i)
+            dx[i] = share * dy[i / (static_cast<std::size_t>(pixels_) * step) * step + i % step];
+    }
+    [[nodiscard]] quant_params output_params() const {
+        return fixed_params ? *fixed_params : params_from_range<affine<8>>(output_observer.range());
+    }
+
+private:
+    void integer_mean(const activation& x, activation& y, const context& ctx) {
+        y.params = output_params();
+        y.codes.resize_discard(y.size());
+        const window s = global_window(x.h, x.w);
+        const index_t need = pool_workspace_size(s, ctx);
+        if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
+        context inner = ctx;
+        inner.workspace = workspace_;
+        average_pool(x.code_view(), x.params, s, y.params, y.code_view(), inner);
+    }
+    index_t pixels_ = 1;
+    buffer<float> scratch_, mean_;
+    buffer<std::byte> workspace_;
+};
+
+/// y = a + b, elementwise. The gradient goes to both unchanged where the sum was not clipped.
+class add_layer {
+public:
+    explicit add_layer(float range_momentum = 0.9f) : output_observer(range_momentum) {}
+    moving_average output_observer;
+    std::optional<quant_params> fixed_params; ///< if set, instead of the observer's: a loaded network
+
+    void forward(const activation& a, const activation& b, activation& y, phase p, bool training, const context& ctx) {
+        if (a.n != b.n || a.h != b.h || a.w != b.w || a.c != b.c)
+            fail(errc::shape_mismatch, "add_layer: a and b have different shapes");
+        y.reshape(a.n, a.h, a.w, a.c);
+        y.quantized = p == phase::quantized;
+        if (!y.quantized || training) {
+            const std::span<const float> ra = real_values(a, a_, ctx), rb = real_values(b, b_, ctx);
+            y.values.resize_discard(y.size());
+            for (index_t i = 0; i < y.size(); ++i)
+                y.values[i] = ra[static_cast<std::size_t>(i)] + rb[static_cast<std::size_t>(i)];
+            if (p == phase::calibrate || y.quantized) output_observer.observe(y.values);
+        }
+        if (y.quantized) {
+            y.params = output_params();
+            y.codes.resize_discard(y.size());
+            add(a.codes, b.codes, make_add(a.params, b.params, y.params), y.codes, ctx);
+        }
+        if (training) {
+            mask_.resize_discard(y.size());
+            for (index_t i = 0; i < y.size(); ++i) {
+                const float steps = y.quantized ? y.values[i] / y.params.scale + static_cast<float>(y.params.zero_point) : 0.0f;
+                mask_[i] = !y.quantized || (steps >= -0.5f && steps <= 255.5f);
+            }
+        }
+    }
+    /// dy becomes the gradient of both a and b.
+    void backward(std::span<float> dy) const {
+        detail::check_equal("add_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), mask_.size());
+        for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = mask_[static_cast<index_t>(i)] ? dy[i] : 0.0f;
+    }
+    [[nodiscard]] quant_params output_params() const {
+        return fixed_params ? *fixed_params : params_from_range<affine<8>>(output_observer.range());
+    }
+
+private:
+    buffer<float> a_, b_;
+    buffer<std::uint8_t> mask_;
+};
+
+NOTCH_KEYED_END

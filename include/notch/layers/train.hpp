@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/layers/train.hpp: training layers: convolution, depthwise, linear; with optional batch norm
+// and nonlinearity. In phase::quantized the forward pass runs on the integer kernels themselves, so
+// it gives the codes of the frozen layer by construction. The backward pass is fp32 (Eigen):
+//
+//   forward    w' , b'  = batch norm folded into w, b (running statistics)
+//              wq       = WeightQuantizer(w')             codes, values, mask
+//              acc      = integer kernel(x codes, wq codes) + round(b' / (x.scale * wq.scale))
+//              y codes  = requantize(acc), clamped by the nonlinearity
+//   backward   dz = dy * mask of the requantization       straight-through
+//              dwq = dz^T * x,   dx = dz * wq values,  db' = sum dz
+//              dw', dw, dgamma, dbeta through the weight quantizer and the folding
+//
+// WeightQuantizer is fake_quant<Range, Granularity> or learned_step<Range, Granularity>. These are
+// thin compositions, meant to be copied and changed.
+#pragma once
+
+#include <Eigen/Core>
+
+#include <optional>
+#include <span>
+#include <utility>
+
+#include <notch/eigen/map.hpp>
+#include <notch/layers/activation.hpp>
+#include <notch/layers/frozen.hpp>
+#include <notch/observe/moving_average.hpp>
+#include <notch/qat/batch_norm.hpp>
+#include <notch/qat/fake_quant.hpp>
+#include <notch/qat/learned_step.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// Patches as rows: col[pixel][ky][kx][c], zero outside the image.
+inline void im2col(const float* x, index_t n, index_t h, index_t w, index_t c, const window& s, float* col) {
+    const index_t oh = s.out_h(h), ow = s.out_w(w);
+    for (index_t i = 0; i < n; ++i)
+        for (index_t y = 0; y < oh; ++y)
+            for (index_t xo = 0; xo < ow; ++xo)
+                for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                    for (index_t kx = 0; kx < s.kernel_w; ++kx, col += c) {
+                        const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                        const index_t ix = xo * s.stride_w - s.pad_left + kx * s.dilation_w;
+                        const bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
+                        if (inside) std::copy_n(x + ((i * h + iy) * w + ix) * c, c, col);
+                        else std::fill_n(col, c, 0.0f);
+                    }
+}
+/// The transpose of im2col: adds each patch to dx.
+inline void col2im(const float* col, index_t n, index_t h, index_t w, index_t c, const window& s, float* dx) {
+    const index_t oh = s.out_h(h), ow = s.out_w(w);
+    for (index_t i = 0; i < n; ++i)
+        for (index_t y = 0; y < oh; ++y)
+            for (index_t xo = 0; xo < ow; ++xo)
+                for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                    for (index_t kx = 0; kx < s.kernel_w; ++kx, col += c) {
+                        const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                        const index_t ix = xo * s.stride_w - s.pad_left + kx * s.dilation_w;
+                        if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue;
+                        float* to = dx + ((i * h + iy) * w + ix) * c;
+                        for (index_t k = 0; k < c; ++k) to[k] += col[k];
+                    }
+}
+
+/// The float arithmetic of a convolution: weights [out][kh][kw][in], channel axis 0.
+struct conv_math {
+    using packed_type = packed_weights;
+    static constexpr bool depthwise = false;
+    window geometry;
+    index_t in = 0, out = 0;
+    buffer<float> col, dcol;
+
+    [[nodiscard]] index_t k() const noexcept { return geometry.kernel_h * geometry.kernel_w * in; }
+    [[nodiscard]] index_t fan_in() const noexcept { return k(); }
+    [[nodiscard]] channel_layout layout() const noexcept { return {1, out, k()}; }
+    [[nodiscard]] packed_type pack(std::span<const std::int8_t> codes) const { return pack_conv2d(codes, out, in, geometry); }
+
+    const float* patches(const float* x, const activation& shape) {
+        if (is_pointwise(geometry)) return x;
+        col.resize_discard(shape.n * geometry.out_h(shape.h) * geometry.out_w(shape.w) * k());
+        im2col(x, shape.n, shape.h, shape.w, shape.c, geometry, col.data());
+        return col.data();
+    }
+    void forward(const float* x, const activation& shape, std::span<const float> w, matrix_view<float> z) {
+        const float* a = patches(x, shape);
+        as_eigen(z).noalias() = as_eigen(matrix_view<const float>(a, z.rows, k())) *
+                                as_eigen(matrix_view<const float>(w.data(), out, k())).transpose();
+    }
+    /// Adds to dw; writes dx if it is not null.
+    void backward(const float* x, const activation& shape, std::span<const float> w, matrix_view<const float> dz,
+                  std::span<float> dw, float* dx) {
+        const float* a = patches(x, shape);
+        as_eigen(matrix_view<float>(dw.data(), out, k())).noalias() +=
+            as_eigen(dz).transpose() * as_eigen(matrix_view<const float>(a, dz.rows, k()));
+        if (!dx) return;
+        const auto weights = as_eigen(matrix_view<const float>(w.data(), out, k()));
+        if (is_pointwise(geometry)) {
+            as_eigen(matrix_view<float>(dx, dz.rows, k())).noalias() = as_eigen(dz) * weights;
+            return;
+        }
+        dcol.resize_discard(dz.rows * k());
+        as_eigen(matrix_view<float>(dcol.data(), dz.rows, k())).noalias() = as_eigen(dz) * weights;
+        std::fill_n(dx, shape.size(), 0.0f);
+        col2im(dcol.data(), shape.n, shape.h, shape.w, shape.c, geometry, dx);
+    }
+};
+
+/// The float arithmetic of a depthwise convolution: weights [kh][kw][channels], channel axis 2.
+struct depthwise_math {
+    using packed_type = packed_depthwise;
+    static constexpr bool depthwise = true;
+    window geometry;
+    index_t in = 0, out = 0;
+
+    [[nodiscard]] index_t taps() const noexcept { return geometry.kernel_h * geometry.kernel_w; }
+    [[nodiscard]] index_t fan_in() const noexcept { return taps(); }
+    [[nodiscard]] channel_layout layout() const noexcept { return {taps(), out, 1}; }
+    [[nodiscard]] packed_type pack(std::span<const std::int8_t> codes) const { return pack_depthwise(codes, out, geometry); }
+
+    /// Calls f(output pixel, tap, offset of the input pixel) for every tap inside the image.
+    template <class F> void for_taps(const activation& shape, const F& f) const {
+        const window& s = geometry;
+        const index_t oh = s.out_h(shape.h), ow = s.out_w(shape.w);
+        index_t pixel = 0;
+        for (index_t i = 0; i < shape.n; ++i)
+            for (index_t y = 0; y < oh; ++y)
+                for (index_t x = 0; x < ow; ++x, ++pixel)
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (iy >= 0 && iy < shape.h && ix >= 0 && ix < shape.w)
+                                f(pixel, ky * s.kernel_w + kx, ((i * shape.h + iy) * shape.w + ix) * out);
+                        }
+    }
+    using row = Eigen::Map<Eigen::Array<float, 1, Eigen::Dynamic>>;
+    using const_row = Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>>;
+
+    void forward(const float* x, const activation& shape, std::span<const float> w, matrix_view<float> z) {
+        std::fill_n(z.data, z.rows * z.cols, 0.0f);
+        for_taps(shape, [&](index_t pixel, index_t tap, index_t at) {
+            row(z.data + pixel * out, out) += const_row(x + at, out) * const_row(w.data() + tap * out, out);
+        });
+    }
+    void backward(const float* x, const activation& shape, std::span<const float> w, matrix_view<const float> dz,
+                  std::span<float> dw, float* dx) {
+        if (dx) std::fill_n(dx, shape.size(), 0.0f);
+        for_taps(shape, [&](index_t pixel, index_t tap, index_t at) {
+            const const_row d(dz.data + pixel * out, out);
+            row(dw.data() + tap * out, out) += d * const_row(x + at, out);
+            if (dx) row(dx + at, out) += d * const_row(w.data() + tap * out, out);
+        });
+    }
+};
+
+} // namespace detail
+
+/// What a layer is made of besides its extents.
+struct layer_options {
+    nonlinearity function = nonlinearity::none;
+    bool batch_norm = false;     ///< instead of a bias
+    bool float_output = false;   ///< the last layer: real outputs instead of codes
+    float range_momentum = 0.9f; ///< of the observer of the outputs
+};
+
+/// Common to conv2d_layer, depthwise_layer and linear_layer. Not thread-safe. The activation given
+/// to forward must live until backward.
+template <class Math, class WeightQuantizer, observer OutputObserver> class train_layer {
+public:
+    /// One group of trainable values, as parameters() shows it to an optimizer.
+    struct parameter {
+        const char* name;
+        std::span<float> value, gradient;
+        bool decay; ///< whether weight decay is customary
+    };
+
+    buffer<float> weight, bias, weight_gradient, bias_gradient;
+    std::optional<notch::batch_norm> norm;
+    WeightQuantizer weight_quantizer;
+    OutputObserver output_observer;
+
+    [[nodiscard]] const Math& math() const noexcept { return math_; }
+    [[nodiscard]] const layer_options& options() const noexcept { return options_; }
+    [[nodiscard]] channel_layout weight_layout() const noexcept { return math_.layout(); }
+
+    /// Uniform He initialization (He et al. 2015): variance 2 / fan_in. next() gives uniforms in [0, 1).
+    template <class Uniform> void initialize(Uniform&& next) {
+        const float bound = std::sqrt(6.0f / static_cast<float>(math_.fan_in()));
+        for (float& v : weight) v = bound * (2.0f * static_cast<float>(next()) - 1.0f);
+    }
+
+    /// Calls f(parameter) for every group.
+    template <class F> void parameters(F&& f) {
+        f(parameter{"weight", weight, weight_gradient, true});
+        if (norm) {
+            f(parameter{"gamma", norm->gamma, norm->gamma_gradient, false});
+            f(parameter{"beta", norm->beta, norm->beta_gradient, false});
+        } else {
+            f(parameter{"bias", bias, bias_gradient, false});
+        }
+        if constexpr (requires { weight_quantizer.log_step(); })
+            if (weight_quantizer.initialized())
+                f(parameter{"log_step", weight_quantizer.log_step(), weight_quantizer.log_step_gradient(), false});
+    }
+
+    /// Copies weights, bias, batch norm and output range from a layer with another quantizer.
+    template <class Other> void copy_from(const Other& o) {
+        weight = o.weight;
+        bias = o.bias;
+        norm = o.norm;
+        output_observer = o.output_observer;
+    }
+
+    /// y is reshaped as needed. training keeps what backward needs, uses batch statistics (fp32) and
+    /// lets the output ranges follow (quantized).
+    void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
+        if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
+        const window& s = math_.geometry;
+        y.reshape(x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
+        x_ = &x;
+        phase_ = p;
+        if (p == phase::quantized) forward_quantized(x, y, training, ctx);
+        else if (p == phase::dynamic) forward_dynamic(x, y, ctx);
+        else forward_float(x, y, p, training);
+    }
+
+    /// dy: gradient of y (size of y), overwritten. Writes dx unless it is empty; adds to the
+    /// gradients of the parameters.
+    void backward(std::span<float> dy, std::span<float> dx, const context& ctx) {
+        if (!x_ || static_cast<index_t>(mask_.size()) != static_cast<index_t>(dy.size()))
+            fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
+        straight_through(dy, mask_, dy);
+        const matrix_view<float> dz(dy.data(), static_cast<index_t>(dy.size()) / math_.out, math_.out);
+        float* to = dx.empty() ? nullptr : dx.data();
+        const std::span<const float> x = real_values(*x_, x_real_, ctx);
+        if (phase_ != phase::quantized) {
+            if (norm) norm->backward(dz);
+            else add_column_sums(dz, bias_gradient);
+            math_.backward(x.data(), *x_, weight, dz, weight_gradient, to);
+            return;
+        }
+        dw_.resize_discard(weight.size());
+        db_.resize_discard(math_.out);
+        std::fill(dw_.begin(), dw_.end(), 0.0f);
+        std::fill(db_.begin(), db_.end(), 0.0f);
+        add_column_sums(dz, db_);
+        math_.backward(x.data(), *x_, weight_quantizer.values(), dz, dw_, to);
+        const std::span<const float> effective = norm ? std::span<const float>(w_folded_) : std::span<const float>(weight);
+        const std::span<const float> dw = weight_quantizer.backward(effective, dw_);
+        if (norm) {
+            norm->fold_backward(weight, math_.layout(), {}, dw, db_, weight_gradient, {});
+        } else {
+            for (index_t i = 0; i < weight.size(); ++i) weight_gradient[i] += dw[static_cast<std::size_t>(i)];
+            for (index_t c = 0; c < math_.out; ++c) bias_gradient[c] += db_[c];
+        }
+    }
+
+    /// The plain description of the inference layer that gives the codes of this one, for inputs
+    /// with parameters x.
+    [[nodiscard]] layer_spec spec(quant_params x, const context& ctx = {}) {
+        quantize_weights(ctx);
+        layer_spec s = common_spec();
+        s.x = x;
+        s.y = output_params();
+        s.bias = integer_bias(x);
+        s.float_output = options_.float_output;
+        return s;
+    }
+    /// The same for the dynamic-range layer.
+    [[nodiscard]] layer_spec dynamic_spec(const context& ctx = {}) {
+        quantize_weights(ctx);
+        layer_spec s = common_spec();
+        s.float_bias = buffer<float>(math_.out);
+        for (index_t c = 0; c < math_.out; ++c) s.float_bias[c] = effective_bias(c);
+        s.float_output = true;
+        return s;
+    }
+    [[nodiscard]] quant_params output_params() const { return params_from_range<affine<8>>(output_observer.range()); }
+
+    /// Weights and bias with the batch norm folded in: what float inference uses.
+    std::pair<std::span<const float>, std::span<const float>> folded() {
+        fold();
+        return {norm ? w_folded_ : weight, norm ? b_folded_ : bias};
+    }
+
+protected:
+    train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
+        : weight(math.layout().size()), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
+          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(o.range_momentum),
+          math_(std::move(math)), options_(o) {
+        if (o.batch_norm) norm.emplace(math_.out);
+    }
+
+private:
+    static void add_column_sums(matrix_view<const float> m, std::span<float> sums) {
+        Eigen::Map<Eigen::RowVectorXf>(sums.data(), m.cols) += as_eigen(m).colwise().sum();
+    }
+    void fold() {
+        if (!norm) return;
+        w_folded_.resize_discard(weight.size());
+        b_folded_.resize_discard(math_.out);
+        norm->fold(weight, math_.layout(), {}, w_folded_, b_folded_);
+    }
+    [[nodiscard]] float effective_bias(index_t c) const noexcept { return norm ? b_folded_[c] : bias[c]; }
+    void quantize_weights(const context& ctx) {
+        fold();
+        weight_quantizer.forward(norm ? w_folded_ : weight, ctx);
+        const auto params = weight_quantizer.params();
+        w_scales_.resize_discard(static_cast<index_t>(params.size()));
+        for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;
+    }
+    [[nodiscard]] buffer<std::int32_t> integer_bias(quant_params x) const {
+        buffer<std::int32_t> b(math_.out);
+        for (index_t c = 0; c < math_.out; ++c)
+            b[c] = quantize_bias(effective_bias(c), x.scale, w_scales_[w_scales_.size() == 1 ? 0 : c]);
+        return b;
+    }
+    [[nodiscard]] layer_spec common_spec() const {
+        layer_spec s;
+        s.geometry = math_.geometry;
+        s.in_channels = math_.in;
+        s.out_channels = math_.out;
+        s.depthwise = Math::depthwise;
+        const auto codes = weight_quantizer.codes();
+        s.weights = buffer<std::int8_t>(static_cast<index_t>(codes.size()));
+        std::copy(codes.begin(), codes.end(), s.weights.begin());
+        s.w_scales = w_scales_;
+        s.weight_bits = range_bits(weight_quantizer);
+        s.function = options_.function;
+        return s;
+    }
+    template <range_type R, class G, class O> static constexpr int range_bits(const fake_quant<R, G, O>&) { return R::bits; }
+    template <range_type R, class G> static constexpr int range_bits(const learned_step<R, G>&) { return R::bits; }
+
+    void forward_float(const activation& x, activation& y, phase p, bool training) {
+        if (x.quantized) fail(errc::invalid_argument, "train_layer: float arithmetic needs an input with real values");
+        y.quantized = false;
+        y.values.resize_discard(y.size());
+        const matrix_view<float> z(y.values.data(), y.pixels(), math_.out);
+        if (!training && norm) { // inference as it is shipped: folded
+            fold();
+            math_.forward(x.values.data(), x, w_folded_, z);
+            as_eigen(z).rowwise() += Eigen::Map<const Eigen::RowVectorXf>(b_folded_.data(), math_.out);
+        } else {
+            math_.forward(x.values.data(), x, weight, z);
+            if (norm) norm->forward_training(z);
+            else as_eigen(z).rowwise() += Eigen::Map<const Eigen::RowVectorXf>(bias.data(), math_.out);
+        }
+        if (training) mask_.resize_discard(y.size());
+        const float hi = options_.function == nonlinearity::relu6 ? 6.0f : std::numeric_limits<float>::infinity();
+        const float lo = options_.function == nonlinearity::none ? -std::numeric_limits<float>::infinity() : 0.0f;
+        for (index_t i = 0; i < y.size(); ++i) {
+            const float v = y.values[i];
+            if (training) mask_[i] = v > lo && v < hi;
+            y.values[i] = v < lo ? lo : v > hi ? hi : v;
+        }
+        if (p == phase::calibrate) output_observer.observe(y.values);
+    }
+
+    void forward_quantized(const activation& x, activation& y, bool training, const context& ctx) {
+        if (!x.quantized) fail(errc::invalid_argument, "train_layer: quantized arithmetic needs an input with codes");
+        quantize_weights(ctx);
+        const auto packed = math_.pack(weight_quantizer.codes());
+        const buffer<std::int32_t> b = integer_bias(x.params);
+        const context inner = with_workspace(ctx, detail::convolve_workspace(packed, x.n, x.h, x.w, ctx));
+        const auto dequantize_stage = stage::dequantize{x.params, w_scales_};
+        if (options_.float_output) {
+            y.quantized = false;
+            y.values.resize_discard(y.size());
+            detail::convolve(packed, detail::epilogue_with(options_.function, packed, stage::bias{b}, dequantize_stage),
+                             x.code_view(), y.value_view(), inner);
+            if (training) {
+                mask_.resize_discard(y.size());
+                for (index_t i = 0; i < y.size(); ++i)
+                    mask_[i] = options_.function == nonlinearity::none ||
+                               (y.values[i] > 0.0f && (options_.function == nonlinearity::relu || y.values[i] < 6.0f));
+            }
+            return;
+        }
+        y.quantized = true;
+        y.codes.resize_discard(y.size());
+        if (!training) {
+            y.params = output_params();
+            const auto ep = detail::epilogue_with(options_.function, packed, stage::bias{b},
+                                                  stage::requantize<affine<8>>{x.params, w_scales_, y.params});
+            detail::convolve(packed, ep, x.code_view(), y.code_view(), inner);
+            return;
+        }
+        // Training keeps the accumulators: the ranges follow them, and the mask comes from them.
+        acc_.resize_discard(y.size());
+        const matrix_view<const std::int32_t> acc(acc_.data(), y.pixels(), math_.out);
+        detail::convolve(packed, make_epilogue(packed, stage::bias{b}, stage::accumulators{x.params.zero_point}),
+                         x.code_view(), nhwc_view<std::int32_t>(acc_.data(), y.n, y.h, y.w, y.c), inner);
+        y_real_.resize_discard(y.size());
+        requantize(acc, detail::epilogue_with(options_.function, packed, stage::bias{b}, dequantize_stage),
+                   matrix_view<float>(y_real_.data(), y.pixels(), math_.out), {}, inner);
+        output_observer.observe(y_real_);
+        y.params = output_params();
+        mask_.resize_discard(y.size());
+        requantize(acc, detail::epilogue_with(options_.function, packed, stage::bias{b},
+                                              stage::requantize<affine<8>>{x.params, w_scales_, y.params}),
+                   matrix_view<std::uint8_t>(y.codes.data(), y.pixels(), math_.out), mask_, inner);
+    }
+
+    void forward_dynamic(const activation& x, activation& y, const context& ctx) {
+        if (x.quantized) fail(errc::invalid_argument, "train_layer: dynamic quantization needs an input with real values");
+        quantize_weights(ctx);
+        const auto packed = math_.pack(weight_quantizer.codes());
+        const context inner = with_workspace(ctx, detail::convolve_workspace(packed, 1, x.h, x.w, ctx));
+        y.quantized = false;
+        y.values.resize_discard(y.size());
+        const index_t pixels = y.h * y.w, elements = x.h * x.w * x.c;
+        acc_.resize_discard(pixels * math_.out);
+        activation image;
+        image.reshape(1, x.h, x.w, x.c);
+        image.values = buffer<float>(elements);
+        for (index_t i = 0; i < x.n; ++i) {
+            std::copy_n(x.values.data() + i * elements, elements, image.values.begin());
+            quantize_input(image, params_from_range<affine<8>>(scan_range(std::span<const float>(image.values)).range), ctx);
+            const buffer<std::int32_t> b = integer_bias(image.params);
+            detail::convolve(packed, make_epilogue(packed, stage::bias{b}, stage::accumulators{image.params.zero_point}),
+                             std::as_const(image).code_view(), nhwc_view<std::int32_t>(acc_.data(), 1, y.h, y.w, y.c), inner);
+            requantize(matrix_view<const std::int32_t>(acc_.data(), pixels, math_.out),
+                       detail::epilogue_with(options_.function, packed, stage::bias{b},
+                                             stage::dequantize{image.params, w_scales_}),
+                       matrix_view<float>(y.values.data() + i * pixels * math_.out, pixels, math_.out), {}, inner);
+        }
+    }
+
+    /// The caller's workspace if it is large enough, else the layer's own.
+    context with_workspace(const context& ctx, index_t need) {
+        context inner = ctx;
+        if (static_cast<index_t>(ctx.workspace.size()) < need) {
+            if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
+            inner.workspace = workspace_;
+        }
+        return inner;
+    }
+
+    Math math_;
+    layer_options options_;
+    const activation* x_ = nullptr;
+    phase phase_ = phase::fp32;
+    buffer<float> w_scales_, w_folded_, b_folded_, x_real_, y_real_, dw_, db_;
+    buffer<std::int32_t> acc_;
+    buffer<std::uint8_t> mask_;
+    buffer<std::byte> workspace_;
+};
+
+/// y = f(batch_norm(conv(x, w)) or conv(x, w) + b). Weights [out][kernel_h][kernel_w][in].
+template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+class conv2d_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
+public:
+    conv2d_layer(index_t in, index_t out, const window& s, const layer_options& o = {})
+        : train_layer<detail::conv_math, WeightQuantizer, OutputObserver>(
+              {s, in, out, {}, {}}, std::initializer_list<index_t>{out, s.kernel_h, s.kernel_w, in}, o) {}
+};
+
+/// A convolution on 1 x 1 pixels: x and y are n x 1 x 1 x features. Weights [out][in].
+template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+class linear_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
+public:
+    linear_layer(index_t in, index_t out, const layer_options& o = {})
+        : train_layer<detail::conv_math, WeightQuantizer, OutputObserver>(
+              {window{}, in, out, {}, {}}, std::initializer_list<index_t>{out, 1, 1, in}, o) {}
+};
+
+/// One filter for each channel. Weights [kernel_h][kernel_w][channels].
+template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>, observer OutputObserver = moving_average>
+class depthwise_layer : public train_layer<detail::depthwise_math, WeightQuantizer, OutputObserver> {
+public:
+    depthwise_layer(index_t channels, const window& s, const layer_options& o = {})
+        : train_layer<detail::depthwise_math, WeightQuantizer, OutputObserver>(
+              {s, channels, channels}, std::initializer_list<index_t>{s.kernel_h, s.kernel_w, channels}, o) {}
+};
+
+/// The inference twin: the same codes for every input with parameters x, bit for bit.
+template <class Math, class Q, class O>
+[[nodiscard]] frozen_layer<typename Math::packed_type> freeze(train_layer<Math, Q, O>& layer, quant_params x,
+                                                              const context& ctx = {}) {
+    return frozen_layer<typename Math::packed_type>(layer.spec(x, ctx));
+}
+/// The inference twin with inputs quantized at run time.
+template <class Math, class Q, class O>
+[[nodiscard]] dynamic_layer<typename Math::packed_type> freeze_dynamic(train_layer<Math, Q, O>& layer,
+                                                                       const context& ctx = {}) {
+    return dynamic_layer<typename Math::packed_type>(layer.dynamic_spec(ctx));
+}
+
+NOTCH_KEYED_END

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/observe/min_max.hpp: the smallest and the largest value ever seen. merge is exact,
+// associative and independent of order.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <notch/observe/observer.hpp>
+#include <notch/simd/elementwise.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// Non-finite values are counted and ignored. Not thread-safe: one for each thread, then merge.
+class min_max {
+public:
+    NOTCH_INLINE void observe(std::span<const float> x) {
+        const auto scan = scan_range(x);
+        widen(scan.range);
+        finite_ += scan.finite;
+        nonfinite_ += scan.nonfinite;
+    }
+    NOTCH_INLINE void merge(const min_max& other) {
+        widen(other.range_);
+        finite_ += other.finite_;
+        nonfinite_ += other.nonfinite_;
+    }
+    [[nodiscard]] NOTCH_INLINE real_range range() const noexcept { return range_; }
+    [[nodiscard]] NOTCH_INLINE std::int64_t finite() const noexcept { return finite_; }
+    [[nodiscard]] NOTCH_INLINE std::int64_t nonfinite() const noexcept { return nonfinite_; }
+
+private:
+    NOTCH_INLINE void widen(real_range r) noexcept {
+        if (r.min < range_.min) range_.min = r.min;
+        if (r.max > range_.max) range_.max = r.max;
+    }
+    real_range range_;
+    std::int64_t finite_ = 0, nonfinite_ = 0;
+};
+
+NOTCH_NAMESPACE_END

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/observe/observer.hpp: what an observer is, and observers per channel.
+//
+// An observer collects statistics of values it is shown and nothing else; turning them into a scale
+// and a zero_point is params_from_range (scheme/range.hpp). A user's observer is any type with the
+// members of the concept:
+//
+//     struct my_observer {
+//         void observe(std::span<const float> x);      // may ignore NaN and infinities, must not fail
+//         void merge(const my_observer& other);        // as if it had seen the other's values too
+//         notch::real_range range() const;             // finite bounds; empty if nothing was seen
+//     };
+#pragma once
+
+#include <concepts>
+#include <span>
+#include <vector>
+
+#include <notch/core/buffer.hpp>
+#include <notch/core/error.hpp>
+#include <notch/scheme/granularity.hpp>
+#include <notch/scheme/range.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+template <class O>
+concept observer = std::copyable<O> && requires(O& o, const O& other, std::span<const float> x) {
+    o.observe(x);
+    o.merge(other);
+    { other.range() } -> std::same_as<real_range>;
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+
+/// One observer for each channel of a tensor seen as [outer][channels][inner].
+template <observer O> class channel_observer {
+public:
+    explicit channel_observer(index_t channels, const O& initial = O{}) {
+        detail::check_extent("channel_observer", "channels", channels);
+        each_.assign(static_cast<std::size_t>(channels), initial);
+    }
+
+    /// x.size() must be layout.size() and layout.channels the number of channels.
+    void observe(std::span<const float> x, const channel_layout& layout) {
+        detail::check_equal("channel_observer.observe", "the number of channels", layout.channels,
+                            static_cast<index_t>(each_.size()));
+        detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()), layout.size());
+        std::vector<float> column;
+        for (index_t c = 0; c < layout.channels; ++c) {
+            if (layout.outer == 1) {
+                each_[static_cast<std::size_t>(c)].observe(x.subspan(static_cast<std::size_t>(c * layout.inner),
+                                                                     static_cast<std::size_t>(layout.inner)));
+                continue;
+            }
+            // Gathered, so that an observer sees a batch of values at once.
+            column.clear();
+            for (index_t o = 0; o < layout.outer; ++o) {
+                const auto at = x.begin() + (o * layout.channels + c) * layout.inner;
+                column.insert(column.end(), at, at + layout.inner);
+            }
+            each_[static_cast<std::size_t>(c)].observe(column);
+        }
+    }
+
+    void merge(const channel_observer& other) {
+        detail::check_equal("channel_observer.merge", "the number of channels", static_cast<index_t>(other.each_.size()),
+                            static_cast<index_t>(each_.size()));
+        for (std::size_t c = 0; c < each_.size(); ++c) each_[c].merge(other.each_[c]);
+    }
+
+    [[nodiscard]] index_t channels() const noexcept { return static_cast<index_t>(each_.size()); }
+    [[nodiscard]] real_range range(index_t c) const { return each_.at(static_cast<std::size_t>(c)).range(); }
+    [[nodiscard]] const O& operator[](index_t c) const { return each_.at(static_cast<std::size_t>(c)); }
+
+private:
+    std::vector<O> each_;
+};
+
+NOTCH_KEYED_END

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/qat/batch_norm.hpp: batch normalization over rows x channels, and folding it into the
+// weights before it (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
+//
+//   training    y = gamma * (x - mean) / sqrt(var + eps) + beta, mean and var of the batch;
+//               running = (1 - momentum) * running + momentum * batch
+//   folded      w'[c] = w[c] * gamma[c] / sqrt(running_var[c] + eps)
+//               b'[c] = beta[c] + (b[c] - running_mean[c]) * gamma[c] / sqrt(running_var[c] + eps)
+//
+// Folding uses the running statistics, frozen: what is trained is then exactly what is shipped.
+#pragma once
+
+#include <cmath>
+#include <span>
+
+#include <notch/core/buffer.hpp>
+#include <notch/core/error.hpp>
+#include <notch/core/view.hpp>
+#include <notch/scheme/granularity.hpp>
+
+NOTCH_KEYED_BEGIN
+
+/// Parameters, running statistics and what the backward pass needs. Not thread-safe.
+class batch_norm {
+public:
+    explicit batch_norm(index_t channels, float momentum = 0.1f, float eps = 1e-5f)
+        : gamma(channels), beta(channels), gamma_gradient(channels), beta_gradient(channels), running_mean(channels),
+          running_var(channels), momentum_(momentum), eps_(eps), mean_(channels), inverse_(channels) {
+        if (!(eps > 0.0f) || !(momentum > 0.0f && momentum <= 1.0f))
+            fail(errc::invalid_argument, detail::cat("batch_norm: momentum ", momentum, ", eps ", eps));
+        for (index_t c = 0; c < channels; ++c) gamma[c] = running_var[c] = 1.0f;
+    }
+
+    buffer<float> gamma, beta, gamma_gradient, beta_gradient, running_mean, running_var;
+
+    [[nodiscard]] index_t channels() const noexcept { return gamma.size(); }
+    /// gamma / sqrt(running_var + eps): the factor that folding multiplies into channel c.
+    [[nodiscard]] float fold_factor(index_t c) const noexcept { return gamma[c] / std::sqrt(running_var[c] + eps_); }
+
+    /// Normalizes x in place by the statistics of the batch and keeps the normalized values.
+    void forward_training(matrix_view<float> x) {
+        check(x);
+        const index_t n = channels();
+        normalized_.resize_discard(x.rows * n);
+        if (x.rows == 0) return;
+        const float share = 1.0f / static_cast<float>(x.rows);
+        buffer<double> sum(n), square(n);
+        for (index_t r = 0; r < x.rows; ++r)
+            for (index_t c = 0; c < n; ++c) sum[c] += static_cast<double>(x(r, c));
+        for (index_t c = 0; c < n; ++c) mean_[c] = static_cast<float>(sum[c]) * share;
+        for (index_t r = 0; r < x.rows; ++r)
+            for (index_t c = 0; c < n; ++c) {
+                const float d = x(r, c) - mean_[c];
+                square[c] += static_cast<double>(d * d);
+            }
+        for (index_t c = 0; c < n; ++c) {
+            const float var = static_cast<float>(square[c]) * share;
+            inverse_[c] = 1.0f / std::sqrt(var + eps_);
+            const float unbiased = x.rows > 1 ? var * static_cast<float>(x.rows) / static_cast<float>(x.rows - 1) : var;
+            running_mean[c] += momentum_ * (mean_[c] - running_mean[c]);
+            running_var[c] += momentum_ * (unbiased - running_var[c]);
+        }
+        for (index_t r = 0; r < x.rows; ++r)
+            for (index_t c = 0; c < n; ++c) {
+                const float v = (x(r, c) - mean_[c]) * inverse_[c];
+                normalized_[r * n + c] = v;
+                x(r, c) = gamma[c] * v + beta[c];
+            }
+    }
+    /// Normalizes x in place by the running statistics.
+    void forward_inference(matrix_view<float> x) const {
+        check(x);
+        for (index_t r = 0; r < x.rows; ++r)
+            for (index_t c = 0; c < channels(); ++c) x(r, c) = (x(r, c) - running_mean[c]) * fold_factor(c) + beta[c];
+    }
+    /// For the last forward_training: turns dy into dx in place and adds to the gradients.
+    ///     dx = gamma * inverse / rows * (rows * dy - sum dy - normalized * sum (dy * normalized))
+    void backward(matrix_view<float> dy) {
+        check(dy);
+        detail::check_equal("batch_norm.backward", "the number of rows", dy.rows * channels(), normalized_.size());
+        const index_t n = channels();
+        if (dy.rows == 0) return;
+        buffer<double> sum(n), product(n);
+        for (index_t r = 0; r < dy.rows; ++r)
+            for (index_t c = 0; c < n; ++c) {
+                sum[c] += static_cast<double>(dy(r, c));
+                product[c] += static_cast<double>(dy(r, c) * normalized_[r * n + c]);
+            }
+        buffer<float> a(n), b(n), f(n);
+        const float share = 1.0f / static_cast<float>(dy.rows);
+        for (index_t c = 0; c < n; ++c) {
+            gamma_gradient[c] += static_cast<float>(product[c]);
+            beta_gradient[c] += static_cast<float>(sum[c]);
+            a[c] = static_cast<float>(sum[c]) * share;
+            b[c] = static_cast<float>(product[c]) * share;
+            f[c] = gamma[c] * inverse_[c];
+        }
+        for (index_t r = 0; r < dy.rows; ++r)
+            for (index_t c = 0; c < n; ++c) dy(r, c) = f[c] * (dy(r, c) - a[c] - normalized_[r * n + c] * b[c]);
+    }
+
+    /// Folded weights and bias. layout says where the output channels of w are; b may be empty (0).
+    void fold(std::span<const float> w, const channel_layout& layout, std::span<const float> b, std::span<float> w_folded,
+              std::span<float> b_folded) const {
+        check(layout, w.size(), w_folded.size(), b.size(), b_folded.size());
+        for (index_t i = 0; i < layout.size(); ++i)
+            w_folded[static_cast<std::size_t>(i)] =
+                w[static_cast<std::size_t>(i)] * fold_factor(i / layout.inner % layout.channels);
+        for (index_t c = 0; c < channels(); ++c) {
+            const float before = b.empty() ? 0.0f : b[static_cast<std::size_t>(c)];
+            b_folded[static_cast<std::size_t>(c)] = beta[c] + (before - running_mean[c]) * fold_factor(c);
+        }
+    }
+    /// The gradients of fold: adds to dw, db (may be empty), gamma_gradient and beta_gradient. The
+    /// running statistics are constants.
+    void fold_backward(std::span<const float> w, const channel_layout& layout, std::span<const float> b,
+                       std::span<const float> dw_folded, std::span<const float> db_folded, std::span<float> dw,
+                       std::span<float> db) {
+        check(layout, w.size(), dw_folded.size(), b.size(), db_folded.size());
+        for (index_t i = 0; i < layout.size(); ++i) {
+            const index_t c = i / layout.inner % layout.channels;
+            const auto at = static_cast<std::size_t>(i);
+            dw[at] += dw_folded[at] * fold_factor(c);
+            gamma_gradient[c] += dw_folded[at] * w[at] / std::sqrt(running_var[c] + eps_);
+        }
+        for (index_t c = 0; c < channels(); ++c) {
+            const auto at = static_cast<std::size_t>(c);
+            const float before = b.empty() ? 0.0f : b[at];
+            beta_gradient[c] += db_folded[at];
+            gamma_gradient[c] += db_folded[at] * (before - running_mean[c]) / std::sqrt(running_var[c] + eps_);
+            if (!db.empty()) db[at] += db_folded[at] * fold_factor(c);
+        }
+    }
+
+private:
+    void check(matrix_view<const float> x) const {
+        detail::check_view("batch_norm", "x", x);
+        detail::check_equal("batch_norm", "the number of channels of x", x.cols, channels());
+    }
+    void check(const channel_layout& layout, std::size_t w, std::size_t w_folded, std::size_t b, std::size_t b_folded) const {
+        detail::check_equal("batch_norm.fold", "the number of output channels", layout.channels, channels());
+        detail::check_equal("batch_norm.fold", "the size of w", static_cast<index_t>(w), layout.size());
+        detail::check_equal("batch_norm.fold", "the size of the folded weights", static_cast<index_t>(w_folded), layout.size());
+        if (b != 0) detail::check_equal("batch_norm.fold", "the size of b", static_cast<index_t>(b), channels());
+        detail::check_equal("batch_norm.fold", "the size of the folded bias", static_cast<index_t>(b_folded), channels());
+    }
+    float momentum_, eps_;
+    buffer<float> mean_, inverse_, normalized_;
+};
+
+NOTCH_KEYED_END

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/qat/fake_quant.hpp: quantize and dequantize in one pass, with the mask for the backward
+// pass, for training loops of one's own.
+//
+//   forward    code = quantize(x), value = float(code - zero_point) * scale
+//   mask       1 where the unclamped code lies in the range, else 0
+//   backward   straight-through: dx = dy * mask (Bengio et al. 2013, arXiv:1308.3432; with the
+//              clipping mask of Jacob et al. 2018, arXiv:1712.05877)
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <notch/core/buffer.hpp>
+#include <notch/kernels/quantize.hpp>
+#include <notch/observe/min_max.hpp>
+#include <notch/ref/quantize.hpp>
+#include <notch/scheme/granularity.hpp>
+#include <notch/scheme/range.hpp>
+
+NOTCH_KEYED_BEGIN
+
+/// params has one entry (per tensor) or layout.channels entries. Any of codes, values and mask may
+/// be empty; the others have the size of x.
+template <range_type Range>
+void fake_quantize(std::span<const float> x, const channel_layout& layout, std::span<const quant_params> params,
+                   std::span<typename Range::code_type> codes, std::span<float> values,
+                   std::span<std::uint8_t> mask, const context& ctx = {}) {
+    constexpr const char* where = "fake_quantize";
+    detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout.size());
+    const auto count = static_cast<index_t>(params.size());
+    if (count != 1 && count != layout.channels)
+        fail(errc::shape_mismatch, detail::cat(where, ": ", count, " params for ", layout.channels, " channels"));
+    for (const quant_params& p : params) detail::check_params(where, "params", p, Range::qmin, Range::qmax);
+    const auto check_size = [&](const char* name, std::size_t size) {
+        if (size != 0) detail::check_equal(where, name, static_cast<index_t>(size), static_cast<index_t>(x.size()));
+    };
+    check_size("the size of codes", codes.size());
+    check_size("the size of values", values.size());
+    check_size("the size of mask", mask.size());
+    quantize_args q;
+    q.range = {Range::qmin, Range::qmax};
+    q.store = detail::code_kind<typename Range::code_type>();
+    const index_t run = count == 1 ? layout.size() : layout.inner; // elements that share parameters
+    const index_t runs = count == 1 ? 1 : layout.outer * layout.channels;
+    for (index_t r = 0; r < runs; ++r) {
+        const auto at = static_cast<std::size_t>(r * run);
+        q.x = x.data() + at;
+        q.n = run;
+        q.params = params[static_cast<std::size_t>(count == 1 ? 0 : r % layout.channels)];
+        q.codes = codes.empty() ? nullptr : codes.data() + at;
+        q.values = values.empty() ? nullptr : values.data() + at;
+        q.mask = mask.empty() ? nullptr : mask.data() + at;
+        ctx.kernels->quantize(q);
+    }
+}
+
+/// dx[i] = mask[i] ? dy[i] : 0. dx may be dy.
+inline void straight_through(std::span<const float> dy, std::span<const std::uint8_t> mask, std::span<float> dx) {
+    detail::check_equal("straight_through", "the size of mask", static_cast<index_t>(mask.size()), static_cast<index_t>(dy.size()));
+    detail::check_equal("straight_through", "the size of dx", static_cast<index_t>(dx.size()), static_cast<index_t>(dy.size()));
+    for (std::size_t i = 0; i < dy.size(); ++i) dx[i] = mask[i] ? dy[i] : 0.0f;
+}
+
+/// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
+/// straight-through backward.
+///
+///     notch::fake_quant<notch::symmetric<8>, notch::per_channel<0>> weight_q({out, in});
+///     auto wq = weight_q.forward(W);               // fake-quantized values
+///     ... dW = weight_q.backward(grad_wrt_wq) ...
+///
+/// Without a call of observe(), forward takes the range of the very values it is given, as weights
+/// need; after observe(), the parameters come from the observer. Not thread-safe.
+template <range_type Range, class Granularity = per_tensor, observer Observer = min_max> class fake_quant {
+public:
+    using code_type = typename Range::code_type;
+
+    explicit fake_quant(std::initializer_list<index_t> extents, const Observer& o = Observer{})
+        : fake_quant(std::span<const index_t>(extents.begin(), extents.size()), o) {}
+    explicit fake_quant(std::span<const index_t> extents, const Observer& o = Observer{})
+        : layout_(layout_of<Granularity>(extents)), observer_(layout_.channels, o), initial_(o),
+          params_(layout_.channels) {
+        for (quant_params& p : params_) p = params_from_range<Range>({});
+    }
+
+    /// Shows values to the observers and updates the parameters.
+    void observe(std::span<const float> x) {
+        observer_.observe(x, layout_);
+        observed_ = true;
+        for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(observer_.range(c));
+    }
+    std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
+        if (!observed_) {
+            channel_observer<Observer> fresh(layout_.channels, initial_);
+            fresh.observe(x, layout_);
+            for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(fresh.range(c));
+        }
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
+    /// dx for a gradient with respect to the values of the last forward.
+    std::span<const float> backward(std::span<const float> dy) {
+        gradient_.resize_discard(layout_.size());
+        straight_through(dy, mask_, gradient_);
+        return gradient_;
+    }
+    /// The same, with the signature of learned_step::backward: x is not needed here.
+    std::span<const float> backward(std::span<const float>, std::span<const float> dy) { return backward(dy); }
+    [[nodiscard]] std::span<const quant_params> params() const noexcept { return params_; }
+    [[nodiscard]] std::span<const code_type> codes() const noexcept { return codes_; }
+    [[nodiscard]] std::span<const float> values() const noexcept { return values_; }
+    [[nodiscard]] std::span<const std::uint8_t> mask() const noexcept { return mask_; }
+    [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
+
+private:
+    channel_layout layout_;
+    channel_observer<Observer> observer_;
+    Observer initial_;
+    buffer<quant_params> params_;
+    buffer<code_type> codes_;
+    buffer<float> values_, gradient_;
+    buffer<std::uint8_t> mask_;
+    bool observed_ = false;
+};
+
+NOTCH_KEYED_END

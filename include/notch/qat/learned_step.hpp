@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/qat/learned_step.hpp: learned step size quantization (Esser et al. 2020, arXiv:1902.08153).
+//
+//   forward    v = clamp(x / s, -Qn, Qp), value = round(v) * s
+//   to x       dx = dy where -Qn <= round(x / s) <= Qp, else 0                             (eq. 5)
+//   to s       ds = g * sum dy * { -Qn            where x / s < -Qn
+//                                  Qp             where x / s > Qp                         (eq. 3)
+//                                  round(v) - v   else }
+//              g = 1 / sqrt(N * Qp), N values to a step                        (section 2.2)
+//   start      s = 2 * mean|x| / sqrt(Qp)                                      (section 2.1)
+//
+// The step is stored as its logarithm, t = log(s), so that it stays positive and finite whatever
+// the optimizer does: dt = ds * s.
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <span>
+
+#include <notch/core/buffer.hpp>
+#include <notch/qat/fake_quant.hpp>
+#include <notch/scheme/granularity.hpp>
+#include <notch/scheme/range.hpp>
+
+NOTCH_KEYED_BEGIN
+
+/// Symmetric ranges only: there is no zero_point to learn. Not thread-safe.
+template <range_type Range, class Granularity = per_tensor> class learned_step {
+    static_assert(!Range::has_zero_point, "notch::learned_step learns symmetric ranges; use notch::symmetric<Bits>");
+
+public:
+    using code_type = typename Range::code_type;
+
+    explicit learned_step(std::initializer_list<index_t> extents)
+        : learned_step(std::span<const index_t>(extents.begin(), extents.size())) {}
+    explicit learned_step(std::span<const index_t> extents)
+        : layout_(layout_of<Granularity>(extents)), log_step_(layout_.channels), log_step_gradient_(layout_.channels),
+          params_(layout_.channels) {}
+
+    /// Sets the steps from values, as the paper starts training.
+    void initialize(std::span<const float> x) {
+        detail::check_equal("learned_step.initialize", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        for (index_t c = 0; c < layout_.channels; ++c) {
+            double sum = 0;
+            index_t finite = 0;
+            for_channel(c, [&](index_t i) {
+                const float v = x[static_cast<std::size_t>(i)];
+                if (!std::isfinite(v)) return;
+                sum += std::fabs(static_cast<double>(v));
+                ++finite;
+            });
+            const double step = finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
+            log_step_[c] = step > FLT_MIN ? static_cast<float>(std::log(step)) : 0.0f;
+        }
+        initialized_ = true;
+    }
+    [[nodiscard]] bool initialized() const noexcept { return initialized_; }
+
+    /// The step of a channel: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
+    [[nodiscard]] float step(index_t c) const noexcept {
+        const float t = log_step_[c];
+        if (!(t == t)) return 1.0f;
+        const float clamped = t < -87.0f ? -87.0f : t > 69.0f ? 69.0f : t;
+        const float s = std::exp(clamped);
+        return s < FLT_MIN ? FLT_MIN : s;
+    }
+
+    std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
+        detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        if (!initialized_) initialize(x);
+        for (index_t c = 0; c < layout_.channels; ++c) params_[c] = {step(c), 0};
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
+
+    /// Gradients for the x of the last forward: returns dx, and adds to log_step_gradient().
+    std::span<const float> backward(std::span<const float> x, std::span<const float> dy) {
+        detail::check_equal("learned_step.backward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        gradient_.resize_discard(layout_.size());
+        straight_through(dy, mask_, gradient_);
+        const index_t n = layout_.channels ? layout_.size() / layout_.channels : 0;
+        const double g = n ? 1.0 / std::sqrt(static_cast<double>(n) * static_cast<double>(Range::qmax)) : 0.0;
+        for (index_t c = 0; c < layout_.channels; ++c) {
+            const float s = params_[c].scale;
+            double sum = 0;
+            for_channel(c, [&](index_t i) {
+                const auto at = static_cast<std::size_t>(i);
+                const float v = x[at] / s;
+                const float slope = v < static_cast<float>(Range::qmin)   ? static_cast<float>(Range::qmin)
+                                    : v > static_cast<float>(Range::qmax) ? static_cast<float>(Range::qmax)
+                                                                          : static_cast<float>(codes_[i]) - v;
+                sum += static_cast<double>(dy[at]) * static_cast<double>(slope);
+            });
+            log_step_gradient_[c] += static_cast<float>(g * sum * static_cast<double>(s));
+        }
+        return gradient_;
+    }
+
+    /// What an optimizer trains: one t = log(step) for each channel, and its gradient.
+    [[nodiscard]] std::span<float> log_step() noexcept { return log_step_; }
+    [[nodiscard]] std::span<float> log_step_gradient() noexcept { return log_step_gradient_; }
+    [[nodiscard]] std::span<const quant_params> params() const noexcept { return params_; }
+    [[nodiscard]] std::span<const code_type> codes() const noexcept { return codes_; }
+    [[nodiscard]] std::span<const float> values() const noexcept { return values_; }
+    [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
+
+private:
+    template <class F> void for_channel(index_t c, const F& f) const {
+        for (index_t o = 0; o < layout_.outer; ++o)
+            for (index_t i = 0; i < layout_.inner; ++i) f((o * layout_.channels + c) * layout_.inner + i);
+    }
+    channel_layout layout_;
+    buffer<float> log_step_, log_step_gradient_;
+    buffer<quant_params> params_;
+    buffer<code_type> codes_;
+    buffer<float> values_, gradient_;
+    buffer<std::uint8_t> mask_;
+    bool initialized_ = false;
+};
+
+NOTCH_KEYED_END

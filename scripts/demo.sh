@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what is missing, builds the demo and runs it. See --help.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/common.sh
+source "$root/scripts/common.sh"
+
+usage() {
+    cat << 'TEXT'
+usage: scripts/demo.sh [options]
+
+Trains two networks on real handwritten digits, quantizes them in every basic way, runs them in
+INT8 on this CPU, and shows that the trained and the shipped network give the same codes. Installs
+what is missing (with apt-get, as root or through sudo) and builds in build/demo.
+
+  --quick        a shorter training, at most a minute
+  --seed N       the seed of the random numbers; one seed, one result
+  --out DIR      where results.json and report.html go (default: out/demo)
+  --jobs N       so many compilations at once (default: one for each CPU)
+  --no-install   never install anything
+  --help         this text
+TEXT
+}
+
+quick=()
+seed=()
+out=$root/out/demo
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --quick) quick=(--quick) ;;
+        --seed) seed=(--seed "${2:?--seed needs a number}"); shift ;;
+        --out) out=${2:?--out needs a directory}; shift ;;
+        --jobs) jobs=${2:?--jobs needs a number}; shift ;;
+        --no-install) may_install=no ;;
+        -h | --help) usage; exit 0 ;;
+        *) usage >&2; die "unknown option $1" ;;
+    esac
+    shift
+done
+
+install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
+
+build=$root/build/demo
+configure "$build" -DNOTCH_BUILD_TESTS=OFF -DNOTCH_BUILD_BENCHMARKS=OFF -DNOTCH_BUILD_DOCS=OFF -DNOTCH_BUILD_EXAMPLES=ON
+say "building"
+cmake --build "$build" --parallel "$jobs" --target mnist_train mnist_run
+
+# Two programs, so that the shipped network is loaded in a process that never saw the training.
+mkdir -p "$out"
+say "training and quantizing"
+"$build/examples/mnist/mnist_train" --out "$out" ${quick[@]+"${quick[@]}"} ${seed[@]+"${seed[@]}"}
+say "loading, checking and timing"
+exec "$build/examples/mnist/mnist_run" --out "$out" ${quick[@]+"${quick[@]}"}

@@ -1,0 +1,80 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Checks the #include lines of include/notch against rooms.txt, and a few rules of the tree:
+#   - a room includes itself and rooms above it; Eigen, xsimd and nlohmann_json only where allowed
+#   - kernels/arch is included by kernels/table.hpp alone, kernels/body by kernels/arch alone
+#   - between NOTCH_TARGET_BEGIN_... and NOTCH_TARGET_END stands no #include but of kernels/body,
+#     and the bodies include nothing: no other header may be compiled inside a region
+#   - every header has #pragma once and the licence line
+set -eu
+cd "$NOTCH_ROOT/include/notch"
+find . -name '*.hpp' -o -name '*.inl' | sed 's|^\./||' | sort > "$OLDPWD/files"
+
+awk -v files="$OLDPWD/files" '
+function complain(text) { print file ":" line ": " text; bad = 1 }
+function package_of(header) {
+    if (header ~ /^(Eigen|unsupported)\//) return "eigen"
+    if (header ~ /^xsimd\//) return "xsimd"
+    if (header ~ /^nlohmann\//) return "io"
+    return ""
+}
+BEGIN {
+    while ((getline text < ARGV[1]) > 0) {
+        if (text ~ /^#/ || text ~ /^[ \t]*$/) continue
+        n = split(text, word, /[ \t]+/)
+        rank[word[1]] = ++rooms
+        for (i = 2; i <= n; ++i) {
+            if (word[i] == "leaf") { leaf[word[1]] = 1; continue }
+            colon = index(word[i], ":")
+            if (!colon) { allowed[word[1], word[i]] = "*"; continue }
+            allowed[word[1], substr(word[i], 1, colon - 1)] = "," substr(word[i], colon + 1) ","
+        }
+    }
+    while ((getline file < files) > 0) {
+        ++count
+        slash = index(file, "/")
+        room = slash ? substr(file, 1, slash - 1) : ""     # "": the umbrella header
+        name = file; sub(/.*\//, "", name)
+        line = 0; region = 0; once = 0; licence = 0
+        path = root "./" file
+        if (room != "" && !(room in rank)) complain("the room \"" room "\" is not in rooms.txt")
+        while ((getline text < path) > 0) {
+            ++line
+            if (text ~ /^#pragma once/) once = 1
+            if (text ~ /SPDX-License-Identifier: Apache-2.0/) licence = 1
+            if (text ~ /^NOTCH_TARGET_BEGIN_/) region = 1
+            if (text ~ /^NOTCH_TARGET_END/) region = 0
+            if (text !~ /^[ \t]*#[ \t]*include/) continue
+            if (file ~ /^kernels\/body\//) { complain("a body includes nothing"); continue }
+            if (text !~ /^[ \t]*#[ \t]*include[ \t]*<[^>]+>/) { complain("write #include <...>"); continue }
+            header = text; sub(/^[^<]*</, "", header); sub(/>.*/, "", header)
+            if (region && header !~ /^notch\/kernels\/body\//)
+                complain("<" header "> inside a target region would be compiled for its instruction set")
+            package = package_of(header)
+            if (package != "") {
+                rule = allowed[room, package]
+                if (rule == "" || (rule != "*" && !index(rule, "," name ",")))
+                    complain("<" header ">: this header may not use " package)
+            }
+            if (header !~ /^notch\//) continue
+            if (header ~ /^notch\/kernels\/body\// && file !~ /^kernels\/arch\//)
+                complain("only kernels/arch includes kernels/body")
+            if (header ~ /^notch\/kernels\/arch\// && file != "kernels/table.hpp")
+                complain("only kernels/table.hpp includes kernels/arch")
+            target = header; sub(/^notch\//, "", target)
+            if (target !~ /\//) { complain("no header of a room includes the umbrella"); continue }
+            sub(/\/.*/, "", target)
+            if (!(target in rank)) complain("<" header ">: unknown room")
+            else if (target != room && target in leaf) complain("<" header ">: " target " is a leaf")
+            else if (room != "" && rank[target] > rank[room])
+                complain("<" header ">: " room " may not include the later room " target)
+        }
+        close(path)
+        if (file ~ /\.hpp$/ && !once) complain("no #pragma once")
+        if (!licence) complain("no SPDX line")
+    }
+    if (!count) { print "no headers found"; bad = 1 }
+    if (!bad) print count " headers keep the order of the rooms"
+    exit bad
+}' "$NOTCH_ROOT/tests/headers/rooms.txt"

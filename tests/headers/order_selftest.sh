@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Shows that order.sh can fail: in small trees with the real rooms.txt a correct header passes, and
+# each planted violation is found and named.
+set -eu
+guard=$NOTCH_ROOT/tests/headers/order.sh
+rooms=$NOTCH_ROOT/tests/headers/rooms.txt
+planted=0
+failed=0
+
+plant() { # <header> <lines>: a tree with a correct header and this one
+    rm -rf tree
+    mkdir -p tree/tests/headers "$(dirname "tree/include/notch/$1")" tree/include/notch/core
+    cp "$rooms" tree/tests/headers/rooms.txt
+    head='// SPDX-License-Identifier: Apache-2.0\n#pragma once\n'
+    printf "$head" > tree/include/notch/core/good.hpp
+    printf "$head$2\n" > "tree/include/notch/$1"
+}
+check() { NOTCH_ROOT=$PWD/tree sh "$guard" > said 2>&1; }
+accept() { # <header> <lines>
+    plant "$1" "$2"
+    check || { echo "refused, but is correct: $1: $2"; cat said; failed=1; }
+}
+refuse() { # <header> <lines> <text>
+    plant "$1" "$2"
+    planted=$((planted + 1))
+    if check; then
+        echo "not found: $1: $2"
+        failed=1
+    elif ! grep -qF -- "$3" said; then
+        echo "expected to read \"$3\" about $1: $2"
+        cat said
+        failed=1
+    fi
+}
+
+accept kernels/a.hpp '#include <vector>\n#include <notch/core/good.hpp>\n#include <notch/ref/gemm.hpp>'
+accept layers/a.hpp '#include <Eigen/Core>\n#include <notch/qat/fake_quant.hpp>'
+accept simd/elementwise.hpp '#include <xsimd/xsimd.hpp>'
+accept io/a.hpp '#include <nlohmann/json.hpp>\n#include <notch/layers/frozen.hpp>'
+accept kernels/arch/avx2.hpp 'NOTCH_TARGET_BEGIN_AVX2\n#include <notch/kernels/body/gemm.inl>\nNOTCH_TARGET_END'
+
+refuse core/a.hpp '#include <notch/kernels/gemm.hpp>' 'core may not include the later room kernels'
+refuse scheme/a.hpp '  #  include <notch/ref/gemm.hpp>' 'scheme may not include the later room ref'
+refuse kernels/a.hpp '#include <notch/io/dtype.hpp>' 'io is a leaf'
+refuse kernels/a.hpp '#include <Eigen/Core>' 'may not use eigen'
+refuse kernels/body/a.inl '#include <cstdint>' 'a body includes nothing'
+refuse kernels/a.hpp '#include <notch/kernels/body/gemm.inl>' 'only kernels/arch includes kernels/body'
+refuse kernels/a.hpp '#include <notch/kernels/arch/avx2.hpp>' 'only kernels/table.hpp includes kernels/arch'
+refuse kernels/arch/avx2.hpp 'NOTCH_TARGET_BEGIN_AVX2\n#include <cstring>\nNOTCH_TARGET_END' 'inside a target region'
+refuse scheme/a.hpp '#include <xsimd/xsimd.hpp>' 'may not use xsimd'
+refuse simd/cpu.hpp '#include <xsimd/xsimd.hpp>' 'may not use xsimd'
+refuse qat/a.hpp '#include <nlohmann/json.hpp>' 'may not use io'
+refuse notch.hpp '#include <Eigen/Core>' 'may not use eigen'
+refuse notch.hpp '#include <notch/eigen/map.hpp>' 'eigen is a leaf'
+refuse core/a.hpp '#include "good.hpp"' 'write #include <...>'
+refuse core/a.hpp '#include <notch/notch.hpp>' 'includes the umbrella'
+refuse core/a.hpp '#include <notch/colour/red.hpp>' 'unknown room'
+refuse colour/red.hpp '' 'is not in rooms.txt'
+
+echo "$planted planted violations, each found"
+exit $failed

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The same calls for two translation units with different flags: every public operation over every
+// instruction set of this CPU, reduced to one number. All results are integers (or floats that the
+// numeric contract fixes to the bit), so the number is the same everywhere.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <span>
+
+#include <notch/kernels/add.hpp>
+#include <notch/kernels/conv.hpp>
+#include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/pool.hpp>
+#include <notch/kernels/quantize.hpp>
+#include <notch/ref/gemm.hpp>
+#include <notch/ref/quantize.hpp>
+#include <notch/scheme/fixed_point.hpp>
+#include <notch/scheme/packed_int4.hpp>
+#if __has_include(<xsimd/xsimd.hpp>) && __has_include(<notch/qat/fake_quant.hpp>)
+#define NOTCH_TEST_QAT 1
+#include <notch/qat/fake_quant.hpp>
+#endif
+
+/// A user's executor, shared by both translation units: two tasks "at once", last one first.
+struct backwards {
+    notch::index_t concurrency() const { return 2; }
+    void run(notch::index_t n, notch::task_ref task) const {
+        while (n > 0) task(--n);
+    }
+};
+
+namespace {
+
+struct digest {
+    std::uint64_t value = 14695981039346656037u;
+    void bytes(const void* data, std::size_t size) {
+        const auto* p = static_cast<const unsigned char*>(data);
+        for (std::size_t i = 0; i < size; ++i) value = (value ^ p[i]) * 1099511628211u;
+    }
+    template <class T> void add(const notch::buffer<T>& b) {
+        bytes(b.data(), static_cast<std::size_t>(b.size()) * sizeof(T));
+    }
+};
+
+struct random_numbers {
+    std::uint64_t state = 1;
+    unsigned next() {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        return static_cast<unsigned>(state >> 40);
+    }
+    template <class T> notch::buffer<T> codes(notch::index_t n) {
+        notch::buffer<T> b(n);
+        for (T& v : b) v = static_cast<T>(next());
+        return b;
+    }
+    notch::buffer<float> floats(notch::index_t n) {
+        notch::buffer<float> b(n);
+        for (float& v : b) v = (static_cast<float>(next() & 0xffff) - 32768.0f) / 1024.0f;
+        return b;
+    }
+};
+
+/// Everything on one instruction set.
+template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel) {
+    using namespace notch;
+    random_numbers random;
+    backwards executor;
+    buffer<std::byte> memory(index_t{1} << 20);
+    const context ctx(isa, parallel ? executor_ref(executor) : executor_ref(), memory);
+    const quant_params x_params{0.05f, 117}, y_params{0.9f, 30};
+
+    const index_t m = 7, n = 37, k = 133;
+    const auto x = random.codes<std::uint8_t>(m * k);
+    const auto w = random.codes<std::int8_t>(n * k);
+    buffer<float> scales(n);
+    buffer<std::int32_t> biases(n);
+    for (index_t c = 0; c < n; ++c) {
+        scales[c] = 0.001f * static_cast<float>(c + 1);
+        biases[c] = static_cast<std::int32_t>(100 * c - 1000);
+    }
+    const matrix_view<const std::uint8_t> x_view(x.data(), m, k);
+    const auto packed = pack({w.data(), n, k});
+
+    buffer<std::int32_t> acc(m * n);
+    gemm(x_view, packed, make_epilogue(packed, stage::accumulators{117}, stage::bias{biases}),
+         matrix_view(acc.data(), m, n), ctx);
+    d.add(acc);
+    buffer<std::uint8_t> y(m * n);
+    gemm(x_view, packed,
+         make_epilogue(packed, stage::bias{biases}, stage::requantize{x_params, scales, y_params}, stage::relu{}),
+         matrix_view(y.data(), m, n), ctx);
+    d.add(y);
+    gemm(x_view, packed, make_epilogue(packed, stage::requantize_fixed{x_params, scales, y_params}, stage::on_tile{[](tile<std::uint8_t> t) {
+             for (index_t i = 0; i < t.rows; ++i)
+                 for (index_t j = 0; j < t.cols; ++j) t(i, j) = static_cast<std::uint8_t>(t(i, j) ^ 1);
+         }}),
+         matrix_view(y.data(), m, n), ctx);
+    d.add(y);
+    buffer<float> real(m * n);
+    gemm(x_view, packed, make_epilogue(packed, stage::dequantize{x_params, scales}, stage::relu6{}),
+         matrix_view(real.data(), m, n), ctx);
+    d.add(real);
+
+    const index_t h = 9, width = 8, channels = 5;
+    const auto image = random.codes<std::uint8_t>(2 * h * width * channels);
+    const nhwc_view<const std::uint8_t> image_view(image.data(), 2, h, width, channels);
+    const window s = window::square(3, 2, 1);
+    const auto conv_w = random.codes<std::int8_t>(n * 9 * channels);
+    const auto packed_conv = pack_conv2d(conv_w, n, channels, s);
+    buffer<std::uint8_t> conv_y(2 * s.out_h(h) * s.out_w(width) * n);
+    conv2d(image_view, packed_conv, make_epilogue(packed_conv, stage::requantize{x_params, scales, y_params}),
+           nhwc_view<std::uint8_t>(conv_y.data(), 2, s.out_h(h), s.out_w(width), n), ctx);
+    d.add(conv_y);
+
+    const auto dw_w = random.codes<std::int8_t>(9 * channels);
+    const auto packed_dw = pack_depthwise(dw_w, channels, s);
+    buffer<std::uint8_t> dw_y(2 * s.out_h(h) * s.out_w(width) * channels);
+    const nhwc_view<std::uint8_t> dw_view(dw_y.data(), 2, s.out_h(h), s.out_w(width), channels);
+    depthwise(image_view, packed_dw, make_epilogue(packed_dw, stage::requantize{x_params, scales.span().first(1), y_params}),
+              dw_view, ctx);
+    d.add(dw_y);
+    max_pool(image_view, s, dw_view, ctx);
+    d.add(dw_y);
+    average_pool(image_view, x_params, s, y_params, dw_view, ctx);
+    d.add(dw_y);
+
+    buffer<std::uint8_t> sum(m * k);
+    add(x, x, make_add({0.02f, 3}, {0.5f, 128}, {0.7f, 100}), sum, ctx);
+    d.add(sum);
+
+    const auto values = random.floats(1001);
+    buffer<std::uint8_t> codes(values.size());
+    const quant_params p = params_from_range<affine<8>>({-17.3f, 21.0f});
+    quantize<affine<8>>(values, p, codes, ctx);
+    d.add(codes);
+    buffer<float> back(values.size());
+    dequantize<std::uint8_t>(codes, p, back, ctx);
+    d.add(back);
+    ref::quantize(values, {1, 1, values.size()}, {&p, 1}, {0, 255}, codes.span());
+    d.add(codes);
+
+    buffer<std::int8_t> nibbles(1001);
+    for (index_t i = 0; i < nibbles.size(); ++i) nibbles[i] = static_cast<std::int8_t>(i % 16 - 8);
+    buffer<std::uint8_t> pairs(packed_int4_size(nibbles.size()));
+    pack_int4(nibbles, pairs);
+    unpack_int4(pairs, nibbles);
+    d.add(pairs);
+    d.add(nibbles);
+
+#ifdef NOTCH_TEST_QAT
+    fake_quant<symmetric<8>, per_channel<0>> fake({7, 143});
+    fake.forward(values, ctx);
+    d.bytes(fake.codes().data(), fake.codes().size());
+    d.bytes(fake.values().data(), fake.values().size_bytes());
+    d.bytes(fake.mask().data(), fake.mask().size());
+#endif
+}
+
+/// The number; the same for every instruction set, else 0 and a message.
+template <class T = void> std::uint64_t digest_of_everything(const char* who) {
+    std::uint64_t first = 0;
+    for (notch::isa isa : notch::available_isas())
+        for (bool parallel : {false, true}) {
+            digest d;
+            run_all(d, isa, parallel);
+            if (first == 0) first = d.value;
+            if (d.value != first) {
+                std::printf("%s: %s gives another result than scalar\n", who, notch::to_string(isa));
+                return 0;
+            }
+        }
+    // The error path too.
+#if NOTCH_EXCEPTIONS
+    try {
+        notch::detail::check_scale("test", "scale", 0.0f);
+        return 0;
+    } catch (const notch::error& e) {
+        digest d{first};
+        for (const char* c = e.what(); *c; ++c) d.bytes(c, 1);
+        return d.value;
+    }
+#else
+    return first;
+#endif
+}
+
+} // namespace
