@@ -87,8 +87,8 @@ void load_batch(const digits& d, const std::vector<index_t>& order, index_t firs
     for (index_t i = 0; i < n; ++i) {
         const std::uint8_t* from =
             d.pixels.data() + order[static_cast<std::size_t>(first + i)] * image_size;
-        const index_t dy = random ? static_cast<index_t>((*random)() % 5) - 2 : 0,
-                      dx = random ? static_cast<index_t>((*random)() % 5) - 2 : 0;
+        const index_t dy = random ? static_cast<index_t>((*random)() % 3) - 1 : 0,
+                      dx = random ? static_cast<index_t>((*random)() % 3) - 1 : 0;
         for (index_t r = 0; r < 28; ++r)
             for (index_t c = 0; c < 28; ++c) {
                 const index_t sr = r + dy, sc = c + dx;
@@ -459,7 +459,7 @@ int train_and_quantize(const settings& s) {
         }
     };
     std::thread first([&] {
-        guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(10, 2, 4, 2e-3f); });
+        guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(14, 2, 3, 2e-3f); });
     });
     guarded(failed[1], [&] { s.quick ? b.run(3, 1, 1, 2e-3f) : b.run(18, 2, 3, 4e-3f); });
     first.join();

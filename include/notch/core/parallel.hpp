@@ -42,7 +42,7 @@ public:
     template <class E>
         requires(executor<E> && !std::same_as<std::remove_cv_t<E>, executor_ref>)
     NOTCH_INLINE executor_ref(E& e) noexcept
-        : object_(std::addressof(e)),
+        : object_(const_cast<void*>(static_cast<const void*>(std::addressof(e)))),
           run_([](void* object, index_t n, task_ref task) { static_cast<E*>(object)->run(n, task); }),
           concurrency_(
               [](void* object) -> index_t { return static_cast<E*>(object)->concurrency(); }) {}

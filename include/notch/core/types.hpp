@@ -3,6 +3,7 @@
 // notch/core/types.hpp: the scalar vocabulary shared by every room.
 #pragma once
 
+#include <cfloat>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -30,6 +31,14 @@ struct code_range {
     std::int32_t lo = 0;
     std::int32_t hi = 255;
     friend constexpr bool operator==(const code_range&, const code_range&) = default;
+};
+
+/// A closed real interval, as an observer reports it. Empty (nothing observed) when min > max.
+struct real_range {
+    float min = FLT_MAX;
+    float max = -FLT_MAX;
+    [[nodiscard]] NOTCH_INLINE constexpr bool empty() const noexcept { return min > max; }
+    friend constexpr bool operator==(const real_range&, const real_range&) = default;
 };
 
 NOTCH_NAMESPACE_END

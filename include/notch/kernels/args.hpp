@@ -125,10 +125,12 @@ struct dequantize_args {
     float* x = nullptr;
 };
 
-/// One output pixel after another: the taps inside the image, all channels.
+/// A run of output pixels whose windows have the same taps inside the image, all channels.
 struct pool_args {
-    const std::uint8_t* const* tap = nullptr; ///< pointers to channel 0 of each tap
+    const std::uint8_t* const* tap = nullptr; ///< channel 0 of each tap of the first pixel
     index_t taps = 0;
+    index_t pixels = 1;
+    index_t in_step = 0, out_step = 0; ///< bytes from one pixel to the next
     index_t channels = 0;
     float multiplier = 0;
     std::int32_t x_zero_point = 0, y_zero_point = 0, lo = 0, hi = 255;

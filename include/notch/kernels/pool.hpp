@@ -25,7 +25,8 @@ NOTCH_KEYED_BEGIN
 
 namespace detail {
 
-/// Collects the taps inside the image of each output pixel and calls finish(args, taps, out).
+/// Collects the taps inside the image and calls finish(args) for each run of output pixels that
+/// share them: the inner columns of a row at once, those at the border one by one.
 template <class Finish>
 void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
               const context& ctx, const Finish& finish) {
@@ -57,7 +58,13 @@ void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const win
         const index_t rows = p.y.n * p.y.h;
         for (index_t r = rows * t / p.threads; r < rows * (t + 1) / p.threads; ++r) {
             const index_t image = r / p.y.h, row = r % p.y.h;
-            for (index_t col = 0; col < p.y.w; ++col) {
+            // Columns [inner, outer) have their whole window between the left and the right border.
+            const index_t reach = (g.kernel_w - 1) * g.dilation_w;
+            const index_t inner = (g.pad_left + g.stride_w - 1) / g.stride_w;
+            index_t outer = p.x.w - 1 - reach + g.pad_left < 0 ? 0 : (p.x.w - 1 - reach + g.pad_left) / g.stride_w + 1;
+            outer = outer < p.y.w ? outer : p.y.w;
+            for (index_t col = 0; col < p.y.w;) {
+                const index_t run = col >= inner && col < outer ? outer - col : 1;
                 index_t taps = 0;
                 for (index_t ky = 0; ky < g.kernel_h; ++ky) {
                     const index_t iy = row * g.stride_h - g.pad_top + ky * g.dilation_h;
@@ -70,9 +77,13 @@ void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const win
                 pool_args a;
                 a.tap = tap;
                 a.taps = taps;
+                a.pixels = run;
+                a.in_step = g.stride_w * p.x.stride_w;
+                a.out_step = p.y.stride_w;
                 a.channels = p.y.c;
                 a.out = &p.y(image, row, col, 0);
                 p.finish(a);
+                col += run;
             }
         }
     }, &j});
@@ -86,7 +97,9 @@ inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view
     const kernel_table& k = *ctx.kernels;
     detail::run_pool("max_pool", x, s, y, ctx, [&](pool_args& a) {
         if (a.taps > 0) k.max_pool_u8(a);
-        else std::memset(a.out, 0, static_cast<std::size_t>(a.channels));
+        else
+            for (index_t x = 0; x < a.pixels; ++x)
+                std::memset(a.out + x * a.out_step, 0, static_cast<std::size_t>(a.channels));
     });
 }
 

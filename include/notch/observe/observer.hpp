@@ -40,7 +40,7 @@ template <observer O> class channel_observer {
 public:
     explicit channel_observer(index_t channels, const O& initial = O{}) {
         detail::check_extent("channel_observer", "channels", channels);
-        each_.assign(static_cast<std::size_t>(channels), initial);
+        each_.assign(static_cast<std::size_t>(channels), slot{initial});
     }
 
     /// x.size() must be layout.size() and layout.channels the number of channels.
@@ -51,7 +51,7 @@ public:
         std::vector<float> column;
         for (index_t c = 0; c < layout.channels; ++c) {
             if (layout.outer == 1) {
-                each_[static_cast<std::size_t>(c)].observe(x.subspan(static_cast<std::size_t>(c * layout.inner),
+                each_[static_cast<std::size_t>(c)].observer.observe(x.subspan(static_cast<std::size_t>(c * layout.inner),
                                                                      static_cast<std::size_t>(layout.inner)));
                 continue;
             }
@@ -61,22 +61,27 @@ public:
                 const auto at = x.begin() + (o * layout.channels + c) * layout.inner;
                 column.insert(column.end(), at, at + layout.inner);
             }
-            each_[static_cast<std::size_t>(c)].observe(column);
+            each_[static_cast<std::size_t>(c)].observer.observe(column);
         }
     }
 
     void merge(const channel_observer& other) {
         detail::check_equal("channel_observer.merge", "the number of channels", static_cast<index_t>(other.each_.size()),
                             static_cast<index_t>(each_.size()));
-        for (std::size_t c = 0; c < each_.size(); ++c) each_[c].merge(other.each_[c]);
+        for (std::size_t c = 0; c < each_.size(); ++c) each_[c].observer.merge(other.each_[c].observer);
     }
 
     [[nodiscard]] index_t channels() const noexcept { return static_cast<index_t>(each_.size()); }
-    [[nodiscard]] real_range range(index_t c) const { return each_.at(static_cast<std::size_t>(c)).range(); }
-    [[nodiscard]] const O& operator[](index_t c) const { return each_.at(static_cast<std::size_t>(c)); }
+    [[nodiscard]] real_range range(index_t c) const { return each_.at(static_cast<std::size_t>(c)).observer.range(); }
+    [[nodiscard]] const O& operator[](index_t c) const { return each_.at(static_cast<std::size_t>(c)).observer; }
 
 private:
-    std::vector<O> each_;
+    /// Gives the instantiations of std::vector a name with the key of the translation unit: those
+    /// of std::vector<min_max> would be merged between units compiled with different flags.
+    struct slot {
+        O observer;
+    };
+    std::vector<slot> each_;
 };
 
 NOTCH_KEYED_END

@@ -66,14 +66,6 @@ concept range_type = requires {
     { R::has_zero_point } -> std::convertible_to<bool>;
 };
 
-/// A closed real interval, as an observer reports it. Empty (nothing observed) when min > max.
-struct real_range {
-    float min = FLT_MAX;
-    float max = -FLT_MAX;
-    [[nodiscard]] NOTCH_INLINE constexpr bool empty() const noexcept { return min > max; }
-    friend constexpr bool operator==(const real_range&, const real_range&) = default;
-};
-
 NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN

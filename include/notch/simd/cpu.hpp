@@ -7,9 +7,9 @@
 #pragma once
 
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <notch/core/config.hpp>
 #include <notch/core/error.hpp>
@@ -69,11 +69,18 @@ inline const cpu_features& cpu() noexcept {
 }
 
 /// All instruction sets that can run here, the best last.
-[[nodiscard]] inline std::vector<isa> available_isas() {
-    std::vector<isa> list;
-    for (int i = 0; i < isa_count; ++i)
-        if (is_available(static_cast<isa>(i))) list.push_back(static_cast<isa>(i));
-    return list;
+[[nodiscard]] inline std::span<const isa> available_isas() noexcept {
+    struct list {
+        isa items[isa_count];
+        std::size_t count = 0;
+    };
+    static const list available = [] {
+        list l{};
+        for (int i = 0; i < isa_count; ++i)
+            if (is_available(static_cast<isa>(i))) l.items[l.count++] = static_cast<isa>(i);
+        return l;
+    }();
+    return {available.items, available.count};
 }
 
 /// The instruction set of a name; an error that lists the choices if the name is unknown or this

@@ -9,7 +9,6 @@
 #include <span>
 
 #include <notch/core/types.hpp>
-#include <notch/scheme/range.hpp>
 #include <notch/simd/xsimd_compat.hpp>
 
 NOTCH_KEYED_BEGIN

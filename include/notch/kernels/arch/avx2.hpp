@@ -28,6 +28,7 @@ inline constexpr const char* gemm_name = "gemm_u8s8_4x16c4__avx2";
 inline constexpr int max_panels = 1;
 inline constexpr bool use_pairs = true;
 inline constexpr int byte_width = 32;
+inline constexpr int chains_needed = 2; // the chain is vpaddd, latency 1, and an acc16 has two
 
 struct acc16 {
     __m256i lo, hi;

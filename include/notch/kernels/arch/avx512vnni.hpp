@@ -24,6 +24,7 @@ inline constexpr const char* gemm_name = "gemm_u8s8_6x64c4__avx512vnni";
 inline constexpr int max_panels = 4;
 inline constexpr bool use_pairs = false; // VNNI is exact and faster
 inline constexpr int byte_width = 64;
+inline constexpr int chains_needed = 8; // vpdpbusd: latency 4 to 5, one or two a cycle
 
 using acc16 = __m512i;
 using f32x16 = __m512;

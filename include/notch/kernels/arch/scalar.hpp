@@ -12,6 +12,11 @@
 #include <notch/kernels/args.hpp>
 #include <notch/simd/target.hpp>
 
+// Unrolled, the bodies grow to hundreds of kilobytes of scalar code at -O3.
+#pragma push_macro("NOTCH_UNROLL")
+#undef NOTCH_UNROLL
+#define NOTCH_UNROLL
+
 NOTCH_KEYED_BEGIN
 namespace arch::scalar {
 
@@ -22,6 +27,7 @@ inline constexpr const char* gemm_name = "gemm_u8s8_2x16c4__scalar";
 inline constexpr int max_panels = 1;
 inline constexpr bool use_pairs = false;
 inline constexpr int byte_width = 16;
+inline constexpr int chains_needed = 1;
 
 struct acc16 {
     std::int32_t v[16];
@@ -201,3 +207,5 @@ NOTCH_OP void store_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const 
 #undef NOTCH_OP
 } // namespace arch::scalar
 NOTCH_KEYED_END
+
+#pragma pop_macro("NOTCH_UNROLL")

@@ -57,11 +57,14 @@ static void dequantize(const dequantize_args& d) {
 }
 
 static void max_pool_u8(const pool_args& p) {
-    for (index_t c = 0; c < p.channels; c += byte_width) {
-        const index_t n = p.channels - c < byte_width ? p.channels - c : byte_width;
-        nvec best = load_nbytes<false>(p.tap[0] + c, n);
-        for (index_t t = 1; t < p.taps; ++t) best = nmax_u8(best, load_nbytes<false>(p.tap[t] + c, n));
-        store_nbytes(p.out + c, best, n);
+    for (index_t x = 0; x < p.pixels; ++x) {
+        const index_t at = x * p.in_step;
+        for (index_t c = 0; c < p.channels; c += byte_width) {
+            const index_t n = p.channels - c < byte_width ? p.channels - c : byte_width;
+            nvec best = load_nbytes<false>(p.tap[0] + at + c, n);
+            for (index_t t = 1; t < p.taps; ++t) best = nmax_u8(best, load_nbytes<false>(p.tap[t] + at + c, n));
+            store_nbytes(p.out + x * p.out_step + c, best, n);
+        }
     }
 }
 
@@ -70,12 +73,15 @@ static void average_pool_u8(const pool_args& p) {
     const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
     const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));
     const acc16 start = set_s32(static_cast<std::int32_t>(-p.taps * p.x_zero_point));
-    for (index_t c = 0; c < p.channels; c += 16) {
-        const index_t n = p.channels - c < 16 ? p.channels - c : 16;
-        acc16 sum = start;
-        for (index_t t = 0; t < p.taps; ++t) sum = add(sum, load_u8(p.tap[t] + c, n));
-        const f32x16 y = min(max(mul(to_f32(sum), multiplier), lo), hi);
-        store_bytes(p.out + c, add(to_s32(y), set_s32(p.y_zero_point)), n);
+    for (index_t x = 0; x < p.pixels; ++x) {
+        const index_t at = x * p.in_step;
+        for (index_t c = 0; c < p.channels; c += 16) {
+            const index_t n = p.channels - c < 16 ? p.channels - c : 16;
+            acc16 sum = start;
+            for (index_t t = 0; t < p.taps; ++t) sum = add(sum, load_u8(p.tap[t] + at + c, n));
+            const f32x16 y = min(max(mul(to_f32(sum), multiplier), lo), hi);
+            store_bytes(p.out + x * p.out_step + c, add(to_s32(y), set_s32(p.y_zero_point)), n);
+        }
     }
 }
 

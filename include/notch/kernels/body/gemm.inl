@@ -156,9 +156,13 @@ NOTCH_NOINLINE void gemm_tile(const gemm_args& g, const std::uint8_t* a, const s
 using gemm_tile_fn = void (*)(const gemm_args&, const std::uint8_t*, const std::int8_t*, index_t,
                               index_t, std::uint8_t*, index_t);
 
-/// The number of accumulator chains for a tile: enough for eight independent dot products.
+/// The number of accumulator chains for a tile: enough to hide the latency of the dot product
+/// (chains_needed of the instruction set), not more: short K would pay for joining them.
 template <int MR, int NP> constexpr int chains() {
-    return MR * NP >= 8 ? 1 : MR * NP >= 4 ? 2 : MR * NP >= 2 ? 4 : 8;
+    return MR * NP >= chains_needed      ? 1
+           : 2 * MR * NP >= chains_needed ? 2
+           : 4 * MR * NP >= chains_needed ? 4
+                                          : 8;
 }
 
 /// The tiles that exist: full height, then halves. Fewer tiles mean shorter compile times.

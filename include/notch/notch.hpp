@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/notch.hpp: everything that needs no other package: the vocabulary, the reference, the
+// kernels and the inference layers. Observers need xsimd (notch/observe, notch/qat), the training
+// layers also Eigen (notch/layers/train.hpp), model files nlohmann-json (notch/io).
+#pragma once
+
+#include <notch/core/buffer.hpp>
+#include <notch/core/error.hpp>
+#include <notch/core/parallel.hpp>
+#include <notch/core/shape.hpp>
+#include <notch/core/types.hpp>
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+#include <notch/kernels/add.hpp>
+#include <notch/kernels/conv.hpp>
+#include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/pack.hpp>
+#include <notch/kernels/pool.hpp>
+#include <notch/kernels/quantize.hpp>
+#include <notch/kernels/table.hpp>
+#include <notch/layers/frozen.hpp>
+#include <notch/ref/add.hpp>
+#include <notch/ref/conv.hpp>
+#include <notch/ref/gemm.hpp>
+#include <notch/ref/pool.hpp>
+#include <notch/ref/quantize.hpp>
+#include <notch/scheme/fixed_point.hpp>
+#include <notch/scheme/granularity.hpp>
+#include <notch/scheme/half.hpp>
+#include <notch/scheme/packed_int4.hpp>
+#include <notch/scheme/range.hpp>
+#include <notch/scheme/requantize.hpp>
+#include <notch/scheme/rounding.hpp>
+#include <notch/simd/cpu.hpp>
