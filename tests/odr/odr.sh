@@ -9,9 +9,10 @@
 #   3. The same in the linked program, for both orders of linking.
 #   4. The program gives the same results in both orders, in both parts, on every instruction set,
 #      and its baseline part also on an emulated CPU without AVX.
-# At -O0 nothing is inlined, so two things outside the library's reach are let through: the implicit
-# default constructors of aggregates in 2 and 3 (float members), and, because small std:: functions
-# of floats are functions there, the emulated run of the order that links the wide object first.
+# At -O0 nothing is inlined, so two things are let through there, and said in a note: the implicit
+# default constructors of the aggregates named below in 2 and 3 (they set float members), and, because
+# small std:: functions of floats such as std::isfinite are functions of their own, the emulated run of
+# the order that links the wide object first.
 set -eu
 cxx=$1
 optimize=$2
@@ -22,6 +23,9 @@ case $(uname -m) in
 esac
 command -v objdump > /dev/null || { echo "note: ODR guard not run here: objdump (binutils) is not installed"; exit 0; }
 failed=0
+
+# The aggregates whose implicit default constructors are let through at -O0, separated by |.
+aggregates='add_params|epilogue_args|pool_args|quant_params|real_range'
 
 compile() { # <source> <object> <flags...>
     source=$1 object=$2
@@ -48,7 +52,7 @@ unkeyed() { # the weak symbols of notch without a key, of a file
     nm "$1" | awk '$2 == "W" || $2 == "V" || $2 == "u" { print $3 }' > weak
     grep 5notch weak | grep -vE '5notch2v0[0-9]+isa_' > unkeyed || true
     if [ "$optimize" = -O0 ]; then
-        grep -vE '^_ZN[0-9a-z_]*C[12]Ev$' unkeyed > rest || true
+        grep -vE "^_ZN5notch2v0[0-9]+($aggregates)C[12]Ev\$" unkeyed > rest || true
         mv rest unkeyed
     fi
 }
@@ -88,7 +92,10 @@ for flags in -march=native -march=x86-64-v3; do
             echo "linked $order ($flags): another result, $(cat output) instead of $first"
             failed=1
         fi
-        if [ "$optimize" = -O0 ] && [ "$order" = "native.o baseline.o" ]; then continue; fi
+        if [ "$optimize" = -O0 ] && [ "$order" = "native.o baseline.o" ]; then
+            echo "note: at -O0 the order \"$order\" is not run on a CPU without AVX, and the constructors of $aggregates are not judged: see tests/odr/odr.sh"
+            continue
+        fi
         if command -v qemu-x86_64 > /dev/null; then
             if ! qemu-x86_64 -cpu Nehalem ./program baseline > output 2>&1 || [ "$(cat output)" != "$first" ]; then
                 echo "linked $order ($flags), on a CPU without AVX: $(tail -n 1 output), expected $first"

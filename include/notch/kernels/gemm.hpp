@@ -21,6 +21,7 @@ namespace detail {
 
 /// Splits the rows (or, for few rows, the panels) of a product over the threads of the executor.
 inline void run_gemm(const gemm_args& g, const context& ctx) {
+    if (g.m == 0 || g.n == 0) return;
     const index_t threads = ctx.executor.concurrency();
     const index_t size = g.ep.store == store_kind::s32 || g.ep.store == store_kind::f32 ? 4 : 1;
     if (threads <= 1) {

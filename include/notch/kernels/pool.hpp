@@ -98,8 +98,8 @@ inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view
     detail::run_pool("max_pool", x, s, y, ctx, [&](pool_args& a) {
         if (a.taps > 0) k.max_pool_u8(a);
         else
-            for (index_t x = 0; x < a.pixels; ++x)
-                std::memset(a.out + x * a.out_step, 0, static_cast<std::size_t>(a.channels));
+            for (index_t i = 0; i < a.pixels; ++i)
+                std::memset(a.out + i * a.out_step, 0, static_cast<std::size_t>(a.channels));
     });
 }
 

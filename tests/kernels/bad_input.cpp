@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bad input gives an error that names the argument, and never undefined behaviour.
+#include "../catch.hpp"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <notch/notch.hpp>
+
+using namespace notch;
+
+namespace {
+
+template <class F> std::string message(errc code, F&& f) {
+    try {
+        f();
+    } catch (const error& e) {
+        CHECK(e.code() == code);
+        return e.what();
+    }
+    return "no error";
+}
+void check_text(const std::string& text, const char* part) {
+    INFO(text);
+    CHECK(text.find(part) != std::string::npos);
+}
+
+const std::vector<std::int8_t> w(6, 1);
+const std::vector<float> one_scale{0.5f};
+
+} // namespace
+
+TEST_CASE("gemm refuses what does not fit") {
+    const packed_weights p = pack({w.data(), 2, 3});
+    const auto ep = make_epilogue(p, stage::accumulators{});
+    std::vector<std::uint8_t> x(32);
+    std::vector<std::int32_t> y(32);
+    using in = matrix_view<const std::uint8_t>;
+    using out = matrix_view<std::int32_t>;
+    check_text(message(errc::shape_mismatch, [&] { gemm(in(x.data(), 2, 5), p, ep, out(y.data(), 2, 2)); }), "columns of x is 5, expected 3");
+    check_text(message(errc::shape_mismatch, [&] { gemm(in(x.data(), 2, 3), p, ep, out(y.data(), 3, 2)); }), "rows of y");
+    check_text(message(errc::shape_mismatch, [&] { gemm(in(x.data(), 2, 3), p, ep, out(y.data(), 2, 3)); }), "columns of y");
+    check_text(message(errc::invalid_argument, [&] { gemm(in(x.data(), -2, 3), p, ep, out(y.data(), -2, 2)); }), "x has a negative extent");
+    check_text(message(errc::invalid_argument, [&] { gemm(in(x.data(), 2, 3, 2), p, ep, out(y.data(), 2, 2)); }), "x has stride 2");
+    check_text(message(errc::invalid_argument, [&] { gemm(in(nullptr, 2, 3), p, ep, out(y.data(), 2, 2)); }), "x is null");
+    const std::vector<std::int8_t> w9(9, 1);
+    const packed_weights other = pack({w9.data(), 3, 3});
+    check_text(message(errc::shape_mismatch, [&] { gemm(in(x.data(), 2, 3), other, ep, out(y.data(), 2, 3)); }), "epilogue");
+    const packed_weights conv = pack_conv2d(std::span(w9), 1, 1, window::square(3));
+    check_text(message(errc::invalid_argument, [&] { gemm(in(x.data(), 2, 9), conv, make_epilogue(conv, stage::accumulators{}), out(y.data(), 2, 1)); }), "pack");
+    gemm(in(nullptr, 0, 3), p, ep, out(nullptr, 0, 2)); // nothing to do is no error
+}
+
+TEST_CASE("make_epilogue refuses bad scales, zero points and what could overflow") {
+    const packed_weights p = pack({w.data(), 2, 3});
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    for (float bad : {0.0f, -1.0f, inf, nan}) {
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::requantize{quant_params{bad, 0}, one_scale, quant_params{1.0f, 0}}); }), "x.scale");
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::requantize{quant_params{1.0f, 0}, one_scale, quant_params{bad, 0}}); }), "y.scale");
+        const std::vector<float> ws{1.0f, bad};
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::dequantize{quant_params{1.0f, 0}, ws}); }), "w_scales[1]");
+    }
+    for (int zp : {-1, 256}) {
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::accumulators{zp}); }), "x.zero_point");
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::requantize{quant_params{1.0f, 0}, one_scale, quant_params{1.0f, zp}}); }), "y.zero_point");
+    }
+    const std::vector<float> three(3, 1.0f);
+    check_text(message(errc::shape_mismatch, [&] { (void)make_epilogue(p, stage::dequantize{quant_params{1.0f, 0}, three}); }), "3 weight scales for 2");
+    const std::vector<std::int32_t> b3(3);
+    check_text(message(errc::shape_mismatch, [&] { (void)make_epilogue(p, stage::bias{b3}, stage::accumulators{}); }), "biases");
+    const std::vector<std::int32_t> huge{std::numeric_limits<std::int32_t>::max(), 0};
+    check_text(message(errc::overflow, [&] { (void)make_epilogue(p, stage::bias{huge}, stage::accumulators{}); }), "output channel 0");
+    check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::requantize{quant_params{1.0f, 0}, one_scale, quant_params{1.0f, 0}}, stage::clamp{nan, 1.0f}); }), "clamp");
+    check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::requantize{quant_params{1e-30f, 0}, std::vector<float>{1e-30f}, quant_params{1e30f, 0}}); }), "output channel 0 is 0");
+    const std::vector<std::int8_t> deep(70000);
+    check_text(message(errc::overflow, [&] { (void)pack({deep.data(), 1, 70000}); }), "K = 70000");
+}
+
+TEST_CASE("convolutions and poolings refuse bad geometry and a short workspace") {
+    const std::vector<std::int8_t> weights(9);
+    std::vector<std::uint8_t> x(100), y(100);
+    window s = window::square(3, 1, 1);
+    const packed_weights p = pack_conv2d(weights, 1, 1, s);
+    const packed_depthwise d = pack_depthwise(weights, 1, s);
+    const auto ep = make_epilogue(p, stage::requantize{quant_params{}, one_scale, quant_params{}});
+    const auto de = make_epilogue(d, stage::requantize{quant_params{}, one_scale, quant_params{}});
+    const nhwc_view<const std::uint8_t> in(x.data(), 1, 5, 5, 1);
+    const nhwc_view<std::uint8_t> out(y.data(), 1, 5, 5, 1);
+    check_text(message(errc::invalid_argument, [&] { conv2d(in, p, ep, out); }), "conv2d_workspace_size");
+    check_text(message(errc::invalid_argument, [&] { depthwise(in, d, de, out); }), "depthwise_workspace_size");
+    check_text(message(errc::invalid_argument, [&] { max_pool(in, s, out); }), "pool_workspace_size");
+    check_text(message(errc::shape_mismatch, [&] { conv2d(in, p, ep, nhwc_view<std::uint8_t>(y.data(), 1, 4, 5, 1)); }), "height of y");
+    check_text(message(errc::shape_mismatch, [&] { conv2d(nhwc_view<const std::uint8_t>(x.data(), 1, 5, 5, 2), p, ep, out); }), "channels of x");
+    check_text(message(errc::invalid_argument, [&] { conv2d(nhwc_view<const std::uint8_t>(x.data(), 1, 5, 5, 1, 25, 3, 1), p, ep, out); }), "stride_h");
+    const auto with = [&](auto change) {
+        window bad = s;
+        change(bad);
+        return message(errc::invalid_argument, [&] { (void)pack_conv2d(weights, 1, 1, bad); });
+    };
+    check_text(with([](window& b) { b.stride_h = 0; }), "stride_h");
+    check_text(with([](window& b) { b.kernel_w = -3; }), "kernel_w");
+    check_text(with([](window& b) { b.dilation_w = 0; }), "dilation_w");
+    check_text(with([](window& b) { b.pad_left = -1; }), "pad_left");
+    check_text(with([](window& b) { b.pad_bottom = index_t{1} << 40; }), "pad_bottom");
+    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d(weights, 1, 0, s); }), "channels");
+    check_text(message(errc::shape_mismatch, [&] { (void)pack_conv2d(weights, 2, 1, s); }), "number of weights");
+    check_text(message(errc::shape_mismatch, [&] { (void)pack_depthwise(weights, 2, s); }), "number of weights");
+    check_text(message(errc::invalid_argument, [&] { (void)make_add({0.0f, 0}, {1.0f, 0}, {1.0f, 0}); }), "a.scale");
+    check_text(message(errc::invalid_argument, [&] { (void)make_add({1e30f, 0}, {1.0f, 0}, {1e-5f, 0}); }), "differ too much");
+    check_text(message(errc::shape_mismatch, [&] { add(x, std::span(y).first(3), make_add({}, {}, {}), y); }), "size of b");
+}
+
+TEST_CASE("quantize refuses bad parameters, and an unknown instruction set is named") {
+    std::vector<float> x(4);
+    std::vector<std::uint8_t> y(4);
+    check_text(message(errc::invalid_argument, [&] { quantize<affine<8>>(x, {-1.0f, 0}, y); }), "params.scale");
+    check_text(message(errc::invalid_argument, [&] { quantize<affine<4>>(x, {1.0f, 16}, y); }), "zero_point is 16");
+    check_text(message(errc::shape_mismatch, [&] { quantize<affine<8>>(x, {1.0f, 0}, std::span(y).first(3)); }), "size of codes");
+    check_text(message(errc::shape_mismatch, [&] { dequantize<std::uint8_t>(y, {1.0f, 0}, std::span(x).first(1)); }), "size of x");
+    check_text(message(errc::invalid_argument, [] { (void)isa_from_name("sse9"); }), "unknown instruction set 'sse9'");
+    check_text(message(errc::invalid_argument, [] { (void)params_from_range<affine<8>>({0.0f, std::numeric_limits<float>::infinity()}); }), "not finite");
+}
