@@ -102,6 +102,10 @@ template <range_type Range> [[nodiscard]] quant_params params_from_range(real_ra
         p.scale = static_cast<float>(bound / static_cast<double>(Range::qmax));
         if (p.scale < FLT_MIN) p.scale = FLT_MIN;
     }
+    // A scale near FLT_MAX / qmax may have been rounded up: every code must dequantize to a finite value.
+    while (std::isinf(static_cast<float>(Range::qmax - p.zero_point) * p.scale) ||
+           std::isinf(static_cast<float>(Range::qmin - p.zero_point) * p.scale))
+        p.scale = std::nextafter(p.scale, 0.0f);
     return p;
 }
 

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is trained is what is shipped: the codes of a training layer's forward pass and of the layer
+// frozen from it agree bit for bit; and the backward passes agree with finite differences where they
+// are differentiable, and with the straight-through formula where they are not.
+#include "../catch.hpp"
+
+#include <random>
+#include <vector>
+
+#include <notch/layers/pool.hpp>
+#include <notch/layers/train.hpp>
+
+using namespace notch;
+
+namespace {
+
+activation random_input(std::mt19937& g, index_t n, index_t h, index_t w, index_t c) {
+    activation x;
+    x.reshape(n, h, w, c);
+    x.values = buffer<float>(x.size());
+    for (float& v : x.values) v = static_cast<float>(g() % 2001) / 1000.0f - 1.0f;
+    return x;
+}
+
+template <class L> void randomize(L& layer, std::mt19937& g) {
+    layer.initialize([&] { return static_cast<double>(g()) / 4294967296.0; });
+    for (float& b : layer.bias) b = static_cast<float>(g() % 100) / 100.0f - 0.5f;
+    if (layer.norm)
+        for (index_t c = 0; c < layer.norm->channels(); ++c) {
+            layer.norm->gamma[c] = 0.5f + static_cast<float>(g() % 100) / 100.0f;
+            layer.norm->beta[c] = static_cast<float>(g() % 100) / 100.0f - 0.5f;
+            layer.norm->running_mean[c] = static_cast<float>(g() % 100) / 200.0f;
+            layer.norm->running_var[c] = 0.3f + static_cast<float>(g() % 100) / 100.0f;
+        }
+}
+
+/// Codes of the training forward (evaluating and training) against the frozen layer on every ISA.
+template <class L> void check_freeze(L layer, activation x, std::mt19937& g) {
+    randomize(layer, g);
+    const context ctx;
+    activation y;
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    quantize_input(x, params_from_range<affine<8>>({-1.0f, 1.0f}), ctx);
+    for (bool training : {false, true}) {
+        layer.forward(x, y, phase::quantized, training, ctx);
+        const auto frozen = freeze(layer, x.params);
+        for (isa i : available_isas()) {
+            buffer<std::byte> memory(frozen.workspace_size(x.n, x.h, x.w));
+            const context on(i, {}, memory);
+            INFO(to_string(i) << " training " << training);
+            const auto xv = std::as_const(x).code_view();
+            if (layer.options().float_output) {
+                buffer<float> out(y.size());
+                frozen.forward(xv, nhwc_view<float>(out.data(), y.n, y.h, y.w, y.c), on);
+                index_t wrong = 0;
+                for (index_t k = 0; k < y.size(); ++k) wrong += out[k] != y.values[k];
+                CHECK(wrong == 0);
+            } else {
+                // After a training forward the ranges have moved; the spec has the new ones.
+                CHECK(frozen.spec().y == y.params);
+                buffer<std::uint8_t> out(y.size());
+                frozen.forward(xv, nhwc_view<std::uint8_t>(out.data(), y.n, y.h, y.w, y.c), on);
+                index_t wrong = 0;
+                for (index_t k = 0; k < y.size(); ++k) wrong += out[k] != y.codes[k];
+                CHECK(wrong == 0);
+            }
+        }
+    }
+}
+
+template <class L> void check_dynamic(L layer, const activation& x, std::mt19937& g) {
+    randomize(layer, g);
+    activation y;
+    layer.forward(x, y, phase::dynamic, false, context{});
+    auto frozen = freeze_dynamic(layer);
+    for (isa i : available_isas()) {
+        buffer<std::byte> memory(frozen.workspace_size(x.n, x.h, x.w));
+        buffer<float> out(y.size());
+        frozen.forward(nhwc_view<const float>(x.values.data(), x.n, x.h, x.w, x.c), nhwc_view<float>(out.data(), y.n, y.h, y.w, y.c), context(i, {}, memory));
+        index_t wrong = 0;
+        for (index_t k = 0; k < y.size(); ++k) wrong += out[k] != y.values[k];
+        INFO(to_string(i));
+        CHECK(wrong == 0);
+    }
+}
+
+/// Sum of y * weights: a loss whose gradient with respect to y is known.
+template <class Net> double loss(Net& layer, const activation& x, const std::vector<float>& r) {
+    activation y;
+    layer.forward(x, y, phase::fp32, true, context{});
+    double sum = 0;
+    for (index_t i = 0; i < y.size(); ++i) sum += static_cast<double>(y.values[i]) * static_cast<double>(r[static_cast<std::size_t>(i)]);
+    return sum;
+}
+
+template <class Make> void check_fp32_gradients(Make make, activation x, std::mt19937& g) {
+    auto layer = make();
+    randomize(layer, g);
+    activation y;
+    layer.forward(x, y, phase::fp32, true, context{});
+    std::vector<float> r(static_cast<std::size_t>(y.size()));
+    for (float& v : r) v = static_cast<float>(g() % 2001) / 1000.0f - 1.0f;
+    std::vector<float> dy = r, dx(static_cast<std::size_t>(x.size()));
+    layer.backward(dy, dx, context{});
+    const auto check = [&](float& v, float analytic, const char* what) {
+        const float before = v;
+        constexpr float h = 1e-2f;
+        v = before + h;
+        const double up = loss(layer, x, r);
+        v = before - h;
+        const double down = loss(layer, x, r);
+        v = before;
+        INFO(what);
+        // Central differences of float32 sums of some hundreds of terms: about 1e-4 of noise / h.
+        CHECK(static_cast<double>(analytic) == Approx((up - down) / (2.0 * static_cast<double>(h))).epsilon(0.02).margin(0.02));
+    };
+    for (int k = 0; k < 10; ++k) {
+        const auto at = static_cast<index_t>(g() % static_cast<unsigned>(layer.weight.size()));
+        check(layer.weight[at], layer.weight_gradient[at], "weight");
+        const auto ix = static_cast<index_t>(g() % static_cast<unsigned>(x.size()));
+        check(x.values[ix], dx[static_cast<std::size_t>(ix)], "x");
+        if (layer.norm) {
+            const auto c = static_cast<index_t>(g() % static_cast<unsigned>(layer.norm->channels()));
+            check(layer.norm->gamma[c], layer.norm->gamma_gradient[c], "gamma");
+            check(layer.norm->beta[c], layer.norm->beta_gradient[c], "beta");
+        } else {
+            const auto c = static_cast<index_t>(g() % static_cast<unsigned>(layer.bias.size()));
+            check(layer.bias[c], layer.bias_gradient[c], "bias");
+        }
+    }
+}
+
+using int4_step = learned_step<symmetric<4>, per_channel<0>>;
+using int8_tensor = fake_quant<symmetric<8>, per_tensor>;
+
+} // namespace
+
+TEST_CASE("a frozen layer gives the codes of the training layer") {
+    std::mt19937 g(1);
+    for (nonlinearity f : {nonlinearity::none, nonlinearity::relu, nonlinearity::relu6})
+        for (bool norm : {false, true}) {
+            const layer_options o{.function = f, .batch_norm = norm};
+            check_freeze(conv2d_layer<>(3, 20, window::square(3, 2, 1), o), random_input(g, 2, 9, 8, 3), g);
+            check_freeze(conv2d_layer<int8_tensor>(1, 33, window::square(3), o), random_input(g, 2, 9, 8, 1), g);
+            check_freeze(conv2d_layer<int4_step>(16, 17, window::square(1), o), random_input(g, 2, 5, 5, 16), g);
+            check_freeze(depthwise_layer<>(70, window::square(3, 1, 1), o), random_input(g, 2, 6, 5, 70), g);
+            check_freeze(depthwise_layer<learned_step<symmetric<4>, per_channel<2>>>(16, window::square(5, 2, 2), o), random_input(g, 2, 7, 7, 16), g);
+            check_freeze(linear_layer<>(50, 10, o), random_input(g, 7, 1, 1, 50), g);
+        }
+    check_freeze(linear_layer<int4_step>(500, 10, {.float_output = true}), random_input(g, 7, 1, 1, 500), g);
+}
+
+TEST_CASE("a dynamic layer gives the outputs of the training layer") {
+    std::mt19937 g(2);
+    check_dynamic(conv2d_layer<>(3, 20, window::square(3, 1, 1), {.function = nonlinearity::relu, .batch_norm = true}), random_input(g, 3, 6, 6, 3), g);
+    check_dynamic(depthwise_layer<>(20, window::square(3, 2, 1), {.function = nonlinearity::relu6}), random_input(g, 3, 6, 6, 20), g);
+    check_dynamic(linear_layer<int8_tensor>(100, 10), random_input(g, 5, 1, 1, 100), g);
+}
+
+TEST_CASE("fp32 gradients agree with finite differences") {
+    std::mt19937 g(3);
+    for (bool norm : {false, true}) {
+        const layer_options o{.batch_norm = norm};
+        check_fp32_gradients([&] { return conv2d_layer<>(3, 5, window::square(3, 2, 1), o); }, random_input(g, 2, 6, 5, 3), g);
+        check_fp32_gradients([&] { return conv2d_layer<>(4, 6, window::square(1), o); }, random_input(g, 2, 4, 4, 4), g);
+        check_fp32_gradients([&] { return depthwise_layer<>(5, window::square(3, 1, 1), o); }, random_input(g, 2, 5, 4, 5), g);
+        check_fp32_gradients([&] { return linear_layer<>(12, 5, o); }, random_input(g, 8, 1, 1, 12), g);
+    }
+}
+
+TEST_CASE("the quantized backward pass is the straight-through estimator") {
+    // y = clamp(x * w): dx = (dy . mask) * wq, dw = mask_w . (dy . mask)^T * x, db = sum of dy . mask
+    std::mt19937 g(4);
+    const index_t n = 6, in = 9, out = 4;
+    linear_layer<> layer(in, out, {.function = nonlinearity::relu});
+    randomize(layer, g);
+    activation x = random_input(g, n, 1, 1, in), y;
+    layer.forward(x, y, phase::calibrate, false, context{});
+    quantize_input(x, params_from_range<affine<8>>({-1.0f, 1.0f}));
+    layer.forward(x, y, phase::quantized, true, context{});
+    const layer_spec spec = layer.spec(x.params);
+    std::vector<float> r(static_cast<std::size_t>(n * out));
+    for (float& v : r) v = static_cast<float>(g() % 2001) / 1000.0f - 1.0f;
+    std::vector<float> dy = r, dx(static_cast<std::size_t>(n * in));
+    layer.backward(dy, dx, context{});
+    for (index_t i = 0; i < n; ++i)
+        for (index_t k = 0; k < in; ++k) {
+            double want = 0;
+            for (index_t o = 0; o < out; ++o) {
+                std::int64_t acc = spec.bias[o];
+                for (index_t j = 0; j < in; ++j)
+                    acc += std::int64_t{x.codes[i * in + j] - x.params.zero_point} * spec.weights[o * in + j];
+                // The mask: positive before the ReLU, and not clipped at the top code.
+                const float m = static_cast<float>(static_cast<double>(x.params.scale) * static_cast<double>(spec.w_scales[o]) / static_cast<double>(y.params.scale));
+                const bool passes = acc > 0 && std::nearbyint(static_cast<float>(acc) * m) + static_cast<float>(y.params.zero_point) <= 255.0f;
+                if (passes) want += static_cast<double>(r[static_cast<std::size_t>(i * out + o)]) * spec.weights[o * in + k] * static_cast<double>(spec.w_scales[o]);
+            }
+            CHECK(static_cast<double>(dx[static_cast<std::size_t>(i * in + k)]) == Approx(want).margin(1e-5));
+        }
+}
+
+TEST_CASE("poolings and add in integers follow their float forms within a step") {
+    std::mt19937 g(5);
+    const context ctx;
+    activation a = random_input(g, 2, 4, 4, 5), b = random_input(g, 2, 4, 4, 5), sum, mean;
+    add_layer add;
+    global_average_layer average;
+    add.forward(a, b, sum, phase::calibrate, false, ctx);
+    average.forward(sum, mean, phase::calibrate, false, ctx);
+    const buffer<float> real_sum = sum.values, real_mean = mean.values;
+    quantize_input(a, params_from_range<affine<8>>({-1.0f, 1.0f}), ctx);
+    quantize_input(b, params_from_range<affine<8>>({-1.0f, 1.1f}), ctx);
+    add.forward(a, b, sum, phase::quantized, false, ctx);
+    average.forward(sum, mean, phase::quantized, false, ctx);
+    for (index_t i = 0; i < sum.size(); ++i)
+        CHECK(std::fabs(static_cast<float>(sum.codes[i] - sum.params.zero_point) * sum.params.scale - real_sum[i]) <= 1.1f * sum.params.scale);
+    for (index_t i = 0; i < mean.size(); ++i)
+        CHECK(std::fabs(static_cast<float>(mean.codes[i] - mean.params.zero_point) * mean.params.scale - real_mean[i]) <= mean.params.scale + sum.params.scale);
+}
+
+TEST_CASE("training layers refuse inputs of the wrong kind") {
+    linear_layer<> layer(4, 2);
+    std::mt19937 g(6);
+    activation x = random_input(g, 1, 1, 1, 4), wrong = random_input(g, 1, 1, 1, 5), y;
+    CHECK_THROWS_AS(layer.forward(wrong, y, phase::fp32, false, context{}), error);
+    CHECK_THROWS_AS(layer.forward(x, y, phase::quantized, false, context{}), error);
+    std::vector<float> dy(2);
+    CHECK_THROWS_AS(layer.backward(dy, {}, context{}), error);
+}
