@@ -67,6 +67,7 @@ BEGIN {
             sub(/\/.*/, "", target)
             if (!(target in rank)) complain("<" header ">: unknown room")
             else if (target != room && target in leaf) complain("<" header ">: " target " is a leaf")
+            else if (room == "" && target == "eigen") complain("<" header ">: the umbrella may not use the room eigen")
             else if (room != "" && rank[target] > rank[room])
                 complain("<" header ">: " room " may not include the later room " target)
         }
@@ -78,3 +79,13 @@ BEGIN {
     if (!bad) print count " headers keep the order of the rooms"
     exit bad
 }' "$NOTCH_ROOT/tests/headers/rooms.txt"
+
+# The umbrella needs no package, through whatever it includes. (Not in the small trees of the selftest.)
+umbrella=$NOTCH_ROOT/include/notch/notch.hpp
+if [ -f "$NOTCH_ROOT/include/notch/kernels/gemm.hpp" ] && [ -f "$umbrella" ]; then
+    if "${CXX:-c++}" -std=c++20 -I "$NOTCH_ROOT/include" -isystem /usr/include/eigen3 -M "$umbrella" |
+        grep -E 'Eigen|xsimd/|nlohmann'; then
+        echo "notch.hpp: pulls in a package"
+        exit 1
+    fi
+fi
