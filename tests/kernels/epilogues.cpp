@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Epilogues away from the middle of the road: bounds that contradict or miss the range, multipliers
+// that overflow, fixed point and int8 outputs of convolutions, functors on images, masks.
+#include "../catch.hpp"
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include <notch/kernels/conv.hpp>
+#include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/quantize.hpp>
+#include <notch/ref/conv.hpp>
+#include <notch/ref/gemm.hpp>
+#include <notch/scheme/requantize.hpp>
+
+using namespace notch;
+
+namespace {
+
+struct pair_of_threads {
+    [[nodiscard]] index_t concurrency() const { return 2; }
+    void run(index_t n, task_ref task) const {
+        std::thread other([=] {
+            for (index_t i = 1; i < n; i += 2) task(i);
+        });
+        for (index_t i = 0; i < n; i += 2) task(i);
+        other.join();
+    }
+};
+
+template <class T> std::vector<T> random_codes(std::mt19937& g, index_t n) {
+    std::vector<T> v(static_cast<std::size_t>(n));
+    for (T& x : v) x = static_cast<T>(g());
+    return v;
+}
+float multiplier(quant_params x, float w, quant_params y) {
+    return static_cast<float>(static_cast<double>(x.scale) * static_cast<double>(w) / static_cast<double>(y.scale));
+}
+template <class T> index_t differences(const std::vector<T>& a, const std::vector<T>& b) {
+    REQUIRE(a.size() == b.size());
+    index_t n = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) n += a[i] != b[i];
+    return n;
+}
+
+struct product {
+    index_t m = 7, n = 37, k = 30;
+    std::vector<std::uint8_t> x;
+    std::vector<std::int8_t> w;
+    std::vector<std::int32_t> acc; ///< without bias, zero point 11
+    packed_weights packed;
+    explicit product(unsigned seed) {
+        std::mt19937 g(seed);
+        x = random_codes<std::uint8_t>(g, m * k);
+        w = random_codes<std::int8_t>(g, n * k);
+        acc.resize(static_cast<std::size_t>(m * n));
+        ref::gemm<std::uint8_t>({x.data(), m, k}, 11, {w.data(), n, k}, {}, {acc.data(), m, n});
+        packed = pack({w.data(), n, k});
+    }
+    template <class Out, class F> std::vector<Out> run(const epilogue<Out, F>& ep, isa i) const {
+        std::vector<Out> y(acc.size());
+        gemm(matrix_view<const std::uint8_t>(x.data(), m, k), packed, ep, matrix_view<Out>(y.data(), m, n), context(i));
+        return y;
+    }
+};
+
+} // namespace
+
+TEST_CASE("bounds in real units become bounds of codes, for both kinds of codes") {
+    const product p(1);
+    const std::vector<float> ws{0.02f};
+    const quant_params x{0.05f, 11};
+    for (float lo : {-100.0f, -1.0f, 0.0f, 0.24f, 500.0f})
+        for (float hi : {-1.0f, 0.26f, 3.0f, 6.0f, 1e30f}) {
+            if (lo > hi) continue;
+            for (std::int32_t zero : {0, 3, 128, 255}) {
+                const quant_params y{0.5f, zero}, z{0.5f, zero - 128};
+                const auto bound = [&](float b, quant_params q, int least) {
+                    const double code = std::nearbyint(static_cast<double>(b) / 0.5) + q.zero_point;
+                    return static_cast<std::int32_t>(std::clamp(code, static_cast<double>(least), static_cast<double>(least + 255)));
+                };
+                std::vector<std::uint8_t> want(p.acc.size());
+                std::vector<std::int8_t> want_signed(p.acc.size());
+                for (std::size_t j = 0; j < want.size(); ++j) {
+                    want[j] = static_cast<std::uint8_t>(requantize_float(p.acc[j], multiplier(x, ws[0], y), zero, {bound(lo, y, 0), bound(hi, y, 0)}));
+                    want_signed[j] = static_cast<std::int8_t>(requantize_float(p.acc[j], multiplier(x, ws[0], z), zero - 128, {bound(lo, z, -128), bound(hi, z, -128)}));
+                }
+                for (isa i : available_isas()) {
+                    INFO(to_string(i) << " clamp " << lo << " " << hi << " zero " << zero);
+                    CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::clamp{lo, hi}), i), want) == 0);
+                    CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize<affine_signed<8>>{x, ws, z}, stage::clamp{lo, hi}), i), want_signed) == 0);
+                }
+            }
+        }
+}
+
+TEST_CASE("bounds that contradict each other are refused, or mean the same on every instruction set") {
+    const product p(2);
+    const std::vector<float> ws{0.02f};
+    const quant_params x{0.05f, 11}, y{0.5f, 128};
+    const auto agree = [&](auto... stages) {
+        try {
+            const auto ep = make_epilogue(p.packed, stage::requantize{x, ws, y}, stages...);
+            const auto first = p.run(ep, isa::scalar);
+            for (isa i : available_isas()) {
+                INFO(to_string(i));
+                CHECK(differences(p.run(ep, i), first) == 0);
+            }
+        } catch (const error& e) {
+            CHECK(e.code() == errc::invalid_argument);
+        }
+    };
+    agree(stage::clamp{-9.0f, -4.0f}, stage::relu{});
+    agree(stage::clamp{7.0f, 20.0f}, stage::relu6{});
+    agree(stage::clamp{1.0f, 2.0f}, stage::clamp{5.0f, 6.0f});
+}
+
+TEST_CASE("multipliers from the smallest to the largest float") {
+    const product p(3);
+    for (float s : {1e-38f, 1e-20f, 1e-6f, 1.0f, 1e4f, 1e7f, 1e10f, 1e30f, 3e38f})
+        for (std::int32_t zero : {0, 200}) {
+            const std::vector<float> ws{1.0f};
+            const quant_params x{s, 11}, y{1.0f, zero};
+            std::vector<std::uint8_t> want(p.acc.size());
+            for (std::size_t j = 0; j < want.size(); ++j) want[j] = static_cast<std::uint8_t>(requantize_float(p.acc[j], s, zero, {0, 255}));
+            for (isa i : available_isas()) {
+                INFO(to_string(i) << " multiplier " << s);
+                CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize{x, ws, y}), i), want) == 0);
+            }
+        }
+}
+
+TEST_CASE("an accumulator at the very edge of int32 is accepted and exact") {
+    const std::vector<std::int8_t> w{1};
+    const packed_weights packed = pack({w.data(), 1, 1});
+    const std::vector<std::uint8_t> x{0, 255};
+    const std::int32_t top = std::numeric_limits<std::int32_t>::max() - 255;
+    for (isa i : available_isas())
+        for (std::int32_t b : {top, -std::numeric_limits<std::int32_t>::max()}) {
+            const std::vector<std::int32_t> bias{b};
+            std::vector<std::int32_t> y(2);
+            gemm(matrix_view<const std::uint8_t>(x.data(), 2, 1), packed, make_epilogue(packed, stage::bias{bias}, stage::accumulators{}),
+                 matrix_view<std::int32_t>(y.data(), 2, 1), context(i));
+            CHECK(y[0] == b);
+            CHECK(y[1] == b + 255);
+        }
+    CHECK_THROWS_WITH(make_epilogue(packed, stage::bias{std::vector<std::int32_t>{top + 1}}, stage::accumulators{}), contains_text("output channel 0"));
+}
+
+TEST_CASE("requantize: the mask says where the gradient passes, in every mode") {
+    const product p(4);
+    const std::vector<float> ws{0.004f};
+    const quant_params x{0.5f, 11}, y{1.0f, 100};
+    const matrix_view<const std::int32_t> acc(p.acc.data(), p.m, p.n);
+    for (isa i : available_isas()) {
+        std::vector<std::uint8_t> codes(p.acc.size()), mask(p.acc.size(), 7), want(p.acc.size());
+        const auto check = [&](const auto& ep, auto passes, const char* what) {
+            requantize(acc, ep, matrix_view<std::uint8_t>(codes.data(), p.m, p.n), mask, context(i));
+            for (std::size_t j = 0; j < want.size(); ++j) want[j] = passes(p.acc[j]);
+            INFO(to_string(i) << " " << what);
+            CHECK(differences(mask, want) == 0);
+        };
+        const float m = multiplier(x, ws[0], y);
+        const auto steps = [&](std::int32_t a) { return std::nearbyint(static_cast<float>(a) * m) + 100.0f; };
+        check(make_epilogue(p.packed, stage::requantize{x, ws, y}), [&](std::int32_t a) { return steps(a) >= 0.0f && steps(a) <= 255.0f; }, "plain");
+        check(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::relu6{}), [&](std::int32_t a) { return a > 0 && steps(a) <= 106.0f; }, "relu6");
+        check(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::clamp{-4.0f, 9.0f}),
+              [&](std::int32_t a) { return steps(a) >= 96.0f && steps(a) <= 109.0f; }, "clamp");
+        const fixed_multiplier f = to_fixed_multiplier(static_cast<double>(x.scale) * static_cast<double>(ws[0]));
+        const code_range all{-1000000, 1000000};
+        check(make_epilogue(p.packed, stage::requantize_fixed{x, ws, y}),
+              [&](std::int32_t a) {
+                  const std::int32_t code = requantize_fixed_double(a, f, 100, all);
+                  return code >= 0 && code <= 255;
+              }, "fixed point");
+    }
+}
+
+TEST_CASE("convolutions with every kind of output, and functors that know where they are") {
+    std::mt19937 g(5);
+    for (isa i : available_isas())
+        for (int trial = 0; trial < 12; ++trial) {
+            window s = window::square(1 + static_cast<index_t>(g() % 3), 1 + static_cast<index_t>(g() % 2), static_cast<index_t>(g() % 2));
+            s.pad_bottom += trial % 3;
+            const index_t n = 1 + trial % 3, h = 5, w = 6, c = trial % 2 ? 3 : 70, out = 21, oh = s.out_h(h), ow = s.out_w(w);
+            const auto x = random_codes<std::uint8_t>(g, n * h * w * c);
+            const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c);
+            const quant_params xp{0.03f, static_cast<std::int32_t>(g() % 256)}, yp{0.7f, static_cast<std::int32_t>(g() % 256) - 128};
+            const pair_of_threads two;
+            context ctx(i, two);
+            const auto check = [&](const auto& packed, index_t channels, const std::vector<std::int32_t>& acc, index_t workspace, auto run) {
+                std::vector<std::byte> memory(static_cast<std::size_t>(workspace));
+                ctx.workspace = memory;
+                std::vector<float> ws(static_cast<std::size_t>(channels));
+                for (float& v : ws) v = 1e-3f * static_cast<float>(1 + g() % 100);
+                const auto scale = [&](std::size_t j) { return ws[j % static_cast<std::size_t>(channels)]; };
+                std::vector<std::int8_t> y(acc.size()), want(acc.size());
+                const auto view = [&](auto& v) { return nhwc_view(v.data(), n, oh, ow, channels); };
+                INFO(to_string(i) << " c " << c << " kernel " << s.kernel_h << " stride " << s.stride_h);
+                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_float(acc[j], multiplier(xp, scale(j), yp), yp.zero_point, {-128, 127}));
+                run(make_epilogue(packed, stage::requantize<affine_signed<8>>{xp, ws, yp}), view(y));
+                CHECK(differences(y, want) == 0);
+                const auto fixed = [&](std::size_t j) { return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(scale(j)) / static_cast<double>(yp.scale)); };
+                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_fixed_double(acc[j], fixed(j), yp.zero_point, {-128, 127}));
+                run(make_epilogue(packed, stage::requantize_fixed<affine_signed<8>>{xp, ws, yp}), view(y));
+                CHECK(differences(y, want) == 0);
+                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_fixed_single(acc[j], fixed(j), yp.zero_point, {-128, 127}));
+                run(make_epilogue(packed, stage::requantize_fixed<affine_signed<8>>{xp, ws, yp, requant_mode::fixed_point_single_rounding}), view(y));
+                CHECK(differences(y, want) == 0);
+                const quant_params tiny{1e-12f, yp.zero_point};
+                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_float(acc[j], multiplier(xp, scale(j), tiny), yp.zero_point, {-128, 127}));
+                run(make_epilogue(packed, stage::requantize<affine_signed<8>>{xp, ws, tiny}), view(y));
+                CHECK(differences(y, want) == 0);
+                std::vector<std::int32_t> s32(acc.size()), seen(acc.size());
+                run(make_epilogue(packed, stage::accumulators{xp.zero_point}, stage::on_tile{[&](tile<std::int32_t> t) {
+                    for (index_t r = 0; r < t.rows; ++r)
+                        for (index_t k = 0; k < t.cols; ++k) {
+                            const auto at = static_cast<std::size_t>((t.row + r) * channels + t.col + k);
+                            seen[at] += t(r, k) == acc[at] ? 1 : 100;
+                            t(r, k) += 5;
+                        }
+                }}), view(s32));
+                for (std::size_t j = 0; j < acc.size(); ++j) {
+                    REQUIRE(seen[j] == 1);
+                    REQUIRE(s32[j] == acc[j] + 5);
+                }
+            };
+            std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out)), deep(static_cast<std::size_t>(n * oh * ow * c));
+            const auto weights = random_codes<std::int8_t>(g, out * s.kernel_h * s.kernel_w * c);
+            ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights.data(), s, {}, {acc.data(), n, oh, ow, out});
+            const packed_weights p = pack_conv2d(weights, out, c, s);
+            check(p, out, acc, conv2d_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
+            const auto filter = std::span(weights).first(static_cast<std::size_t>(s.kernel_h * s.kernel_w * c));
+            ref::depthwise<std::uint8_t>(xv, xp.zero_point, filter.data(), s, {}, {deep.data(), n, oh, ow, c});
+            const packed_depthwise d = pack_depthwise(filter, c, s);
+            check(d, c, deep, depthwise_workspace_size(d, n, h, w, ctx), [&](const auto& ep, auto y) { depthwise(xv, d, ep, y, ctx); });
+        }
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A hot call allocates nothing: operator new is replaced in this program and counts.
+#include "../catch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include <notch/kernels/add.hpp>
+#include <notch/kernels/conv.hpp>
+#include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/pool.hpp>
+#include <notch/kernels/quantize.hpp>
+
+namespace {
+
+std::atomic<long> allocations{0};
+
+void* counted(std::size_t bytes, std::size_t alignment) {
+    ++allocations;
+    const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
+    void* p = std::aligned_alloc(alignment, whole ? whole : alignment);
+    if (!p) throw std::bad_alloc();
+    return p;
+}
+
+} // namespace
+
+void* operator new(std::size_t n) { return counted(n, 16); }
+void* operator new[](std::size_t n) { return counted(n, 16); }
+void* operator new(std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
+void* operator new[](std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+using namespace notch;
+
+TEST_CASE("the counter counts") {
+    const long before = allocations;
+    const buffer<float> b(3);
+    CHECK(allocations - before == 1);
+    CHECK(b.size() == 3);
+}
+
+TEST_CASE("a kernel call allocates nothing, on every instruction set") {
+    const index_t n = 2, h = 9, w = 7, c = 5, out = 21;
+    const std::vector<std::int8_t> weights(static_cast<std::size_t>(out * 9 * c), 3);
+    const std::vector<float> scale{0.01f};
+    const std::vector<std::uint8_t> x(static_cast<std::size_t>(n * h * w * c), 9);
+    std::vector<std::uint8_t> y(static_cast<std::size_t>(n * h * w * out));
+    std::vector<float> real(x.size());
+    const window s = window::square(3, 1, 1);
+    const quant_params p{0.1f, 4};
+    const packed_weights matrix = pack({weights.data(), out, c}), conv = pack_conv2d(weights, out, c, s);
+    const packed_depthwise deep = pack_depthwise(std::span(weights).first(static_cast<std::size_t>(9 * c)), c, s);
+    const auto gemm_ep = make_epilogue(matrix, stage::requantize{p, scale, p}, stage::relu{});
+    const auto conv_ep = make_epilogue(conv, stage::requantize{p, scale, p}, stage::relu6{});
+    const auto deep_ep = make_epilogue(deep, stage::requantize_fixed{p, scale, p});
+    const nhwc_view<const std::uint8_t> in(x.data(), n, h, w, c);
+    const add_params sum = make_add(p, p, p);
+    for (isa i : available_isas()) {
+        context ctx(i);
+        const index_t need = std::max({conv2d_workspace_size(conv, n, h, w, ctx), depthwise_workspace_size(deep, n, h, w, ctx),
+                                       pool_workspace_size(s, ctx)});
+        std::vector<std::byte> memory(static_cast<std::size_t>(need));
+        ctx.workspace = memory;
+        const long before = allocations;
+        gemm(matrix_view<const std::uint8_t>(x.data(), n * h * w, c), matrix, gemm_ep, matrix_view<std::uint8_t>(y.data(), n * h * w, out), ctx);
+        conv2d(in, conv, conv_ep, nhwc_view<std::uint8_t>(y.data(), n, h, w, out), ctx);
+        depthwise(in, deep, deep_ep, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);
+        max_pool(in, s, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);
+        average_pool(in, p, s, p, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);
+        add(x, x, sum, std::span(y).first(x.size()), ctx);
+        dequantize<std::uint8_t>(x, p, real, ctx);
+        quantize<affine<8>>(real, p, std::span(y).first(x.size()), ctx);
+        const long after = allocations;
+        INFO(to_string(i));
+        CHECK(after == before);
+    }
+}
