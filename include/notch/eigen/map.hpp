@@ -23,7 +23,16 @@ template <class T> [[nodiscard]] matrix_map<T> as_eigen(const matrix_view<T>& v)
     return matrix_map<T>(v.data, v.rows, v.cols, Eigen::OuterStride<>(v.rows > 1 ? v.stride : v.cols));
 }
 
-/// The memory of a row-major Eigen matrix, map or block as a matrix_view.
+namespace detail {
+
+/// Elements from one row to the next: a column vector steps by its inner stride.
+template <class Derived> [[nodiscard]] index_t row_stride(const Derived& d) noexcept {
+    return Derived::ColsAtCompileTime == 1 && Derived::IsVectorAtCompileTime ? d.innerStride() : d.outerStride();
+}
+
+} // namespace detail
+
+/// The memory of a row-major Eigen matrix, map or block, or of a vector, as a matrix_view.
 template <class Derived> [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& m) {
     static_assert(Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
                   "notch::as_view: the Eigen object must be row-major; a column-major one is the transposed view");
@@ -31,13 +40,13 @@ template <class Derived> [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& m
     static_assert(Derived::IsVectorAtCompileTime || std::remove_cvref_t<Derived>::InnerStrideAtCompileTime == 1 ||
                       std::remove_cvref_t<Derived>::InnerStrideAtCompileTime == 0,
                   "notch::as_view: the elements of a row must be contiguous");
-    return matrix_view<typename Derived::Scalar>(d.data(), d.rows(), d.cols(), d.outerStride());
+    return matrix_view<typename Derived::Scalar>(d.data(), d.rows(), d.cols(), detail::row_stride(d));
 }
 template <class Derived> [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& m) {
     static_assert(Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
                   "notch::as_view: the Eigen object must be row-major; a column-major one is the transposed view");
     const auto& d = m.derived();
-    return matrix_view<const typename Derived::Scalar>(d.data(), d.rows(), d.cols(), d.outerStride());
+    return matrix_view<const typename Derived::Scalar>(d.data(), d.rows(), d.cols(), detail::row_stride(d));
 }
 
 NOTCH_KEYED_END

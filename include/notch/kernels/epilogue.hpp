@@ -202,6 +202,8 @@ struct epilogue_plan {
     void bound(float lo, float hi) {
         real_lo = lo > real_lo ? lo : real_lo;
         real_hi = hi < real_hi ? hi : real_hi;
+        if (real_lo > real_hi)
+            fail(errc::invalid_argument, cat("make_epilogue: the clamps leave nothing between ", real_lo, " and ", real_hi));
         relu = real_lo == 0.0f;
     }
 };

@@ -20,6 +20,12 @@ static void requantize(const requantize_args& r) {
             if (codes && r.ep.mode == requant_mode::float_scale) {
                 const f32x16 y = round(mul(to_f32(v), load_f32(r.ep.multiplier + c)));
                 store_bytes(mask, in_range(y, lo, hi, v, r.ep.relu), cols);
+            } else if (codes) {
+                const code_range all{-2147483647 - 1, 2147483647};
+                for (index_t j = 0; j < cols; ++j) {
+                    const std::int32_t code = requantize_fixed(r.ep, acc[c + j], c + j, all);
+                    mask[j] = (r.ep.relu ? acc[c + j] > 0 : code >= r.ep.lo) && code <= r.ep.hi;
+                }
             } else {
                 for (index_t j = 0; j < cols; ++j) mask[j] = 1;
             }

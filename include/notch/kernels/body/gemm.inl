@@ -20,6 +20,13 @@ static inline std::uint32_t load_partial(const std::uint8_t* p, index_t count) {
     return v;
 }
 
+/// The code of one accumulator in a fixed_point mode.
+static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_t acc, index_t channel, code_range range) {
+    return ep.mode == requant_mode::fixed_point_double_rounding
+               ? requantize_fixed_double(acc, ep.fixed[channel], ep.zero_point, range)
+               : requantize_fixed_single(acc, ep.fixed[channel], ep.zero_point, range);
+}
+
 /// Any epilogue that the register path does not cover: one accumulator vector, cols <= 16 results.
 static inline void store_any(const epilogue_args& ep, acc16 v, index_t channel, index_t cols, void* out) {
     switch (ep.store) {
@@ -42,14 +49,9 @@ static inline void store_any(const epilogue_args& ep, acc16 v, index_t channel, 
     }
     std::int32_t lane[16];
     store_s32(lane, v, 16);
-    for (index_t i = 0; i < cols; ++i) {
-        const code_range range{ep.lo, ep.hi};
-        const std::int32_t code =
-            ep.mode == requant_mode::fixed_point_double_rounding
-                ? requantize_fixed_double(lane[i], ep.fixed[channel + i], ep.zero_point, range)
-                : requantize_fixed_single(lane[i], ep.fixed[channel + i], ep.zero_point, range);
-        static_cast<std::uint8_t*>(out)[i] = static_cast<std::uint8_t>(code);
-    }
+    for (index_t i = 0; i < cols; ++i)
+        static_cast<std::uint8_t*>(out)[i] =
+            static_cast<std::uint8_t>(requantize_fixed(ep, lane[i], channel + i, {ep.lo, ep.hi}));
 }
 
 static inline index_t store_size(store_kind k) {
