@@ -302,6 +302,16 @@ TEST_CASE("quantize, dequantize and requantize equal the definitions on every in
             quantize<symmetric<4>>(x, p, ys, ctx);
             CHECK(differences(ys, want_s) == 0);
         }
+        for (index_t n = 0; n < 70; ++n) {
+            std::vector<float> x(static_cast<std::size_t>(n));
+            real_range want;
+            for (float& v : x) {
+                v = static_cast<float>(g() % 1000) - 990.0f;
+                if (g() % 8 == 0) v = g() % 3 == 0 ? nan : g() % 2 ? inf : -inf;
+                if (std::isfinite(v)) want = {std::min(want.min, v), std::max(want.max, v)};
+            }
+            CHECK(value_range(x, ctx) == want);
+        }
         // Stored accumulators requantized later give what the fused kernel gives, and the mask.
         for (int trial = 0; trial < 30; ++trial) {
             const index_t m = 1 + g() % 9, n = 1 + g() % 40, k = 1 + g() % 50;

@@ -93,7 +93,8 @@ for flags in -march=native -march=x86-64-v3; do
             failed=1
         fi
         if [ "$optimize" = -O0 ] && [ "$order" = "native.o baseline.o" ]; then
-            echo "note: at -O0 the order \"$order\" is not run on a CPU without AVX, and the constructors of $aggregates are not judged: see tests/odr/odr.sh"
+            echo "note: at -O0 the order \"$order\" is not run on a CPU without AVX, and the constructors of" \
+                "$aggregates are not judged: see tests/odr/odr.sh"
             continue
         fi
         if command -v qemu-x86_64 > /dev/null; then

@@ -125,6 +125,14 @@ struct dequantize_args {
     float* x = nullptr;
 };
 
+/// The smallest and the largest finite value of x; FLT_MAX and -FLT_MAX if there is none.
+struct range_args {
+    const float* x = nullptr;
+    index_t n = 0;
+    float* min = nullptr;
+    float* max = nullptr;
+};
+
 /// A run of output pixels whose windows have the same taps inside the image, all channels.
 struct pool_args {
     const std::uint8_t* const* tap = nullptr; ///< channel 0 of each tap of the first pixel
@@ -158,6 +166,7 @@ struct kernel_table {
     void (*requantize)(const requantize_args&) = nullptr;
     void (*quantize)(const quantize_args&) = nullptr;
     void (*dequantize)(const dequantize_args&) = nullptr;
+    void (*range)(const range_args&) = nullptr;
     void (*max_pool_u8)(const pool_args&) = nullptr;
     void (*average_pool_u8)(const pool_args&) = nullptr;
     void (*add_u8)(const add_args&) = nullptr;

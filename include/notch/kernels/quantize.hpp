@@ -42,6 +42,13 @@ void quantize(std::span<const float> x, quant_params p, std::span<typename Range
     ctx.kernels->quantize(q);
 }
 
+/// The range of the finite values of x, for quantizing at run time; empty if there are none.
+[[nodiscard]] inline real_range value_range(std::span<const float> x, const context& ctx = {}) {
+    real_range r;
+    if (!x.empty()) ctx.kernels->range({x.data(), static_cast<index_t>(x.size()), &r.min, &r.max});
+    return r;
+}
+
 /// x[i] = float(codes[i] - p.zero_point) * p.scale.
 template <class Code>
 void dequantize(std::span<const Code> codes, quant_params p, std::span<float> x, const context& ctx = {}) {

@@ -129,13 +129,7 @@ public:
         inner.workspace = ctx.workspace.subspan(static_cast<std::size_t>(used));
         for (index_t i = 0; i < x.n; ++i) {
             const std::span<const float> image(x.data + i * x.stride_n, static_cast<std::size_t>(elements));
-            real_range range;
-            for (float v : image) {
-                if (!(v - v == 0.0f)) continue;
-                range.min = v < range.min ? v : range.min;
-                range.max = v > range.max ? v : range.max;
-            }
-            const quant_params p = params_from_range<affine<8>>(range);
+            const quant_params p = params_from_range<affine<8>>(value_range(image, inner));
             quantize<affine<8>>(image, p, std::span<std::uint8_t>(codes, image.size()), inner);
             update(p);
             nhwc_view<float> out = y;

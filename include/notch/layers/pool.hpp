@@ -41,7 +41,8 @@ public:
             if (training) choose(x.codes.data(), x, y, [](index_t, std::uint8_t) {});
         } else {
             y.values.resize_discard(y.size());
-            choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; }, training);
+            if (training) choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; });
+            else largest(x, y);
         }
     }
     void backward(std::span<const float> dy, std::span<float> dx) const {
@@ -54,8 +55,28 @@ public:
     [[nodiscard]] const window& geometry() const noexcept { return geometry_; }
 
 private:
+    /// Values only: whole rows of channels at a time. NaN is never the larger.
+    void largest(const activation& x, activation& y) const {
+        const window& s = geometry_;
+        float* out = y.values.data();
+        for (index_t n = 0; n < y.n; ++n)
+            for (index_t oy = 0; oy < y.h; ++oy)
+                for (index_t ox = 0; ox < y.w; ++ox, out += y.c) {
+                    bool first = true;
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            const index_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (iy < 0 || iy >= x.h || ix < 0 || ix >= x.w) continue;
+                            const float* in = x.values.data() + ((n * x.h + iy) * x.w + ix) * x.c;
+                            for (index_t c = 0; c < y.c; ++c) out[c] = first || in[c] > out[c] ? in[c] : out[c];
+                            first = false;
+                        }
+                    if (first) std::fill_n(out, y.c, 0.0f);
+                }
+    }
     template <class T, class Write>
-    void choose(const T* data, const activation& x, const activation& y, const Write& write, bool keep = true) {
+    void choose(const T* data, const activation& x, const activation& y, const Write& write) {
         const window& s = geometry_;
         index_t at = 0;
         for (index_t n = 0; n < y.n; ++n)
@@ -72,7 +93,7 @@ private:
                                 if (best < 0 || data[i] > data[best]) best = i;
                             }
                         write(at, best < 0 ? T{} : data[best]);
-                        if (keep) from_[at] = best;
+                        from_[at] = best;
                     }
     }
     window geometry_;

@@ -124,6 +124,13 @@ NOTCH_OP f32x16 nan_to_zero(f32x16 v) {
     return {_mm256_and_ps(v.lo, _mm256_cmp_ps(v.lo, v.lo, _CMP_ORD_Q)),
             _mm256_and_ps(v.hi, _mm256_cmp_ps(v.hi, v.hi, _CMP_ORD_Q))};
 }
+NOTCH_OP __m256 finite_or8(__m256 v, __m256 otherwise) {
+    return _mm256_blendv_ps(otherwise, v, _mm256_cmp_ps(_mm256_sub_ps(v, v), _mm256_setzero_ps(), _CMP_EQ_OQ));
+}
+/// v where it is finite, else otherwise.
+NOTCH_OP f32x16 finite_or(f32x16 v, f32x16 otherwise) {
+    return {finite_or8(v.lo, otherwise.lo), finite_or8(v.hi, otherwise.hi)};
+}
 NOTCH_OP __m256i in_range8(__m256 y, __m256 lo, __m256 hi, __m256i v, bool positive) {
     const __m256 low = positive ? _mm256_castsi256_ps(_mm256_cmpgt_epi32(v, _mm256_setzero_si256()))
                                 : _mm256_cmp_ps(y, lo, _CMP_GE_OQ);

@@ -70,6 +70,10 @@ NOTCH_OP f32x16 round(f32x16 v) {
 NOTCH_OP f32x16 nan_to_zero(f32x16 v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v);
 }
+/// v where it is finite, else otherwise.
+NOTCH_OP f32x16 finite_or(f32x16 v, f32x16 otherwise) {
+    return _mm512_mask_mov_ps(otherwise, _mm512_cmp_ps_mask(_mm512_sub_ps(v, v), _mm512_setzero_ps(), _CMP_EQ_OQ), v);
+}
 /// 1 where lo <= y <= hi (and v > 0 instead of lo <= y, if positive), else 0.
 NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 v, bool positive) {
     const __mmask16 low = positive ? _mm512_cmpgt_epi32_mask(v, _mm512_setzero_si512())

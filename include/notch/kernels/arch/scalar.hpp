@@ -131,6 +131,10 @@ NOTCH_OP f32x16 nan_to_zero(f32x16 x) {
     NOTCH_EACH16(x.v[i] = x.v[i] == x.v[i] ? x.v[i] : 0.0f);
     return x;
 }
+NOTCH_OP f32x16 finite_or(f32x16 x, f32x16 otherwise) {
+    NOTCH_EACH16(x.v[i] = x.v[i] - x.v[i] == 0.0f ? x.v[i] : otherwise.v[i]);
+    return x;
+}
 NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 x, bool positive) {
     acc16 r;
     NOTCH_EACH16(r.v[i] = (positive ? x.v[i] > 0 : y.v[i] >= lo.v[i]) && y.v[i] <= hi.v[i] ? 1 : 0);

@@ -3,6 +3,12 @@
 // Included by kernels/arch/<isa>.hpp inside its region: loops over values and codes, 16 at a time,
 // the rest through masks or copies.
 
+static inline f32x16 load_repeated(const float* p, index_t n) {
+    float lanes[16];
+    for (int i = 0; i < 16; ++i) lanes[i] = p[i < n ? i : n - 1];
+    return load_f32(lanes);
+}
+
 static void requantize(const requantize_args& r) {
     const index_t size = store_size(r.ep.store);
     const bool codes = r.ep.store == store_kind::u8 || r.ep.store == store_kind::s8;
@@ -62,6 +68,27 @@ static void dequantize(const dequantize_args& d) {
     }
 }
 
+static void range(const range_args& r) {
+    constexpr float big = 3.402823466e+38f; // FLT_MAX
+    f32x16 lo = set_f32(big), hi = set_f32(-big);
+    for (index_t i = 0; i < r.n; i += 16) {
+        // Lanes past the end repeat the last value.
+        const index_t n = r.n - i < 16 ? r.n - i : 16;
+        const f32x16 v = n == 16 ? load_f32(r.x + i) : load_repeated(r.x + i, n);
+        lo = min(lo, finite_or(v, set_f32(big)));
+        hi = max(hi, finite_or(v, set_f32(-big)));
+    }
+    float lanes[32];
+    store_f32(lanes, lo, 16);
+    store_f32(lanes + 16, hi, 16);
+    *r.min = big;
+    *r.max = -big;
+    for (int i = 0; i < 16; ++i) {
+        *r.min = lanes[i] < *r.min ? lanes[i] : *r.min;
+        *r.max = lanes[16 + i] > *r.max ? lanes[16 + i] : *r.max;
+    }
+}
+
 static void max_pool_u8(const pool_args& p) {
     for (index_t x = 0; x < p.pixels; ++x) {
         const index_t at = x * p.in_step;
@@ -108,5 +135,5 @@ static void add_u8(const add_args& p) {
 
 inline constexpr kernel_table table = {
     isa_name,   gemm_name,   gemm_u8s8,   depthwise_u8s8,  requantize,
-    quantize,   dequantize,  max_pool_u8, average_pool_u8, add_u8,
+    quantize,   dequantize,  range,       max_pool_u8,     average_pool_u8, add_u8,
 };
