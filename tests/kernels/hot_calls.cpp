@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A hot call allocates nothing: operator new is replaced in this program and counts.
+// AddressSanitizer replaces operator new itself, and pairs its calls with delete.
+#if !defined(__SANITIZE_ADDRESS__)
+
 #include "../catch.hpp"
 
 #include <atomic>
@@ -87,3 +90,5 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
         CHECK(after == before);
     }
 }
+
+#endif

@@ -48,7 +48,8 @@ public:
               [](void* object) -> index_t { return static_cast<E*>(object)->concurrency(); }) {}
 
     [[nodiscard]] NOTCH_INLINE index_t concurrency() const {
-        return concurrency_ ? concurrency_(object_) : 1;
+        const index_t n = concurrency_ ? concurrency_(object_) : 1;
+        return n > 1 ? n : 1;
     }
     NOTCH_INLINE void run(index_t n, task_ref task) const {
         if (run_ && n > 1) {

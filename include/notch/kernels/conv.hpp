@@ -28,6 +28,10 @@ struct padded_shape {
 };
 
 inline padded_shape pad_shape(std::string_view where, const window& s, index_t h, index_t w, index_t c) {
+    // Paddings are at most max_window, so that this bound keeps the sums and the slack in range.
+    constexpr index_t most = index_t{1} << 40;
+    if (h > most || w > most || c > most)
+        fail(errc::overflow, cat(where, ": an image of ", h, " x ", w, " x ", c, " is too large"));
     const padded_shape p{h + s.pad_top + s.pad_bottom, w + s.pad_left + s.pad_right, c};
     (void)checked_product(where, checked_product(where, p.h, p.w), p.c);
     return p;
@@ -133,8 +137,8 @@ void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t ou
 /// Bytes of workspace that conv2d needs for inputs of this shape.
 [[nodiscard]] inline index_t conv2d_workspace_size(const packed_weights& w, index_t n, index_t h, index_t width,
                                                    const context& ctx = {}) {
-    if (detail::is_pointwise(w.geometry)) return 0;
     for (index_t e : {n, h, width}) detail::check_extent("conv2d_workspace_size", "extent", e);
+    if (detail::is_pointwise(w.geometry)) return 0;
     const index_t offsets = detail::round_up(w.segments * static_cast<index_t>(sizeof(index_t)), 64);
     // Counted even where the input can be read in place: that depends on its strides.
     const auto padded = detail::pad_shape("conv2d_workspace_size", w.geometry, h, width, w.channels);

@@ -121,6 +121,8 @@ public:
         detail::check_view("dynamic_layer", "x", x);
         if (!x.is_dense()) fail(errc::invalid_argument, "dynamic_layer: x must be dense");
         detail::check_equal("dynamic_layer", "the number of channels of x", x.c, spec_.in_channels);
+        detail::check_view("dynamic_layer", "y", y);
+        detail::check_equal("dynamic_layer", "the batch of y", y.n, x.n);
         const index_t elements = x.h * x.w * x.c;
         std::byte* memory = detail::workspace_begin("dynamic_layer", ctx.workspace, workspace_size(x.n, x.h, x.w, ctx));
         const index_t used = (memory - ctx.workspace.data()) + detail::round_up(elements, 64);

@@ -130,6 +130,12 @@ public:
         else y.values = mean_;
     }
     void backward(std::span<const float> dy, std::span<float> dx, index_t channels) const {
+        detail::check_extent("global_average_layer.backward", "channels", channels);
+        detail::check_equal("global_average_layer.backward", "the size of dx", static_cast<index_t>(dx.size()),
+                            static_cast<index_t>(dy.size()) * pixels_);
+        if (dx.empty()) return;
+        if (channels == 0 || static_cast<index_t>(dy.size()) % channels != 0)
+            fail(errc::shape_mismatch, detail::cat("global_average_layer.backward: dy has ", dy.size(), " values for ", channels, " channels"));
         const auto step = static_cast<std::size_t>(channels);
         const float share = 1.0f / static_cast<float>(pixels_);
         for (std::size_t i = 0; i < dx.size(); ++i)

@@ -106,6 +106,8 @@ public:
     void backward(std::span<float> dy, std::span<float> dx, const context& ctx) {
         if (!x_ || static_cast<index_t>(mask_.size()) != static_cast<index_t>(dy.size()))
             fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
+        if (!dx.empty())
+            detail::check_equal("train_layer.backward", "the size of dx", static_cast<index_t>(dx.size()), x_->size());
         straight_through(dy, mask_, dy);
         const matrix_view<float> dz(dy.data(), static_cast<index_t>(dy.size()) / math_.out, math_.out);
         float* to = dx.empty() ? nullptr : dx.data();

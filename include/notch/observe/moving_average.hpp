@@ -43,8 +43,9 @@ public:
         if (batches_ == 0) {
             range_ = other.range_;
         } else {
-            range_.min += share * (other.range_.min - range_.min);
-            range_.max += share * (other.range_.max - range_.max);
+            // Weighted rather than moved: the difference of two finite bounds may be infinite.
+            range_.min = (1.0f - share) * range_.min + share * other.range_.min;
+            range_.max = (1.0f - share) * range_.max + share * other.range_.max;
         }
         batches_ += other.batches_;
     }

@@ -45,6 +45,7 @@ public:
 
     /// x.size() must be layout.size() and layout.channels the number of channels.
     void observe(std::span<const float> x, const channel_layout& layout) {
+        detail::check_layout("channel_observer.observe", layout);
         detail::check_equal("channel_observer.observe", "the number of channels", layout.channels,
                             static_cast<index_t>(each_.size()));
         detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()), layout.size());

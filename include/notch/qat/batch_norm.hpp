@@ -139,6 +139,7 @@ private:
         detail::check_equal("batch_norm", "the number of channels of x", x.cols, channels());
     }
     void check(const channel_layout& layout, std::size_t w, std::size_t w_folded, std::size_t b, std::size_t b_folded) const {
+        detail::check_layout("batch_norm.fold", layout);
         detail::check_equal("batch_norm.fold", "the number of output channels", layout.channels, channels());
         detail::check_equal("batch_norm.fold", "the size of w", static_cast<index_t>(w), layout.size());
         detail::check_equal("batch_norm.fold", "the size of the folded weights", static_cast<index_t>(w_folded), layout.size());

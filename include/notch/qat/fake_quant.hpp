@@ -28,6 +28,7 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
                    std::span<typename Range::code_type> codes, std::span<float> values,
                    std::span<std::uint8_t> mask, const context& ctx = {}) {
     constexpr const char* where = "fake_quantize";
+    detail::check_layout(where, layout);
     detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout.size());
     const auto count = static_cast<index_t>(params.size());
     if (count != 1 && count != layout.channels)

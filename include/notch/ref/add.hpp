@@ -47,6 +47,8 @@ NOTCH_KEYED_BEGIN
         if (zp < -128 || zp > 255)
             fail(errc::invalid_argument,
                  detail::cat("make_add: ", name, ".zero_point is ", zp, ", must be -128..255"));
+    if (range.lo > range.hi || range.lo < -128 || range.hi > 255)
+        fail(errc::invalid_argument, detail::cat("make_add: the range of codes is ", range.lo, "..", range.hi));
     const double ra = static_cast<double>(a.scale) / static_cast<double>(y.scale);
     const double rb = static_cast<double>(b.scale) / static_cast<double>(y.scale);
     const double larger = ra > rb ? ra : rb;

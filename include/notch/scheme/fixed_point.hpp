@@ -59,6 +59,7 @@ NOTCH_KEYED_BEGIN
         mantissa /= 2;
         ++exponent;
     }
+    if (exponent > 30) fail(errc::invalid_argument, detail::cat("to_fixed_multiplier: ", real, " rounds to 2^30"));
     if (exponent < -31) return {};
     return {static_cast<std::int32_t>(mantissa), exponent};
 }

@@ -38,6 +38,17 @@ struct channel_layout {
 NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// The extents of a layout are >= 0 and their product fits.
+inline void check_layout(std::string_view where, const channel_layout& l) {
+    check_extent(where, "layout.outer", l.outer);
+    check_extent(where, "layout.channels", l.channels);
+    check_extent(where, "layout.inner", l.inner);
+    (void)checked_product(where, checked_product(where, l.outer, l.channels), l.inner);
+}
+
+} // namespace detail
 
 /// The layout of a dense tensor of the given extents under a granularity.
 template <class Granularity> [[nodiscard]] channel_layout layout_of(std::span<const index_t> extents) {

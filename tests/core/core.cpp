@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../catch.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include <notch/core/buffer.hpp>
+#include <notch/core/parallel.hpp>
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+
+using namespace notch;
+
+TEST_CASE("buffer: aligned, zeroed, a value") {
+    for (index_t n : {0, 1, 3, 64, 1000}) {
+        buffer<float> a(n);
+        CHECK(reinterpret_cast<std::uintptr_t>(a.data()) % buffer_alignment == 0);
+        CHECK(std::accumulate(a.begin(), a.end(), 0.0f) == 0.0f);
+        for (float& v : a) v = 2.0f;
+        buffer<float> b = a, c = b;
+        for (float& v : b) v = 3.0f;
+        CHECK(std::accumulate(a.begin(), a.end(), 0.0f) == 2.0f * static_cast<float>(n));
+        c = b;
+        CHECK(std::accumulate(c.begin(), c.end(), 0.0f) == 3.0f * static_cast<float>(n));
+        const float* where = c.data();
+        const buffer<float> d = std::move(c);
+        CHECK(d.data() == where);
+        CHECK(d.span().size() == static_cast<std::size_t>(n));
+        a.resize_discard(n + 1);
+        CHECK(a.size() == n + 1);
+        CHECK(a[n] == 0.0f);
+        const buffer<float>& itself = a;
+        a = itself;
+        CHECK(a.size() == n + 1);
+    }
+    CHECK_THROWS_WITH(buffer<float>(-1), contains_text("must be >= 0"));
+    CHECK_THROWS_WITH(buffer<double>(std::numeric_limits<index_t>::max()), contains_text("overflow"));
+}
+
+TEST_CASE("views: elements, constness, and what makes them invalid") {
+    std::vector<int> v(60);
+    std::iota(v.begin(), v.end(), 0);
+    const matrix_view<int> m(v.data(), 3, 4, 5);
+    CHECK(m(2, 3) == 13);
+    const matrix_view<const int> cm = m;
+    CHECK(&cm(1, 1) == &m(1, 1));
+    const nhwc_view<int> x(v.data(), 2, 2, 2, 3, 30, 15, 5);
+    CHECK(x(1, 1, 1, 2) == 52);
+    CHECK_FALSE(x.is_dense());
+    CHECK(nhwc_view<int>(v.data(), 1, 2, 3, 4).is_dense());
+    const auto refuses = [](const auto& view, const char* text) {
+        CHECK_THROWS_WITH(detail::check_view("test", "x", view), contains_text("test: ") && contains_text(text));
+    };
+    using mat = matrix_view<int>;
+    using img = nhwc_view<int>;
+    const index_t top = std::numeric_limits<index_t>::max();
+    refuses(mat(v.data(), 2, -1), "x has a negative extent");
+    refuses(mat(v.data(), 2, 3, 2), "x has stride 2");
+    refuses(mat(nullptr, 2, 3), "x is null");
+    refuses(mat(v.data(), top / 2, 3, top / 2), "overflow");
+    refuses(img(v.data(), 1, 1, 1, -1), "x has a negative extent");
+    refuses(img(nullptr, 1, 1, 1, 1), "x is null");
+    refuses(img(v.data(), 1, 1, 2, 3, 6, 6, 2), "stride_w 2");
+    refuses(img(v.data(), 1, 2, 2, 3, 6, 5, 3), "stride_h 5");
+    refuses(img(v.data(), 2, 2, 2, 3, 11, 6, 3), "stride_n 11");
+    refuses(img(v.data(), 2, 2, 2, 3, top, 6, 3), "overflow");
+    detail::check_view("test", "x", mat(nullptr, 0, 7));
+    detail::check_view("test", "x", img(nullptr, 4, 0, 2, 2));
+    detail::check_view("test", "x", mat(v.data(), 1, 9, 0)); // one row needs no stride
+}
+
+TEST_CASE("window: output extents count exactly the places that fit") {
+    for (index_t kernel = 1; kernel < 5; ++kernel)
+        for (index_t stride = 1; stride < 4; ++stride)
+            for (index_t dilation = 1; dilation < 4; ++dilation)
+                for (index_t before = 0; before < 3; ++before)
+                    for (index_t in = 0; in < 12; ++in) {
+                        window s;
+                        s.kernel_h = s.kernel_w = kernel;
+                        s.stride_h = s.stride_w = stride;
+                        s.dilation_h = s.dilation_w = dilation;
+                        s.pad_top = s.pad_left = before;
+                        s.pad_bottom = s.pad_right = 1;
+                        index_t fits = 0;
+                        while (fits * stride - before + (kernel - 1) * dilation < in + 1) ++fits;
+                        REQUIRE(s.out_h(in) == fits);
+                        REQUIRE(s.out_w(in) == fits);
+                    }
+}
+
+TEST_CASE("executor_ref: serial by default, any executor by reference") {
+    std::vector<int> seen(5);
+    const task_ref task{[](void* c, index_t i) { ++(*static_cast<std::vector<int>*>(c))[static_cast<std::size_t>(i)]; }, &seen};
+    executor_ref().run(5, task);
+    CHECK(executor_ref().concurrency() == 1);
+    struct backwards {
+        int calls = 0;
+        [[nodiscard]] index_t concurrency() const { return 4; }
+        void run(index_t n, task_ref t) {
+            ++calls;
+            while (n > 0) t(--n);
+        }
+    } mine;
+    const executor_ref e(mine);
+    e.run(5, task);
+    e.run(0, task);
+    CHECK(e.concurrency() == 4);
+    CHECK(mine.calls == 1);
+    for (int n : seen) CHECK(n == 2);
+}
+
+TEST_CASE("workspace: an aligned block fits wherever the span begins; errors carry their code") {
+    std::vector<std::byte> memory(400);
+    for (std::size_t shift = 0; shift < 64; ++shift)
+        for (index_t n : {1, 63, 64, 65, 200}) {
+            const index_t need = detail::workspace_bytes(n);
+            const auto span = std::span(memory).subspan(shift, static_cast<std::size_t>(need));
+            std::byte* begin = detail::workspace_begin("op", span, need);
+            REQUIRE(reinterpret_cast<std::uintptr_t>(begin) % 64 == 0);
+            REQUIRE(begin + n <= span.data() + span.size());
+        }
+    CHECK(detail::workspace_bytes(0) == 0);
+    CHECK_THROWS_WITH(detail::workspace_begin("op", {}, 1), contains_text("ask op_workspace_size"));
+    try {
+        detail::check_scale("op", "y.scale", -0.0f);
+        FAIL("accepted");
+    } catch (const error& e) {
+        CHECK(e.code() == errc::invalid_argument);
+        CHECK_THAT(e.what(), contains_text("op: y.scale is"));
+    }
+}
