@@ -49,8 +49,19 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 
+namespace detail {
+
+/// The memory that an activation says it has is there.
+inline void check_activation(const char* where, const activation& a) {
+    check_equal(where, a.quantized ? "the number of codes of x" : "the number of values of x",
+                a.quantized ? a.codes.size() : a.values.size(), a.size());
+}
+
+} // namespace detail
+
 /// The real values of an activation: its values, or its codes dequantized into scratch.
 [[nodiscard]] inline std::span<const float> real_values(const activation& a, buffer<float>& scratch, const context& ctx) {
+    detail::check_activation("real_values", a);
     if (!a.quantized) return a.values;
     scratch.resize_discard(a.size());
     dequantize<std::uint8_t>(a.codes, a.params, scratch, ctx);

@@ -24,6 +24,9 @@ public:
     explicit max_pool_layer(const window& s) : geometry_(s) {}
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
+        detail::check_activation("max_pool_layer", x);
+        if (x.quantized != (p == phase::quantized))
+            fail(errc::invalid_argument, "max_pool_layer: x has codes where values are needed, or the reverse");
         y.reshape(x.n, geometry_.out_h(x.h), geometry_.out_w(x.w), x.c);
         y.quantized = p == phase::quantized;
         if (training) {

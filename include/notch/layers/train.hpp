@@ -92,6 +92,7 @@ public:
     /// lets the output ranges follow (quantized).
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
+        detail::check_activation("train_layer", x);
         const window& s = math_.geometry;
         y.reshape(x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
         x_ = &x;
