@@ -3,6 +3,7 @@
 // gemm u8 x s8 -> u8 with bias and per-channel requantization, on every instruction set of this CPU.
 //   OP/s      2 * M * N * K / time
 //   of_peak   with VNNI: its share of the vpdpbusd peak, measured just before in the same run
+//             (1 is all of it; like every rate it is printed with "/s")
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -47,16 +48,16 @@ void gemm(benchmark::State& state, notch::isa isa, shape s) {
 
 int main(int argc, char** argv) {
     const std::pair<const char*, shape> shapes[] = {
-        {"square", {64, 64, 64}},          {"square", {256, 256, 256}},      {"square", {1024, 1024, 1024}},
-        {"bert_proj", {128, 768, 768}},    {"bert_up", {128, 3072, 768}},    {"bert_down", {128, 768, 3072}},
-        {"gemv", {1, 768, 768}},           {"gemv", {1, 4096, 4096}},        {"pointwise", {12544, 16, 32}},
-        {"pointwise", {12544, 96, 16}},    {"pointwise", {784, 192, 32}},    {"pointwise", {196, 384, 64}},
+        {"square", {64, 64, 64}},       {"square", {256, 256, 256}},   {"square", {1024, 1024, 1024}},
+        {"bert_proj", {128, 768, 768}}, {"bert_up", {128, 3072, 768}}, {"bert_down", {128, 768, 3072}},
+        {"gemv", {1, 768, 768}},        {"gemv", {1, 4096, 4096}},     {"pointwise", {12544, 16, 32}},
+        {"pointwise", {12544, 96, 16}}, {"pointwise", {784, 192, 32}}, {"pointwise", {196, 384, 64}},
         {"pointwise", {49, 1280, 320}},
     };
     for (notch::isa isa : notch::available_isas())
         for (const auto& [name, s] : shapes) {
-            const std::string label = std::string(notch::kernels(isa).gemm_u8s8_name) + "/" + name + "/" + std::to_string(s.m) +
-                                      "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
+            const std::string label = std::string(notch::kernels(isa).gemm_u8s8_name) + "/" + name + "/" +
+                                      std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
             benchmark::RegisterBenchmark(label.c_str(), [isa, s = s](benchmark::State& state) { gemm(state, isa, s); });
         }
     benchmark::Initialize(&argc, argv);

@@ -58,7 +58,8 @@ void fake_quantize(benchmark::State& state, notch::isa isa, index_t n) {
 
 void dequantize(benchmark::State& state, notch::isa isa, index_t n) {
     data d(static_cast<std::size_t>(n));
-    loop(state, n, 5, [&, ctx = notch::context(isa)] { notch::dequantize<std::uint8_t>(d.codes, params, d.values, ctx); });
+    loop(state, n, 5,
+         [&, ctx = notch::context(isa)] { notch::dequantize<std::uint8_t>(d.codes, params, d.values, ctx); });
 }
 
 void requantize(benchmark::State& state, notch::isa isa, index_t n) {
@@ -92,8 +93,9 @@ int main(int argc, char** argv) {
     for (notch::isa isa : notch::available_isas())
         for (const auto& [name, f] : kernels)
             for (index_t n : {index_t{2048}, index_t{32768}, index_t{4194304}})
-                benchmark::RegisterBenchmark((std::string(name) + "__" + to_string(isa) + "/" + std::to_string(n)).c_str(),
-                                             [isa, n, f = f](benchmark::State& state) { f(state, isa, n); });
+                benchmark::RegisterBenchmark(
+                    (std::string(name) + "__" + to_string(isa) + "/" + std::to_string(n)).c_str(),
+                    [isa, n, f = f](benchmark::State& state) { f(state, isa, n); });
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();
