@@ -74,17 +74,18 @@ struct gemm_args {
     index_t row = 0, col = 0;       ///< position of c in the whole output, for on_tile
 };
 
-/// One row of depthwise outputs. Output pixel x, tap t (ky-major):
-///     in[x * pixel_stride + tap[t] + c]
+/// One row of depthwise outputs. Output pixel x, kernel row i, kernel column j:
+///     in[x * pixel_stride + line[i] + j * step + c]
 /// The input is padded already, so that every tap can be read.
 struct depthwise_args {
     const std::uint8_t* in = nullptr;
     index_t pixel_stride = 0;
-    const index_t* tap = nullptr;
-    index_t taps = 0;
+    const index_t* line = nullptr;
+    index_t step = 0;
+    index_t kernel_h = 0, kernel_w = 0;
     index_t pixels = 0;
     index_t channels = 0;
-    const std::int8_t* w = nullptr; ///< [channels/64][taps/4][4][4][4 channels][4 taps]
+    const std::int8_t* w = nullptr; ///< [channels/64][kernel_w][kernel_h/4][4][4][4 channels][4 rows]
     epilogue_args ep;               ///< bias, multiplier and fixed in natural channel order
     const std::int32_t* bias_interleaved = nullptr; ///< the same in the order of w: [channels/64][4][16]
     const float* multiplier_interleaved = nullptr;

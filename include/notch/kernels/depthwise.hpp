@@ -16,7 +16,7 @@ NOTCH_KEYED_BEGIN
 [[nodiscard]] inline index_t depthwise_workspace_size(const packed_depthwise& w, index_t n, index_t h, index_t width,
                                                       const context& ctx = {}) {
     for (index_t e : {n, h, width}) detail::check_extent("depthwise_workspace_size", "extent", e);
-    const index_t offsets = detail::round_up(w.taps() * static_cast<index_t>(sizeof(index_t)), 64);
+    const index_t offsets = detail::round_up(w.geometry.kernel_h * static_cast<index_t>(sizeof(index_t)), 64);
     const auto padded = detail::pad_shape("depthwise_workspace_size", w.geometry, h, width, w.channels);
     const bool copy = detail::has_padding(w.geometry);
     return detail::workspace_bytes(offsets + (copy ? padded.bytes() * detail::conv_threads(n, ctx) : 0));
@@ -39,17 +39,18 @@ void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const
     const auto padded = detail::pad_shape("depthwise", s, x.h, x.w, x.c);
     std::byte* base =
         detail::workspace_begin("depthwise", ctx.workspace, depthwise_workspace_size(w, x.n, x.h, x.w, ctx));
-    auto* tap = reinterpret_cast<index_t*>(base);
+    auto* lines = reinterpret_cast<index_t*>(base);
     auto* memory = reinterpret_cast<std::uint8_t*>(base) +
-                   detail::round_up(w.taps() * static_cast<index_t>(sizeof(index_t)), 64);
+                   detail::round_up(w.geometry.kernel_h * static_cast<index_t>(sizeof(index_t)), 64);
     const index_t pixel = in_place ? x.stride_w : x.c;
     const index_t line = in_place ? x.stride_h : padded.w * x.c;
-    for (index_t i = 0; i < w.taps(); ++i)
-        tap[i] = i / s.kernel_w * s.dilation_h * line + i % s.kernel_w * s.dilation_w * pixel;
+    for (index_t i = 0; i < s.kernel_h; ++i) lines[i] = i * s.dilation_h * line;
     depthwise_args d;
     d.pixel_stride = s.stride_w * pixel;
-    d.tap = tap;
-    d.taps = w.taps();
+    d.line = lines;
+    d.step = s.dilation_w * pixel;
+    d.kernel_h = s.kernel_h;
+    d.kernel_w = s.kernel_w;
     d.pixels = y.w;
     d.channels = w.channels;
     d.w = w.data.data();

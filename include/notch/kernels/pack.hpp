@@ -12,10 +12,10 @@
 //   kernel row (kernel_w * channels) for a convolution. Each is padded with zeros to a multiple of
 //   four; columns are padded to a multiple of 16.
 //
-//   depthwise                [C/64][taps/4][4 k][4 lanes][4 channels][4 taps]
+//   depthwise                [C/64][kernel_w][kernel_h/4][4 k][4 lanes][4 channels][4 rows]
 //
-//       the dword of channel 16 * lane + 4 * k + i stands where interleaving four rows of bytes
-//       within 128-bit lanes puts it
+//       the dword of channel 16 * lane + 4 * k + i, four rows of one kernel column, stands where
+//       interleaving four rows of bytes within 128-bit lanes puts it
 //
 // Packing keeps, for every output channel, the sum of its weights (to fold zero points into the
 // bias) and the sums of the positive and of the negative ones (to prove that no accumulator can
@@ -160,14 +160,16 @@ inline packed_weights pack_rows(std::string_view where, matrix_view<const std::i
     packed_depthwise p;
     p.channels = channels;
     p.geometry = geometry;
-    const index_t blocks = (channels + depthwise_width - 1) / depthwise_width, groups = (taps + 3) / 4;
+    const index_t blocks = (channels + depthwise_width - 1) / depthwise_width;
+    const index_t row_groups = (geometry.kernel_h + 3) / 4, groups = geometry.kernel_w * row_groups;
     p.data = buffer<std::int8_t>(detail::checked_product("pack_depthwise", blocks * groups, 256));
     p.sums = detail::make_sums(channels);
     for (index_t t = 0; t < taps; ++t)
         for (index_t c = 0; c < channels; ++c) {
             const std::int8_t v = w[static_cast<std::size_t>(t * channels + c)];
             const index_t lane = c % 64 / 16, quarter = c % 16 / 4;
-            p.data[(c / 64 * groups + t / 4) * 256 + quarter * 64 + lane * 16 + c % 4 * 4 + t % 4] = v;
+            const index_t row = t / geometry.kernel_w, group = t % geometry.kernel_w * row_groups + row / 4;
+            p.data[(c / 64 * groups + group) * 256 + quarter * 64 + lane * 16 + c % 4 * 4 + row % 4] = v;
             detail::count_weight(p.sums, c, v);
         }
     return p;

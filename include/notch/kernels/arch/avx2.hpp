@@ -37,6 +37,10 @@ struct f32x16 {
     __m256 lo, hi;
 };
 using nvec = __m256i;
+using nfloat = __m256;
+struct nweights {
+    __m256i even, odd; ///< 16-bit lanes
+};
 
 template <int NP> constexpr int tile_rows() { return 4; }
 
@@ -249,12 +253,26 @@ template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n)
     const __m128i high = n > 16 ? load_bytes16(p + 16, n - 16) : _mm_setzero_si128();
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
-NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t n) {
+template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t n) {
+    if (Full || n >= 32) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+        return;
+    }
     store_bytes16(p, _mm256_castsi256_si128(v), n);
     if (n > 16) store_bytes16(p + 16, _mm256_extracti128_si256(v, 1), n - 16);
 }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) { return _mm256_max_epu8(a, b); }
+NOTCH_OP nvec load_halves(const std::uint8_t* p, const std::uint8_t* q, index_t n) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(load_bytes16(p, n)), load_bytes16(q, n), 1);
+}
+NOTCH_OP void store_halves(std::uint8_t* p, std::uint8_t* q, nvec v, index_t n) {
+    store_bytes16(p, _mm256_castsi256_si128(v), n);
+    store_bytes16(q, _mm256_extracti128_si256(v, 1), n);
+}
 NOTCH_OP nvec load_n32(const std::int32_t* p) { return load256(p); }
+NOTCH_OP nfloat load_n32(const float* p) { return _mm256_loadu_ps(p); }
+NOTCH_OP nvec repeat_half(nvec v) { return _mm256_permute2x128_si256(v, v, 0); }
+NOTCH_OP nfloat repeat_half(nfloat v) { return _mm256_permute2f128_ps(v, v, 0); }
 NOTCH_OP void store_n32(std::int32_t* p, nvec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 NOTCH_OP void interleave(nvec (&t)[4]) {
     const __m256i l01 = _mm256_unpacklo_epi8(t[0], t[1]), h01 = _mm256_unpackhi_epi8(t[0], t[1]);
@@ -264,20 +282,14 @@ NOTCH_OP void interleave(nvec (&t)[4]) {
     t[2] = _mm256_unpacklo_epi16(h01, h23);
     t[3] = _mm256_unpackhi_epi16(h01, h23);
 }
-NOTCH_OP void ndot(nvec& acc, nvec a, const std::int8_t* w) {
-    const __m256i b = load256(w);
-    acc = madd2(acc, split_a<false>(a), even_s8(b), odd_s8(b));
+template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
+    const nvec v = Halves ? repeat_half(load256(w)) : load256(w);
+    return {even_s8(v), odd_s8(v)};
 }
-template <bool Full>
-NOTCH_OP void store_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const float* multiplier,
-                           std::uint8_t* out, index_t count) {
-    const code_stage stage = make_stage(ep);
-    nvec v[4];
-    NOTCH_UNROLL
-    for (int k = 0; k < 4; ++k) v[k] = scale_round(acc[k], _mm256_loadu_ps(multiplier + 16 * k));
-    const __m256i codes = pack_codes(v[0], v[1], v[2], v[3], stage);
-    if constexpr (Full) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), codes);
-    else store_nbytes(out, codes, count);
+NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { acc = madd2(acc, split_a<false>(a), w.even, w.odd); }
+NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
+    return pack_codes(scale_round(acc[0], m[0]), scale_round(acc[1], m[1]), scale_round(acc[2], m[2]),
+                      scale_round(acc[3], m[3]), make_stage(ep));
 }
 
 #include <notch/kernels/body/gemm.inl>

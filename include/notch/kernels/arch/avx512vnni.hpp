@@ -29,6 +29,8 @@ inline constexpr int chains_needed = 8; // vpdpbusd: latency 4 to 5, one or two 
 using acc16 = __m512i;
 using f32x16 = __m512;
 using nvec = __m512i;
+using nfloat = __m512;
+using nweights = __m512i;
 using a_quad = __m512i;
 using b_quad = __m512i;
 
@@ -176,9 +178,25 @@ template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n)
     if constexpr (Full) return _mm512_loadu_si512(p);
     else return _mm512_maskz_loadu_epi8(first64(n), p);
 }
-NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t n) { _mm512_mask_storeu_epi8(p, first64(n), v); }
+template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t n) {
+    if constexpr (Full) _mm512_storeu_si512(p, v);
+    else _mm512_mask_storeu_epi8(p, first64(n), v);
+}
+NOTCH_OP nvec load_halves(const std::uint8_t* p, const std::uint8_t* q, index_t n) {
+    const auto mask = static_cast<__mmask32>(first64(n));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8(mask, p)),
+                              _mm256_maskz_loadu_epi8(mask, q), 1);
+}
+NOTCH_OP void store_halves(std::uint8_t* p, std::uint8_t* q, nvec v, index_t n) {
+    const auto mask = static_cast<__mmask32>(first64(n));
+    _mm256_mask_storeu_epi8(p, mask, _mm512_castsi512_si256(v));
+    _mm256_mask_storeu_epi8(q, mask, _mm512_extracti64x4_epi64(v, 1));
+}
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) { return _mm512_max_epu8(a, b); }
 NOTCH_OP nvec load_n32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+NOTCH_OP nfloat load_n32(const float* p) { return _mm512_loadu_ps(p); }
+NOTCH_OP nvec repeat_half(nvec v) { return _mm512_shuffle_i64x2(v, v, 0x44); }
+NOTCH_OP nfloat repeat_half(nfloat v) { return _mm512_shuffle_f32x4(v, v, 0x44); }
 NOTCH_OP void store_n32(std::int32_t* p, nvec v) { _mm512_storeu_si512(p, v); }
 NOTCH_OP void interleave(nvec (&t)[4]) {
     const __m512i l01 = _mm512_unpacklo_epi8(t[0], t[1]), h01 = _mm512_unpackhi_epi8(t[0], t[1]);
@@ -188,17 +206,14 @@ NOTCH_OP void interleave(nvec (&t)[4]) {
     t[2] = _mm512_unpacklo_epi16(h01, h23);
     t[3] = _mm512_unpackhi_epi16(h01, h23);
 }
-NOTCH_OP void ndot(nvec& acc, nvec a, const std::int8_t* w) { vpdpbusd(acc, a, _mm512_loadu_si512(w)); }
-template <bool Full>
-NOTCH_OP void store_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const float* multiplier,
-                           std::uint8_t* out, index_t count) {
-    const code_stage stage = make_stage(ep);
-    nvec v[4];
-    NOTCH_UNROLL
-    for (int k = 0; k < 4; ++k) v[k] = scale_round(acc[k], _mm512_loadu_ps(multiplier + 16 * k));
-    const __m512i codes = pack_codes(v[0], v[1], v[2], v[3], stage);
-    if constexpr (Full) _mm512_storeu_si512(out, codes);
-    else _mm512_mask_storeu_epi8(out, first64(count), codes);
+template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
+    const nvec v = _mm512_loadu_si512(w);
+    return Halves ? repeat_half(v) : v;
+}
+NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { vpdpbusd(acc, a, w); }
+NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
+    return pack_codes(scale_round(acc[0], m[0]), scale_round(acc[1], m[1]), scale_round(acc[2], m[2]),
+                      scale_round(acc[3], m[3]), make_stage(ep));
 }
 
 #include <notch/kernels/body/gemm.inl>

@@ -40,6 +40,10 @@ struct nvec {
     std::uint8_t b[16];
     std::int32_t d[4];
 };
+struct nfloat {
+    float v[4];
+};
+using nweights = const std::int8_t*;
 struct a_quad {
     std::int32_t v[4];
 };
@@ -171,14 +175,18 @@ template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n)
     for (index_t i = 0; i < 16 && i < n; ++i) r.b[i] = p[i];
     return r;
 }
-NOTCH_OP void store_nbytes(std::uint8_t* p, nvec x, index_t n) {
+template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec x, index_t n) {
     for (index_t i = 0; i < n; ++i) p[i] = x.b[i];
 }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) {
     NOTCH_EACH16(a.b[i] = a.b[i] > b.b[i] ? a.b[i] : b.b[i]);
     return a;
 }
+NOTCH_OP nvec load_halves(const std::uint8_t* p, const std::uint8_t*, index_t n) { return load_nbytes<false>(p, n); }
+NOTCH_OP void store_halves(std::uint8_t* p, std::uint8_t*, nvec x, index_t n) { store_nbytes<false>(p, x, n); }
 NOTCH_OP nvec load_n32(const std::int32_t* p) { return {{}, {p[0], p[1], p[2], p[3]}}; }
+NOTCH_OP nfloat load_n32(const float* p) { return {p[0], p[1], p[2], p[3]}; }
+template <class V> NOTCH_OP V repeat_half(V v) { return v; }
 NOTCH_OP void store_n32(std::int32_t* p, nvec x) {
     for (int i = 0; i < 4; ++i) p[i] = x.d[i];
 }
@@ -188,19 +196,19 @@ NOTCH_OP void interleave(nvec (&t)[4]) {
         for (int i = 0; i < 4; ++i) r[c / 4].b[4 * (c % 4) + i] = t[i].b[c];
     for (int i = 0; i < 4; ++i) t[i] = r[i];
 }
-NOTCH_OP void ndot(nvec& acc, nvec a, const std::int8_t* w) {
+template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) { return w; }
+NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) {
     for (int c = 0; c < 4; ++c) {
         std::int32_t sum = 0;
         for (int i = 0; i < 4; ++i) sum += a.b[4 * c + i] * w[4 * c + i];
         acc.d[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc.d[c]) + static_cast<std::uint32_t>(sum));
     }
 }
-template <bool Full>
-NOTCH_OP void store_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const float* multiplier,
-                           std::uint8_t* out, index_t count) {
-    for (index_t c = 0; c < count; ++c)
-        out[c] = static_cast<std::uint8_t>(requantize_float(
-            acc[c / 4].d[c % 4], multiplier[16 * (c / 4) + c % 4], ep.zero_point, {ep.lo, ep.hi}));
+NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
+    nvec r{};
+    NOTCH_EACH16(r.b[i] = static_cast<std::uint8_t>(
+                     requantize_float(acc[i / 4].d[i % 4], m[i / 4].v[i % 4], ep.zero_point, {ep.lo, ep.hi})));
+    return r;
 }
 
 #include <notch/kernels/body/gemm.inl>

@@ -96,7 +96,7 @@ static void max_pool_u8(const pool_args& p) {
             const index_t n = p.channels - c < byte_width ? p.channels - c : byte_width;
             nvec best = load_nbytes<false>(p.tap[0] + at + c, n);
             for (index_t t = 1; t < p.taps; ++t) best = nmax_u8(best, load_nbytes<false>(p.tap[t] + at + c, n));
-            store_nbytes(p.out + x * p.out_step + c, best, n);
+            store_nbytes<false>(p.out + x * p.out_step + c, best, n);
         }
     }
 }
