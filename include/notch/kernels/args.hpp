@@ -143,7 +143,7 @@ struct pool_args {
     index_t channels = 0;
     float multiplier = 0;
     std::int32_t x_zero_point = 0, y_zero_point = 0, lo = 0, hi = 255;
-    std::uint8_t* out = nullptr;
+    std::uint8_t* out = nullptr; ///< codes, or floats for max_pool_f32
 };
 
 struct add_args {
@@ -169,6 +169,7 @@ struct kernel_table {
     void (*dequantize)(const dequantize_args&) = nullptr;
     void (*range)(const range_args&) = nullptr;
     void (*max_pool_u8)(const pool_args&) = nullptr;
+    void (*max_pool_f32)(const pool_args&) = nullptr;
     void (*average_pool_u8)(const pool_args&) = nullptr;
     void (*add_u8)(const add_args&) = nullptr;
 };

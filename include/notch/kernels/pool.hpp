@@ -27,8 +27,8 @@ namespace detail {
 
 /// Collects the taps inside the image and calls finish(args) for each run of output pixels that
 /// share them: the inner columns of a row at once, those at the border one by one.
-template <class Finish>
-void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
+template <class T, class Finish>
+void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhwc_view<T> y,
               const context& ctx, const Finish& finish) {
     check_view(where, "x", x);
     check_view(where, "y", y);
@@ -44,9 +44,9 @@ void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const win
                                          " are needed; ask pool_workspace_size"));
     auto** memory = reinterpret_cast<const std::uint8_t**>(workspace_begin(where, ctx.workspace, need));
     struct job {
-        const nhwc_view<const std::uint8_t>& x;
+        const nhwc_view<const T>& x;
         const window& s;
-        const nhwc_view<std::uint8_t>& y;
+        const nhwc_view<T>& y;
         const std::uint8_t** memory;
         index_t threads;
         const Finish& finish;
@@ -71,17 +71,17 @@ void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const win
                     if (iy < 0 || iy >= p.x.h) continue;
                     for (index_t kx = 0; kx < g.kernel_w; ++kx) {
                         const index_t ix = col * g.stride_w - g.pad_left + kx * g.dilation_w;
-                        if (ix >= 0 && ix < p.x.w) tap[taps++] = &p.x(image, iy, ix, 0);
+                        if (ix >= 0 && ix < p.x.w) tap[taps++] = reinterpret_cast<const std::uint8_t*>(&p.x(image, iy, ix, 0));
                     }
                 }
                 pool_args a;
                 a.tap = tap;
                 a.taps = taps;
                 a.pixels = run;
-                a.in_step = g.stride_w * p.x.stride_w;
-                a.out_step = p.y.stride_w;
+                a.in_step = g.stride_w * p.x.stride_w * static_cast<index_t>(sizeof(T));
+                a.out_step = p.y.stride_w * static_cast<index_t>(sizeof(T));
                 a.channels = p.y.c;
-                a.out = &p.y(image, row, col, 0);
+                a.out = reinterpret_cast<std::uint8_t*>(&p.y(image, row, col, 0));
                 p.finish(a);
                 col += run;
             }
@@ -91,16 +91,27 @@ void run_pool(std::string_view where, nhwc_view<const std::uint8_t> x, const win
 
 } // namespace detail
 
-/// The maximum code over each window; the output has the parameters of the input.
-inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
-                     const context& ctx = {}) {
-    const kernel_table& k = *ctx.kernels;
-    detail::run_pool("max_pool", x, s, y, ctx, [&](pool_args& a) {
-        if (a.taps > 0) k.max_pool_u8(a);
+namespace detail {
+template <class T>
+void run_max_pool(nhwc_view<const T> x, const window& s, nhwc_view<T> y, void (*kernel)(const pool_args&), const context& ctx) {
+    run_pool<T>("max_pool", x, s, y, ctx, [&](pool_args& a) {
+        if (a.taps > 0) kernel(a);
         else
             for (index_t i = 0; i < a.pixels; ++i)
-                std::memset(a.out + i * a.out_step, 0, static_cast<std::size_t>(a.channels));
+                std::memset(a.out + i * a.out_step, 0, static_cast<std::size_t>(a.channels) * sizeof(T));
     });
+}
+} // namespace detail
+
+/// The maximum code over each window; the output has the parameters of the input. A window outside
+/// the image gives code 0.
+inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
+                     const context& ctx = {}) {
+    detail::run_max_pool(x, s, y, ctx.kernels->max_pool_u8, ctx);
+}
+/// The same for real values. A NaN that comes first in its window stays, later ones are passed over.
+inline void max_pool(nhwc_view<const float> x, const window& s, nhwc_view<float> y, const context& ctx = {}) {
+    detail::run_max_pool(x, s, y, ctx.kernels->max_pool_f32, ctx);
 }
 
 /// The mean over the taps inside the image, requantized from x_params to y_params.
@@ -111,7 +122,7 @@ inline void average_pool(nhwc_view<const std::uint8_t> x, quant_params x_params,
     if (s.kernel_h > 0 && s.kernel_w > detail::max_window / s.kernel_h * 8)
         fail(errc::overflow, "average_pool: the window has too many taps for an int32 sum");
     const kernel_table& k = *ctx.kernels;
-    detail::run_pool("average_pool", x, s, y, ctx, [&](pool_args& a) {
+    detail::run_pool<std::uint8_t>("average_pool", x, s, y, ctx, [&](pool_args& a) {
         a.multiplier = a.taps > 0 ? ref::average_multiplier(x_params.scale, y_params.scale, a.taps) : 0.0f;
         a.x_zero_point = x_params.zero_point;
         a.y_zero_point = y_params.zero_point;

@@ -43,6 +43,7 @@ struct activation {
     [[nodiscard]] NOTCH_INLINE nhwc_view<const std::uint8_t> code_view() const noexcept { return {codes.data(), n, h, w, c}; }
     [[nodiscard]] NOTCH_INLINE nhwc_view<std::uint8_t> code_view() noexcept { return {codes.data(), n, h, w, c}; }
     [[nodiscard]] NOTCH_INLINE nhwc_view<float> value_view() noexcept { return {values.data(), n, h, w, c}; }
+    [[nodiscard]] NOTCH_INLINE nhwc_view<const float> value_view() const noexcept { return {values.data(), n, h, w, c}; }
 };
 
 NOTCH_NAMESPACE_END

@@ -9,7 +9,10 @@
 // Each is built from a layer_spec, the plain description that freeze() makes and io/ saves.
 #pragma once
 
+#include <cfloat>
+#include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -56,6 +59,25 @@ void convolve(const packed_weights& w, const epilogue<Out, F>& ep, X x, Y y, con
 template <class Out, class F, class X, class Y>
 void convolve(const packed_depthwise& w, const epilogue<Out, F>& ep, X x, Y y, const context& ctx) {
     notch::depthwise(x, w, ep, y, ctx);
+}
+/// The smallest input scale of a dynamic layer: with it the bias stays within +-2^29 steps of the
+/// accumulator and the products of the scales are normal floats. An input so small that its own
+/// range asks for less adds nothing to the output that the bias would not drown.
+inline float least_dynamic_scale(std::span<const float> bias, std::span<const float> w_scales) {
+    double least = static_cast<double>(FLT_MIN);
+    for (std::size_t c = 0; c < bias.size(); ++c) {
+        const double w = static_cast<double>(w_scales[w_scales.size() == 1 ? 0 : c]);
+        const double steps = std::fabs(static_cast<double>(bias[c])) / 536870912.0;
+        const double need = (steps > 2.0 * static_cast<double>(FLT_MIN) ? steps : 2.0 * static_cast<double>(FLT_MIN)) / w;
+        least = need > least ? need : least;
+    }
+    return least < 1.0e36 ? static_cast<float>(least) : 1.0e36f;
+}
+/// The parameters of one image of a dynamic layer.
+inline quant_params dynamic_params(real_range range, float least_scale) {
+    quant_params p = params_from_range<affine<8>>(range);
+    if (p.scale < least_scale) p.scale = least_scale;
+    return p;
 }
 inline index_t convolve_workspace(const packed_weights& w, index_t n, index_t h, index_t width, const context& ctx) {
     return conv2d_workspace_size(w, n, h, width, ctx);
@@ -111,6 +133,7 @@ public:
         // Any valid parameters: update() replaces them for each image.
         ep_ = detail::epilogue_with(spec_.function, packed_, stage::bias{bias_},
                                     stage::dequantize{quant_params{1.0f, 0}, spec_.w_scales});
+        least_scale_ = detail::least_dynamic_scale(spec_.float_bias, spec_.w_scales);
     }
     [[nodiscard]] const layer_spec& spec() const noexcept { return spec_; }
     [[nodiscard]] index_t workspace_size(index_t n, index_t h, index_t w, const context& ctx = {}) const {
@@ -131,7 +154,7 @@ public:
         inner.workspace = ctx.workspace.subspan(static_cast<std::size_t>(used));
         for (index_t i = 0; i < x.n; ++i) {
             const std::span<const float> image(x.data + i * x.stride_n, static_cast<std::size_t>(elements));
-            const quant_params p = params_from_range<affine<8>>(value_range(image, inner));
+            const quant_params p = detail::dynamic_params(value_range(image, inner), least_scale_);
             quantize<affine<8>>(image, p, std::span<std::uint8_t>(codes, image.size()), inner);
             update(p);
             nhwc_view<float> out = y;
@@ -155,6 +178,7 @@ private:
     }
     layer_spec spec_;
     Packed packed_;
+    float least_scale_ = 0;
     buffer<std::int32_t> bias_;
     epilogue<float> ep_;
 };

@@ -33,19 +33,19 @@ public:
             from_.resize_discard(y.size());
             x_size_ = x.size();
         }
+        const index_t need = pool_workspace_size(geometry_, ctx);
+        if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
+        context inner = ctx;
+        inner.workspace = workspace_;
         if (y.quantized) {
             y.params = x.params;
             y.codes.resize_discard(y.size());
-            const index_t need = pool_workspace_size(geometry_, ctx);
-            if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
-            context inner = ctx;
-            inner.workspace = workspace_;
             max_pool(x.code_view(), geometry_, y.code_view(), inner);
             if (training) choose(x.codes.data(), x, y, [](index_t, std::uint8_t) {});
         } else {
             y.values.resize_discard(y.size());
             if (training) choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; });
-            else largest(x, y);
+            else max_pool(x.value_view(), geometry_, y.value_view(), inner);
         }
     }
     void backward(std::span<const float> dy, std::span<float> dx) const {
@@ -58,26 +58,6 @@ public:
     [[nodiscard]] const window& geometry() const noexcept { return geometry_; }
 
 private:
-    /// Values only: whole rows of channels at a time. NaN is never the larger.
-    void largest(const activation& x, activation& y) const {
-        const window& s = geometry_;
-        float* out = y.values.data();
-        for (index_t n = 0; n < y.n; ++n)
-            for (index_t oy = 0; oy < y.h; ++oy)
-                for (index_t ox = 0; ox < y.w; ++ox, out += y.c) {
-                    bool first = true;
-                    for (index_t ky = 0; ky < s.kernel_h; ++ky)
-                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
-                            const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
-                            const index_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
-                            if (iy < 0 || iy >= x.h || ix < 0 || ix >= x.w) continue;
-                            const float* in = x.values.data() + ((n * x.h + iy) * x.w + ix) * x.c;
-                            for (index_t c = 0; c < y.c; ++c) out[c] = first || in[c] > out[c] ? in[c] : out[c];
-                            first = false;
-                        }
-                    if (first) std::fill_n(out, y.c, 0.0f);
-                }
-    }
     template <class T, class Write>
     void choose(const T* data, const activation& x, const activation& y, const Write& write) {
         const window& s = geometry_;

@@ -89,7 +89,7 @@ public:
     }
 
     /// y is reshaped as needed. training keeps what backward needs, uses batch statistics (fp32) and
-    /// lets the output ranges follow (quantized).
+    /// lets the output ranges follow (quantized). phase::dynamic is for inference: training is ignored.
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
@@ -97,6 +97,7 @@ public:
         y.reshape(x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
         x_ = &x;
         phase_ = p;
+        trained_ = training && p != phase::dynamic;
         if (p == phase::quantized) forward_quantized(x, y, training, ctx);
         else if (p == phase::dynamic) forward_dynamic(x, y, ctx);
         else forward_float(x, y, p, training);
@@ -105,8 +106,8 @@ public:
     /// dy: gradient of y (size of y), overwritten. Writes dx unless it is empty; adds to the
     /// gradients of the parameters.
     void backward(std::span<float> dy, std::span<float> dx, const context& ctx) {
-        if (!x_ || static_cast<index_t>(mask_.size()) != static_cast<index_t>(dy.size()))
-            fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
+        if (!trained_) fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
+        detail::check_equal("train_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), mask_.size());
         if (!dx.empty())
             detail::check_equal("train_layer.backward", "the size of dx", static_cast<index_t>(dx.size()), x_->size());
         straight_through(dy, mask_, dy);
@@ -290,13 +291,14 @@ private:
         y.quantized = false;
         y.values.resize_discard(y.size());
         const index_t pixels = y.h * y.w, elements = x.h * x.w * x.c;
+        const float least_scale = detail::least_dynamic_scale(norm ? b_folded_ : bias, w_scales_);
         acc_.resize_discard(pixels * math_.out);
         activation image;
         image.reshape(1, x.h, x.w, x.c);
         image.values = buffer<float>(elements);
         for (index_t i = 0; i < x.n; ++i) {
             std::copy_n(x.values.data() + i * elements, elements, image.values.begin());
-            quantize_input(image, params_from_range<affine<8>>(scan_range(std::span<const float>(image.values)).range), ctx);
+            quantize_input(image, detail::dynamic_params(scan_range(std::span<const float>(image.values)).range, least_scale), ctx);
             const buffer<std::int32_t> b = integer_bias(image.params);
             detail::convolve(packed, make_epilogue(packed, stage::bias{b}, stage::accumulators{image.params.zero_point}),
                              std::as_const(image).code_view(), nhwc_view<std::int32_t>(acc_.data(), 1, y.h, y.w, y.c), inner);
@@ -321,6 +323,7 @@ private:
     layer_options options_;
     const activation* x_ = nullptr;
     phase phase_ = phase::fp32;
+    bool trained_ = false; ///< the last forward kept what backward needs
     buffer<float> w_scales_, w_folded_, b_folded_, x_real_, y_real_, dw_, db_;
     buffer<std::int32_t> acc_;
     buffer<std::uint8_t> mask_;

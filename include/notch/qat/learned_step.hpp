@@ -37,7 +37,9 @@ public:
         : learned_step(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_step(std::span<const index_t> extents)
         : layout_(layout_of<Granularity>(extents)), log_step_(layout_.channels), log_step_gradient_(layout_.channels),
-          params_(layout_.channels) {}
+          params_(layout_.channels) {
+        for (quant_params& p : params_) p = {1.0f, 0};
+    }
 
     /// Sets the steps from values, as the paper starts training.
     void initialize(std::span<const float> x) {
@@ -53,6 +55,7 @@ public:
             });
             const double step = finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
             log_step_[c] = step > FLT_MIN ? static_cast<float>(std::log(step)) : 0.0f;
+            params_[c] = {this->step(c), 0};
         }
         initialized_ = true;
     }
@@ -104,6 +107,7 @@ public:
     /// What an optimizer trains: one t = log(step) for each channel, and its gradient.
     [[nodiscard]] std::span<float> log_step() noexcept { return log_step_; }
     [[nodiscard]] std::span<float> log_step_gradient() noexcept { return log_step_gradient_; }
+    /// The steps of the last forward (or of initialize; before either, 1).
     [[nodiscard]] std::span<const quant_params> params() const noexcept { return params_; }
     [[nodiscard]] std::span<const code_type> codes() const noexcept { return codes_; }
     [[nodiscard]] std::span<const float> values() const noexcept { return values_; }

@@ -101,6 +101,19 @@ static void max_pool_u8(const pool_args& p) {
     }
 }
 
+static void max_pool_f32(const pool_args& p) {
+    for (index_t x = 0; x < p.pixels; ++x) {
+        auto* out = reinterpret_cast<float*>(p.out + x * p.out_step);
+        for (index_t c = 0; c < p.channels; c += 16) {
+            const index_t n = p.channels - c < 16 ? p.channels - c : 16;
+            const auto load = [&](index_t t) { return load_f32(reinterpret_cast<const float*>(p.tap[t] + x * p.in_step) + c, n); };
+            f32x16 best = load(0);
+            for (index_t t = 1; t < p.taps; ++t) best = max(load(t), best);
+            store_f32(out + c, best, n);
+        }
+    }
+}
+
 static void average_pool_u8(const pool_args& p) {
     const f32x16 multiplier = set_f32(p.multiplier);
     const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
@@ -135,5 +148,6 @@ static void add_u8(const add_args& p) {
 
 inline constexpr kernel_table table = {
     isa_name,   gemm_name,   gemm_u8s8,   depthwise_u8s8,  requantize,
-    quantize,   dequantize,  range,       max_pool_u8,     average_pool_u8, add_u8,
+    quantize,   dequantize,  range,       max_pool_u8,     max_pool_f32,
+    average_pool_u8, add_u8,
 };

@@ -28,7 +28,7 @@ static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_
 }
 
 /// Any epilogue that the register path does not cover: one accumulator vector, cols <= 16 results.
-static inline void store_any(const epilogue_args& ep, acc16 v, index_t channel, index_t cols, void* out) {
+NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index_t cols, void* out) {
     switch (ep.store) {
     case store_kind::s32: store_s32(static_cast<std::int32_t*>(out), v, cols); return;
     case store_kind::f32: {
@@ -52,6 +52,22 @@ static inline void store_any(const epilogue_args& ep, acc16 v, index_t channel, 
     for (index_t i = 0; i < cols; ++i)
         static_cast<std::uint8_t*>(out)[i] =
             static_cast<std::uint8_t>(requantize_fixed(ep, lane[i], channel + i, {ep.lo, ep.hi}));
+}
+
+/// The f32 output from the registers.
+template <int MR, int NP>
+NOTCH_OP void store_floats(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
+                           std::uint8_t* c, index_t ldc_bytes) {
+    const f32x16 lo = set_f32(ep.f_lo), hi = set_f32(ep.f_hi);
+    NOTCH_UNROLL
+    for (int j = 0; j < NP; ++j) {
+        const f32x16 m = load_f32(ep.multiplier + channel + 16 * j);
+        const index_t left = cols - 16 * j;
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i)
+            store_f32(reinterpret_cast<float*>(c + i * ldc_bytes) + 16 * j, min(max(mul(to_f32(acc[i][j]), m), lo), hi),
+                      left < 16 ? left : 16);
+    }
 }
 
 static inline index_t store_size(store_kind k) {
@@ -143,6 +159,10 @@ NOTCH_NOINLINE void gemm_tile(const gemm_args& g, const std::uint8_t* a, const s
     const bool codes = g.ep.store == store_kind::u8 || g.ep.store == store_kind::s8;
     if (codes && g.ep.bounded && g.ep.mode == requant_mode::float_scale) {
         store_codes<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
+        return;
+    }
+    if (g.ep.store == store_kind::f32) {
+        store_floats<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
         return;
     }
     // Through memory: a loop over acc itself would keep the accumulators out of the registers.
