@@ -211,7 +211,12 @@ std::string layer_figure(const json& layer) {
     std::string out = "<figure class=\"card\"><h4>" + escape(text(layer, "layer", "?")) +
                       " <span>" + escape(text(layer, "what")) +
                       (bits ? ", " + fixed(bits, 0) + " bits" : "") + "</span></h4>" + picture.svg +
-                      "<figcaption>scale " + brief_real(number(layer, "scale")) + ", zero point " +
+                      "<figcaption>" +
+                      (number(layer, "scale_min")
+                           ? "in steps of the scale, which is " + brief_real(number(layer, "scale_min")) + " to " +
+                                 brief_real(number(layer, "scale_max"))
+                           : "scale " + brief_real(number(layer, "scale"))) +
+                      ", zero point " +
                       whole(number(layer, "zero_point")) + ", codes " +
                       whole(number(layer, "qmin")) + " to " + whole(number(layer, "qmax"));
     if (const auto channels = number(layer, "channels"); channels && *channels > 1)

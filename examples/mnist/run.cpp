@@ -122,11 +122,15 @@ public:
     }
     buffer<float>& input() { return buffers_[0]; }
     const float* run(isa i, index_t batch) {
-        (i == isa::avx512vnni ? notch_demo_fp32_avx512
-         : i == isa::avx2     ? notch_demo_fp32_avx2
-                              : notch_demo_fp32_baseline)(
-            steps_.data(), static_cast<int>(steps_.size()), pointers_.data(),
-            static_cast<int>(batch), scratch_.data());
+        auto* run_steps = notch_demo_fp32_baseline;
+#if NOTCH_X86_64
+        if (i == isa::avx2) run_steps = notch_demo_fp32_avx2;
+        if (i == isa::avx512vnni) run_steps = notch_demo_fp32_avx512;
+#else
+        (void)i;
+#endif
+        run_steps(steps_.data(), static_cast<int>(steps_.size()), pointers_.data(),
+                  static_cast<int>(batch), scratch_.data());
         return pointers_.back();
     }
 

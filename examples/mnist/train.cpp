@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -423,7 +424,9 @@ private:
                           {"layer", name},
                           {"what", "weight"},
                           {"bits", s.weight_bits},
-                          {"scale", 1.0f},
+                          {"scale", 1.0f}, // of the histogram, whose unit is the channel's own scale
+                          {"scale_min", *std::min_element(s.w_scales.begin(), s.w_scales.end())},
+                          {"scale_max", *std::max_element(s.w_scales.begin(), s.w_scales.end())},
                           {"zero_point", 0},
                           {"qmin", -top},
                           {"qmax", top},

@@ -79,13 +79,3 @@ BEGIN {
     if (!bad) print count " headers keep the order of the rooms"
     exit bad
 }' "$NOTCH_ROOT/tests/headers/rooms.txt"
-
-# The umbrella needs no package, through whatever it includes. (Not in the small trees of the selftest.)
-umbrella=$NOTCH_ROOT/include/notch/notch.hpp
-if [ -f "$NOTCH_ROOT/include/notch/kernels/gemm.hpp" ] && [ -f "$umbrella" ]; then
-    if "${CXX:-c++}" -std=c++20 -I "$NOTCH_ROOT/include" -isystem /usr/include/eigen3 -M "$umbrella" |
-        grep -E 'Eigen|xsimd/|nlohmann'; then
-        echo "notch.hpp: pulls in a package"
-        exit 1
-    fi
-fi

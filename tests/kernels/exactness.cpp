@@ -163,12 +163,17 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
     for (isa i : available_isas())
         for (int trial = 0; trial < 150; ++trial) {
             window s;
-            s.kernel_h = 1 + g() % 3;
+            s.kernel_h = 1 + g() % (trial % 5 ? 3 : 6);
             s.kernel_w = 1 + g() % (trial % 5 ? 3 : 5);
             s.stride_h = 1 + g() % 2;
             s.stride_w = 1 + g() % 3;
             s.dilation_h = 1 + g() % 2;
             s.dilation_w = 1 + g() % 2;
+            if (trial % 2) { // depthwise has a path of its own for these
+                s.kernel_h = s.kernel_w = 3;
+                s.stride_w = 1 + g() % 2;
+                s.dilation_w = 1;
+            }
             if (trial % 4) {
                 s.pad_top = g() % 3;
                 s.pad_left = g() % 3;
@@ -255,6 +260,10 @@ TEST_CASE("pooling and add equal the reference on every instruction set") {
             ref::max_pool<std::uint8_t>(xv, s, {want.data(), n, oh, ow, c});
             max_pool(xv, s, {y.data(), n, oh, ow, c}, ctx);
             CHECK(differences(y, want) == 0);
+            const std::vector<float> real_x(x.begin(), x.end());
+            std::vector<float> real_y(size);
+            max_pool(nhwc_view<const float>(real_x.data(), n, h, w, c), s, {real_y.data(), n, oh, ow, c}, ctx);
+            CHECK(std::equal(want.begin(), want.end(), real_y.begin()));
             const quant_params xp{0.03f, static_cast<std::int32_t>(g() % 256)}, yp{0.011f, static_cast<std::int32_t>(g() % 256)};
             ref::average_pool<std::uint8_t>(xv, xp, s, yp, {0, 255}, {want.data(), n, oh, ow, c});
             average_pool(xv, xp, s, yp, {y.data(), n, oh, ow, c}, ctx);

@@ -94,3 +94,17 @@ TEST_CASE("slices: outputs and inputs that lie inside larger images, the rest un
                 CHECK(pooled == want_pooled);
             }
 }
+
+TEST_CASE("a pointwise convolution of a slice with few channels needs no workspace") {
+    const std::vector<std::uint8_t> x(3 * 4 * 5, 7); // 3 x 4 pixels of 5 bytes, 2 of them channels
+    const std::vector<std::int8_t> w(3 * 2, 2);
+    const notch::packed_weights p = notch::pack_conv2d(w, 3, 2, notch::window::square(1));
+    REQUIRE(notch::conv2d_workspace_size(p, 1, 3, 4) == 0);
+    const auto ep = notch::make_epilogue(p, notch::stage::accumulators{1});
+    for (notch::isa i : notch::available_isas()) {
+        std::vector<std::int32_t> y(3 * 4 * 3);
+        notch::conv2d(notch::nhwc_view<const std::uint8_t>(x.data(), 1, 3, 4, 2, 60, 20, 5), p, ep,
+                      notch::nhwc_view<std::int32_t>(y.data(), 1, 3, 4, 3), notch::context(i));
+        for (std::int32_t v : y) CHECK(v == 2 * (7 - 1) * 2);
+    }
+}

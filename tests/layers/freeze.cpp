@@ -200,6 +200,100 @@ TEST_CASE("the quantized backward pass is the straight-through estimator") {
         }
 }
 
+namespace {
+/// Without clipping in the output, the straight-through gradients are those of the float layer whose
+/// weights are the quantized ones; batch norm passes them on through the folding.
+template <class Make> void check_straight_through(const Make& make, index_t channels, std::mt19937& g) {
+    const context ctx;
+    for (bool norm : {false, true}) {
+        auto layer = make(layer_options{.batch_norm = norm});
+        auto plain = make(layer_options{});
+        randomize(layer, g);
+        activation wide = random_input(g, 2, 6, 5, channels), x = random_input(g, 2, 6, 5, channels), y, real_y;
+        for (float& v : wide.values) v *= 4.0f; // a range of outputs that nothing leaves
+        layer.forward(wide, y, phase::calibrate, false, ctx);
+        quantize_input(x, params_from_range<affine<8>>({-1.0f, 1.0f}), ctx);
+        layer.forward(x, y, phase::quantized, true, ctx);
+        activation real_x = x;
+        real_x.quantized = false;
+        dequantize<std::uint8_t>(x.codes, x.params, real_x.values, ctx);
+        std::copy(layer.weight_quantizer.values().begin(), layer.weight_quantizer.values().end(), plain.weight.begin());
+        plain.forward(real_x, real_y, phase::fp32, true, ctx);
+        std::vector<float> dy(static_cast<std::size_t>(y.size()));
+        for (float& v : dy) v = static_cast<float>(g() % 2001) / 1000.0f - 1.0f;
+        std::vector<float> same = dy, dx(static_cast<std::size_t>(x.size())), want(dx.size());
+        layer.backward(dy, dx, ctx);
+        plain.backward(same, want, ctx);
+        for (std::size_t i = 0; i < dx.size(); ++i) CHECK(dx[i] == Approx(want[i]).margin(1e-4));
+        const channel_layout layout = layer.weight_layout();
+        std::vector<double> dgamma(static_cast<std::size_t>(layout.channels));
+        for (index_t i = 0; i < layout.size(); ++i) {
+            const index_t c = i / layout.inner % layout.channels;
+            const double sigma = norm ? std::sqrt(static_cast<double>(layer.norm->running_var[c]) + 1e-5) : 1.0;
+            const double factor = norm ? static_cast<double>(layer.norm->gamma[c]) / sigma : 1.0;
+            CHECK(static_cast<double>(layer.weight_gradient[i]) == Approx(static_cast<double>(plain.weight_gradient[i]) * factor).margin(1e-3));
+            dgamma[static_cast<std::size_t>(c)] += static_cast<double>(plain.weight_gradient[i]) * static_cast<double>(layer.weight[i]) / sigma;
+        }
+        for (index_t c = 0; c < layout.channels; ++c) {
+            if (!norm) {
+                CHECK(layer.bias_gradient[c] == Approx(plain.bias_gradient[c]).margin(1e-3));
+                continue;
+            }
+            const double sigma = std::sqrt(static_cast<double>(layer.norm->running_var[c]) + 1e-5);
+            const double shift = static_cast<double>(plain.bias_gradient[c]) * static_cast<double>(layer.norm->running_mean[c]) / sigma;
+            CHECK(static_cast<double>(layer.norm->gamma_gradient[c]) == Approx(dgamma[static_cast<std::size_t>(c)] - shift).margin(1e-3));
+            CHECK(layer.norm->beta_gradient[c] == Approx(plain.bias_gradient[c]).margin(1e-3));
+        }
+    }
+}
+} // namespace
+
+TEST_CASE("the quantized backward of convolutions, with and without batch norm, is straight-through") {
+    std::mt19937 g(11);
+    check_straight_through([](const layer_options& o) { return conv2d_layer<>(3, 5, window::square(3, 2, 1), o); }, 3, g);
+    check_straight_through([](const layer_options& o) { return conv2d_layer<>(2, 4, window::square(1), o); }, 2, g);
+    check_straight_through([](const layer_options& o) { return depthwise_layer<>(4, window::square(3, 1, 1), o); }, 4, g);
+    check_straight_through([](const layer_options& o) {
+        return conv2d_layer<fake_quant<symmetric<4>, per_tensor>>(3, 5, window::square(3), o);
+    }, 3, g);
+}
+
+TEST_CASE("backward is refused unless the last forward was for training") {
+    std::mt19937 g(12);
+    linear_layer<> layer(4, 2);
+    randomize(layer, g);
+    activation x = random_input(g, 3, 1, 1, 4), y;
+    std::vector<float> dy(6);
+    layer.forward(x, y, phase::fp32, true, context{});
+    layer.backward(dy, {}, context{});
+    layer.forward(x, y, phase::fp32, false, context{});
+    CHECK_THROWS_AS(layer.backward(dy, {}, context{}), error);
+    layer.forward(x, y, phase::dynamic, true, context{});
+    CHECK_THROWS_AS(layer.backward(dy, {}, context{}), error);
+}
+
+TEST_CASE("a dynamic layer keeps its bias for inputs however small") {
+    std::mt19937 g(13);
+    linear_layer<> layer(4, 3);
+    randomize(layer, g);
+    for (index_t c = 0; c < 3; ++c) layer.bias[c] = static_cast<float>(c) - 1.5f;
+    const auto frozen = freeze_dynamic(layer);
+    buffer<std::byte> memory(frozen.workspace_size(1, 1, 1));
+    for (float tiny : {1e-6f, 1e-12f, 1e-30f, 1e-40f, 0.0f}) {
+        activation x = random_input(g, 1, 1, 1, 4), y;
+        for (float& v : x.values) v *= tiny;
+        layer.forward(x, y, phase::dynamic, false, context{});
+        buffer<float> out(3);
+        auto copy = frozen;
+        copy.forward({x.values.data(), 1, 1, 1, 4}, {out.data(), 1, 1, 1, 3}, context{std::span<std::byte>(memory)});
+        for (index_t c = 0; c < 3; ++c) {
+            INFO("input around " << tiny);
+            CHECK(out[c] == y.values[c]);
+            CHECK(out[c] == Approx(layer.bias[c]).margin(1e-5));
+        }
+    }
+}
+
 TEST_CASE("poolings and add in integers follow their float forms within a step") {
     std::mt19937 g(5);
     const context ctx;

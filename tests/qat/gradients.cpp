@@ -175,3 +175,11 @@ TEST_CASE("batch norm: gradients by finite differences, folding equals inference
         check_fold(run.beta[static_cast<index_t>(i)], run.beta_gradient[static_cast<index_t>(i)]);
     }
 }
+
+TEST_CASE("a learned step has valid parameters before its first forward") {
+    notch::learned_step<notch::symmetric<4>, notch::per_channel<0>> q({2, 3});
+    for (const notch::quant_params& p : q.params()) CHECK(p.scale == 1.0f);
+    const std::vector<float> x{1.0f, -1.0f, 1.0f, 0.5f, 0.5f, -0.5f};
+    q.initialize(x);
+    for (notch::index_t c = 0; c < 2; ++c) CHECK(q.params()[static_cast<std::size_t>(c)].scale == q.step(c));
+}

@@ -62,14 +62,15 @@ inline void copy_padded(nhwc_view<const std::uint8_t> in, index_t image, const w
     std::memset(out, zero_point, static_cast<std::size_t>(s.pad_bottom) * row + 64);
 }
 
-/// Whether a convolution reads its input in place.
+inline bool is_pointwise(const window& s) noexcept {
+    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
+}
+/// Whether a convolution reads its input in place; a pointwise one always does, it has no workspace.
 inline bool conv_in_place(const packed_weights& w, index_t stride_w) noexcept {
+    if (is_pointwise(w.geometry)) return true;
     if (has_padding(w.geometry)) return false;
     if (w.segments == w.geometry.kernel_h && w.geometry.kernel_w > 1 && stride_w != w.channels) return false;
     return w.segment_bytes % 4 == 0 || w.segment_bytes >= 32;
-}
-inline bool is_pointwise(const window& s) noexcept {
-    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
 }
 
 inline index_t conv_threads(index_t images, const context& ctx) {

@@ -76,7 +76,9 @@ inline float least_dynamic_scale(std::span<const float> bias, std::span<const fl
 /// The parameters of one image of a dynamic layer.
 inline quant_params dynamic_params(real_range range, float least_scale) {
     quant_params p = params_from_range<affine<8>>(range);
-    if (p.scale < least_scale) p.scale = least_scale;
+    // Zeros alone tell nothing about the scale: the finest keeps the bias most exact.
+    const bool zero = range.empty() || (range.min == 0.0f && range.max == 0.0f);
+    if (zero || p.scale < least_scale) p.scale = least_scale;
     return p;
 }
 inline index_t convolve_workspace(const packed_weights& w, index_t n, index_t h, index_t width, const context& ctx) {

@@ -287,6 +287,11 @@ template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     return {even_s8(v), odd_s8(v)};
 }
 NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { acc = madd2(acc, split_a<false>(a), w.even, w.odd); }
+/// In each dword: byte 0 * low half of w + byte 2 * high half of w; bytes 1 and 3 are 0.
+NOTCH_OP nvec nmul_pairs(nvec v, std::int32_t w) { return _mm256_madd_epi16(v, _mm256_set1_epi32(w)); }
+NOTCH_OP nvec set_n32(std::int32_t v) { return _mm256_set1_epi32(v); }
+NOTCH_OP nfloat set_nfloat(float v) { return _mm256_set1_ps(v); }
+NOTCH_OP nvec nadd(nvec a, nvec b) { return _mm256_add_epi32(a, b); }
 NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
     return pack_codes(scale_round(acc[0], m[0]), scale_round(acc[1], m[1]), scale_round(acc[2], m[2]),
                       scale_round(acc[3], m[3]), make_stage(ep));

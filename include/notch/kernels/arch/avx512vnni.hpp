@@ -34,7 +34,7 @@ using nweights = __m512i;
 using a_quad = __m512i;
 using b_quad = __m512i;
 
-template <int NP> constexpr int tile_rows() { return NP == 4 ? 6 : NP == 3 ? 8 : 12; }
+template <int NP> constexpr int tile_rows() { return NP == 4 ? 6 : NP == 3 ? 8 : NP == 2 ? 13 : 12; }
 
 NOTCH_OP __mmask16 first16(index_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 NOTCH_OP __mmask64 first64(index_t n) { return n >= 64 ? ~0ull : (1ull << n) - 1ull; }
@@ -211,6 +211,11 @@ template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     return Halves ? repeat_half(v) : v;
 }
 NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { vpdpbusd(acc, a, w); }
+/// In each dword: byte 0 * low half of w + byte 2 * high half of w; bytes 1 and 3 are 0.
+NOTCH_OP nvec nmul_pairs(nvec v, std::int32_t w) { return _mm512_madd_epi16(v, _mm512_set1_epi32(w)); }
+NOTCH_OP nvec set_n32(std::int32_t v) { return _mm512_set1_epi32(v); }
+NOTCH_OP nfloat set_nfloat(float v) { return _mm512_set1_ps(v); }
+NOTCH_OP nvec nadd(nvec a, nvec b) { return _mm512_add_epi32(a, b); }
 NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
     return pack_codes(scale_round(acc[0], m[0]), scale_round(acc[1], m[1]), scale_round(acc[2], m[2]),
                       scale_round(acc[3], m[3]), make_stage(ep));

@@ -204,6 +204,18 @@ NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) {
         acc.d[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc.d[c]) + static_cast<std::uint32_t>(sum));
     }
 }
+/// In each dword: byte 0 * low half of w + byte 2 * high half of w; bytes 1 and 3 are 0.
+NOTCH_OP nvec nmul_pairs(nvec v, std::int32_t w) {
+    for (int i = 0; i < 4; ++i)
+        v.d[i] = v.b[4 * i] * static_cast<std::int16_t>(w & 0xffff) + v.b[4 * i + 2] * static_cast<std::int16_t>(w >> 16);
+    return v;
+}
+NOTCH_OP nvec set_n32(std::int32_t v) { return {{}, {v, v, v, v}}; }
+NOTCH_OP nfloat set_nfloat(float v) { return {{v, v, v, v}}; }
+NOTCH_OP nvec nadd(nvec a, nvec b) {
+    for (int i = 0; i < 4; ++i) a.d[i] += b.d[i];
+    return a;
+}
 NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
     nvec r{};
     NOTCH_EACH16(r.b[i] = static_cast<std::uint8_t>(
