@@ -233,11 +233,11 @@ TEST_CASE("convolutions with every kind of output, and functors that know where 
             };
             std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out)), deep(static_cast<std::size_t>(n * oh * ow * c));
             const auto weights = random_codes<std::int8_t>(g, out * s.kernel_h * s.kernel_w * c);
-            ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights.data(), s, {}, {acc.data(), n, oh, ow, out});
+            ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights, s, {}, {acc.data(), n, oh, ow, out});
             const packed_weights p = pack_conv2d(weights, out, c, s);
             check(p, out, acc, conv2d_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
             const auto filter = std::span(weights).first(static_cast<std::size_t>(s.kernel_h * s.kernel_w * c));
-            ref::depthwise<std::uint8_t>(xv, xp.zero_point, filter.data(), s, {}, {deep.data(), n, oh, ow, c});
+            ref::depthwise<std::uint8_t>(xv, xp.zero_point, filter, s, {}, {deep.data(), n, oh, ow, c});
             const packed_depthwise d = pack_depthwise(filter, c, s);
             check(d, c, deep, depthwise_workspace_size(d, n, h, w, ctx), [&](const auto& ep, auto y) { depthwise(xv, d, ep, y, ctx); });
         }

@@ -218,7 +218,7 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
                 const auto weights = codes<std::int8_t>(g, out * taps * c, f);
                 const auto b = biases(g, out);
                 std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out));
-                ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights.data(), s, b, {acc.data(), n, oh, ow, out});
+                ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights, s, b, {acc.data(), n, oh, ow, out});
                 const packed_weights p = pack_conv2d(weights, out, c, s);
                 check(p, out, acc, b, conv2d_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
             }
@@ -226,7 +226,7 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
                 const auto weights = codes<std::int8_t>(g, taps * c, f);
                 const auto b = biases(g, c);
                 std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * c));
-                ref::depthwise<std::uint8_t>(xv, xp.zero_point, weights.data(), s, b, {acc.data(), n, oh, ow, c});
+                ref::depthwise<std::uint8_t>(xv, xp.zero_point, weights, s, b, {acc.data(), n, oh, ow, c});
                 const packed_depthwise p = pack_depthwise(weights, c, s);
                 check(p, c, acc, b, depthwise_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { depthwise(xv, p, ep, y, ctx); });
             }

@@ -80,7 +80,7 @@ TEST_CASE("slices: outputs and inputs that lie inside larger images, the rest un
                 ctx.workspace = memory;
                 std::vector<std::int32_t> y(static_cast<std::size_t>(n * oh * ow * qc), -7), want = y;
                 const auto at = [&](auto* p) { return nhwc_view(p + 1, n, oh, ow, c, oh * ow * qc, ow * qc, qc); };
-                ref::depthwise<std::uint8_t>(in, 77, weights.data(), s, {}, at(want.data()));
+                ref::depthwise<std::uint8_t>(in, 77, weights, s, {}, at(want.data()));
                 depthwise(in, d, make_epilogue(d, stage::accumulators{77}), at(y.data()), ctx);
                 INFO(to_string(i) << " c " << c << " kernel " << kernel);
                 CHECK(y == want);

@@ -8,6 +8,7 @@
 #include <notch/core/config.hpp>
 #include <notch/core/error.hpp>
 #include <notch/core/types.hpp>
+#include <notch/core/view.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -66,6 +67,17 @@ inline void check_window(std::string_view where, const window& s) {
         if (e.value < e.least || e.value > max_window)
             fail(errc::invalid_argument, cat(where, ": ", e.name, " is ", e.value, ", must be ",
                                              e.least, "..", max_window));
+}
+
+/// x, y and the window are valid, and the windows over x give the batch, height and width of y.
+template <class X, class Y>
+void check_windows(std::string_view where, const nhwc_view<X>& x, const window& s, const nhwc_view<Y>& y) {
+    check_view(where, "x", x);
+    check_view(where, "y", y);
+    check_window(where, s);
+    check_equal(where, "the batch of y", y.n, x.n);
+    check_equal(where, "the height of y", y.h, s.out_h(x.h));
+    check_equal(where, "the width of y", y.w, s.out_w(x.w));
 }
 
 } // namespace detail

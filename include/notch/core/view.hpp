@@ -4,6 +4,8 @@
 // copies and never frees.
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <string_view>
 #include <type_traits>
@@ -49,8 +51,8 @@ template <class T> struct nhwc_view {
     NOTCH_INLINE constexpr nhwc_view() noexcept {}
     /// Densely packed.
     NOTCH_INLINE constexpr nhwc_view(T* d, index_t n_, index_t h_, index_t w_, index_t c_) noexcept
-        : data(d), n(n_), h(h_), w(w_), c(c_), stride_n(h_ * w_ * c_), stride_h(w_ * c_),
-          stride_w(c_) {}
+        : data(d), n(n_), h(h_), w(w_), c(c_), stride_n(product(h_, product(w_, c_))),
+          stride_h(product(w_, c_)), stride_w(c_) {}
     NOTCH_INLINE constexpr nhwc_view(T* d, index_t n_, index_t h_, index_t w_, index_t c_,
                                      index_t sn, index_t sh, index_t sw) noexcept
         : data(d), n(n_), h(h_), w(w_), c(c_), stride_n(sn), stride_h(sh), stride_w(sw) {}
@@ -59,12 +61,18 @@ template <class T> struct nhwc_view {
         return data[in * stride_n + y * stride_h + x * stride_w + ic];
     }
     NOTCH_INLINE constexpr bool is_dense() const noexcept {
-        return stride_w == c && stride_h == w * c && stride_n == h * w * c;
+        return stride_w == c && stride_h == product(w, c) && stride_n == product(h, product(w, c));
     }
     NOTCH_INLINE constexpr operator nhwc_view<const T>() const noexcept
         requires(!std::is_const_v<T>)
     {
         return {data, n, h, w, c, stride_n, stride_h, stride_w};
+    }
+
+private:
+    /// Wraps for extents that no memory has, so that the function that gets the view can refuse them.
+    NOTCH_INLINE static constexpr index_t product(index_t a, index_t b) noexcept {
+        return static_cast<index_t>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
     }
 };
 
@@ -73,11 +81,20 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
+/// No extent of a view is longer: a bound that keeps all later index arithmetic in range.
+inline constexpr index_t max_extent = index_t{1} << 40;
+
+inline void check_view_extent(std::string_view where, std::string_view name, index_t extent) {
+    if (extent > max_extent) fail(errc::overflow, cat(where, ": ", name, " has an extent of ", extent, " and overflows the address space"));
+}
+
 template <class T>
 void check_view(std::string_view where, std::string_view name, const matrix_view<T>& v) {
     if (v.rows < 0 || v.cols < 0)
         fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.rows,
                                          " x ", v.cols, ")"));
+    check_view_extent(where, name, v.rows);
+    check_view_extent(where, name, v.cols);
     if (v.rows > 1 && v.stride < v.cols)
         fail(errc::invalid_argument, cat(where, ": ", name, " has stride ", v.stride,
                                          ", less than its ", v.cols, " columns"));
@@ -91,6 +108,7 @@ void check_view(std::string_view where, std::string_view name, const nhwc_view<T
     if (v.n < 0 || v.h < 0 || v.w < 0 || v.c < 0)
         fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.n, " x ",
                                          v.h, " x ", v.w, " x ", v.c, ")"));
+    for (index_t extent : {v.n, v.h, v.w, v.c}) check_view_extent(where, name, extent);
     if (v.n == 0 || v.h == 0 || v.w == 0 || v.c == 0) return;
     if (v.data == nullptr) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
     // Elements must not overlap, and offsets must fit index_t.

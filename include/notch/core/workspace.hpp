@@ -30,7 +30,7 @@ inline std::byte* workspace_begin(std::string_view where, std::span<std::byte> w
     if (static_cast<index_t>(workspace.size()) < need)
         fail(errc::invalid_argument,
              cat(where, ": the workspace has ", workspace.size(), " bytes, ", need, " are needed; ask ",
-                 where, "_workspace_size"));
+                 where, where.ends_with("_layer") ? ".workspace_size" : "_workspace_size"));
     const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
     return workspace.data() + ((64 - address % 64) % 64);
 }

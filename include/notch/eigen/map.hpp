@@ -25,28 +25,30 @@ template <class T> [[nodiscard]] matrix_map<T> as_eigen(const matrix_view<T>& v)
 
 namespace detail {
 
-/// Elements from one row to the next: a column vector steps by its inner stride.
-template <class Derived> [[nodiscard]] index_t row_stride(const Derived& d) noexcept {
-    return Derived::ColsAtCompileTime == 1 && Derived::IsVectorAtCompileTime ? d.innerStride() : d.outerStride();
+template <class T, class Derived> [[nodiscard]] matrix_view<T> view_of(Derived& d) {
+    using plain = std::remove_const_t<Derived>;
+    constexpr bool column = plain::ColsAtCompileTime == 1 && plain::IsVectorAtCompileTime;
+    static_assert(plain::IsRowMajor || plain::IsVectorAtCompileTime,
+                  "notch::as_view: the Eigen object must be row-major; a column-major one is the transposed view");
+    static_assert(column || plain::InnerStrideAtCompileTime == 1 || plain::InnerStrideAtCompileTime == 0 ||
+                      plain::InnerStrideAtCompileTime == Eigen::Dynamic,
+                  "notch::as_view: the elements of a row must be contiguous");
+    if (!column && d.cols() > 1 && d.innerStride() != 1)
+        fail(errc::invalid_argument, cat("as_view: the elements of a row lie ", static_cast<index_t>(d.innerStride()),
+                                         " apart, they must be contiguous"));
+    // A column vector steps from row to row by its inner stride.
+    return matrix_view<T>(d.data(), d.rows(), d.cols(), column ? d.innerStride() : d.outerStride());
 }
 
 } // namespace detail
 
-/// The memory of a row-major Eigen matrix, map or block, or of a vector, as a matrix_view.
+/// The memory of a row-major Eigen matrix, map or block, or of a vector, as a matrix_view. The
+/// elements of a row must be contiguous: at compile time where Eigen knows, else checked.
 template <class Derived> [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& m) {
-    static_assert(Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
-                  "notch::as_view: the Eigen object must be row-major; a column-major one is the transposed view");
-    auto& d = m.derived();
-    static_assert(Derived::IsVectorAtCompileTime || std::remove_cvref_t<Derived>::InnerStrideAtCompileTime == 1 ||
-                      std::remove_cvref_t<Derived>::InnerStrideAtCompileTime == 0,
-                  "notch::as_view: the elements of a row must be contiguous");
-    return matrix_view<typename Derived::Scalar>(d.data(), d.rows(), d.cols(), detail::row_stride(d));
+    return detail::view_of<typename Derived::Scalar>(m.derived());
 }
 template <class Derived> [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& m) {
-    static_assert(Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
-                  "notch::as_view: the Eigen object must be row-major; a column-major one is the transposed view");
-    const auto& d = m.derived();
-    return matrix_view<const typename Derived::Scalar>(d.data(), d.rows(), d.cols(), detail::row_stride(d));
+    return detail::view_of<const typename Derived::Scalar>(m.derived());
 }
 
 NOTCH_KEYED_END

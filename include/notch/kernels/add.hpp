@@ -16,7 +16,10 @@ inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b
                 std::span<std::uint8_t> y, const context& ctx = {}) {
     detail::check_equal("add", "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
     detail::check_equal("add", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
-    if (p.ma < 0 || p.ma > 32767 || p.mb < 0 || p.mb > 32767 || p.range.lo < 0 || p.range.hi > 255)
+    const auto is_code = [](std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 255; };
+    if (p.ma < 0 || p.ma > 32767 || p.mb < 0 || p.mb > 32767 || p.range.lo < 0 || p.range.hi > 255 ||
+        p.range.lo > p.range.hi || !is_code(p.a_zero_point) || !is_code(p.b_zero_point) || !is_code(p.y_zero_point) ||
+        !(p.multiplier > 0.0f && p.multiplier <= 2.0f))
         fail(errc::invalid_argument, "add: the parameters do not come from make_add");
     ctx.kernels->add_u8({a.data(), b.data(), y.data(), static_cast<index_t>(a.size()), p.a_zero_point, p.b_zero_point,
                          p.y_zero_point, p.ma, p.mb, p.multiplier, p.range.lo, p.range.hi});

@@ -28,12 +28,12 @@ struct padded_shape {
 };
 
 inline padded_shape pad_shape(std::string_view where, const window& s, index_t h, index_t w, index_t c) {
-    // Paddings are at most max_window, so that this bound keeps the sums and the slack in range.
-    constexpr index_t most = index_t{1} << 40;
-    if (h > most || w > most || c > most)
+    // Paddings are at most max_window, so that these bounds keep the sums and the slack in range.
+    if (h > max_extent || w > max_extent || c > max_extent)
         fail(errc::overflow, cat(where, ": an image of ", h, " x ", w, " x ", c, " is too large"));
     const padded_shape p{h + s.pad_top + s.pad_bottom, w + s.pad_left + s.pad_right, c};
-    (void)checked_product(where, checked_product(where, p.h, p.w), p.c);
+    if (checked_product(where, checked_product(where, p.h, p.w), p.c) > index_t{1} << 60)
+        fail(errc::overflow, cat(where, ": an image of ", h, " x ", w, " x ", c, " is too large"));
     return p;
 }
 
@@ -82,15 +82,10 @@ inline index_t conv_threads(index_t images, const context& ctx) {
 template <class Y>
 void check_conv(std::string_view where, nhwc_view<const std::uint8_t> x, const window& s, index_t channels,
                 index_t outputs, index_t epilogue_outputs, nhwc_view<Y> y) {
-    check_view(where, "x", x);
-    check_view(where, "y", y);
-    check_window(where, s);
+    check_windows(where, x, s, y);
     check_equal(where, "the number of channels of x", x.c, channels);
     check_equal(where, "the number of channels of y", y.c, outputs);
     check_equal(where, "the number of channels of the epilogue", epilogue_outputs, outputs);
-    check_equal(where, "the batch of y", y.n, x.n);
-    check_equal(where, "the height of y", y.h, s.out_h(x.h));
-    check_equal(where, "the width of y", y.w, s.out_w(x.w));
 }
 
 /// Runs body(image, first_row, last_row, padded image or null) so that all output rows of all
@@ -158,7 +153,7 @@ void conv2d(nhwc_view<const std::uint8_t> x, const packed_weights& w, const epil
     if (w.channels == 0) fail(errc::invalid_argument, "conv2d: w was packed for a matrix; use pack_conv2d");
     detail::check_conv("conv2d", x, s, w.channels, w.n, ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
-    gemm_args g = detail::make_gemm_args(w, ep);
+    gemm_args g = detail::make_gemm_args("conv2d", w, ep);
     if (detail::is_pointwise(s) && x.is_dense() && y.is_dense()) {
         const index_t whole = 0;
         g.a = x.data;

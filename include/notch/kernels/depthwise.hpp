@@ -33,6 +33,7 @@ void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const
     const window& s = w.geometry;
     detail::check_conv("depthwise", x, s, w.channels, w.channels, ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    if (w.data.empty()) fail(errc::invalid_argument, "depthwise: the packed weights were moved from");
     if (ep.bias_interleaved.empty())
         fail(errc::invalid_argument, "depthwise: the epilogue was not made for depthwise weights");
     const bool in_place = !detail::has_padding(s);

@@ -60,7 +60,9 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
 }
 
 template <class Out, class F>
-gemm_args make_gemm_args(const packed_weights& w, const epilogue<Out, F>& ep) {
+gemm_args make_gemm_args(std::string_view where, const packed_weights& w, const epilogue<Out, F>& ep) {
+    if (w.data.size() < (w.n + panel_width - 1) / panel_width * w.panel_stride() || ep.bias.size() < w.n)
+        fail(errc::invalid_argument, cat(where, ": the packed weights or the epilogue were moved from"));
     gemm_args g;
     g.segments = w.segments;
     g.k4 = w.segment_bytes / 4;
@@ -89,9 +91,9 @@ void gemm(matrix_view<const std::uint8_t> x, const packed_weights& w, const epil
     detail::check_equal("gemm", "the number of rows of y", y.rows, x.rows);
     detail::check_equal("gemm", "the number of columns of y", y.cols, w.n);
     detail::check_equal("gemm", "the number of channels of the epilogue", ep.outputs, w.n);
-    if (w.segments != 1) fail(errc::invalid_argument, "gemm: w was packed for a convolution; use pack");
+    if (w.channels != 0) fail(errc::invalid_argument, "gemm: w was packed for a convolution; use pack");
     const index_t whole = 0;
-    gemm_args g = detail::make_gemm_args(w, ep);
+    gemm_args g = detail::make_gemm_args("gemm", w, ep);
     g.a = x.data;
     g.lda = x.stride;
     g.m = x.rows;

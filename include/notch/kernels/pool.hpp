@@ -30,13 +30,8 @@ namespace detail {
 template <class T, class Finish>
 void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhwc_view<T> y,
               const context& ctx, const Finish& finish) {
-    check_view(where, "x", x);
-    check_view(where, "y", y);
-    check_window(where, s);
+    check_windows(where, x, s, y);
     check_equal(where, "the number of channels of y", y.c, x.c);
-    check_equal(where, "the batch of y", y.n, x.n);
-    check_equal(where, "the height of y", y.h, s.out_h(x.h));
-    check_equal(where, "the width of y", y.w, s.out_w(x.w));
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
     const index_t need = pool_workspace_size(s, ctx);
     if (static_cast<index_t>(ctx.workspace.size()) < need)

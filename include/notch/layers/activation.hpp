@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/view.hpp>
@@ -52,10 +53,34 @@ NOTCH_KEYED_BEGIN
 
 namespace detail {
 
+/// The extents of an activation: none negative, and their product is an index.
+inline index_t checked_size(const char* where, index_t n, index_t h, index_t w, index_t c) {
+    for (index_t extent : {n, h, w, c}) {
+        check_extent(where, "an extent of an activation", extent);
+        check_view_extent(where, "an activation", extent);
+    }
+    return checked_product(where, checked_product(where, n, h), checked_product(where, w, c));
+}
 /// The memory that an activation says it has is there.
 inline void check_activation(const char* where, const activation& a) {
+    (void)checked_size(where, a.n, a.h, a.w, a.c);
     check_equal(where, a.quantized ? "the number of codes of x" : "the number of values of x",
                 a.quantized ? a.codes.size() : a.values.size(), a.size());
+}
+
+/// The parameters of an output whose range an observer has seen.
+inline quant_params observed_params(const char* where, real_range range) {
+    if (range.empty())
+        fail(errc::invalid_argument, cat(where, ": the range of the output was never observed; run phase::calibrate first"));
+    return params_from_range<affine<8>>(range);
+}
+/// Gives the output its shape. It must not be an input: that would change while it is read.
+inline void shape_output(const char* where, activation& y, std::initializer_list<const activation*> inputs, index_t n,
+                         index_t h, index_t w, index_t c) {
+    for (const activation* x : inputs)
+        if (x == &y) fail(errc::invalid_argument, cat(where, ": y must not be an input of the same call"));
+    (void)checked_size(where, n, h, w, c);
+    y.reshape(n, h, w, c);
 }
 
 } // namespace detail

@@ -132,6 +132,9 @@ public:
     explicit dynamic_layer(layer_spec spec) : spec_(std::move(spec)), bias_(spec_.out_channels) {
         detail::pack_spec(packed_, spec_);
         detail::check_equal("dynamic_layer", "the number of biases", spec_.float_bias.size(), spec_.out_channels);
+        for (index_t c = 0; c < spec_.out_channels; ++c)
+            if (!std::isfinite(spec_.float_bias[c]))
+                fail(errc::invalid_argument, detail::cat("dynamic_layer: bias ", c, " is ", spec_.float_bias[c]));
         // Any valid parameters: update() replaces them for each image.
         ep_ = detail::epilogue_with(spec_.function, packed_, stage::bias{bias_},
                                     stage::dequantize{quant_params{1.0f, 0}, spec_.w_scales});

@@ -21,13 +21,13 @@ NOTCH_KEYED_BEGIN
 /// Maximum over windows. The gradient goes to the first maximum of each window. Not thread-safe.
 class max_pool_layer {
 public:
-    explicit max_pool_layer(const window& s) : geometry_(s) {}
+    explicit max_pool_layer(const window& s) : geometry_(s) { detail::check_window("max_pool_layer", s); }
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         detail::check_activation("max_pool_layer", x);
         if (x.quantized != (p == phase::quantized))
             fail(errc::invalid_argument, "max_pool_layer: x has codes where values are needed, or the reverse");
-        y.reshape(x.n, geometry_.out_h(x.h), geometry_.out_w(x.w), x.c);
+        detail::shape_output("max_pool_layer", y, {&x}, x.n, geometry_.out_h(x.h), geometry_.out_w(x.w), x.c);
         y.quantized = p == phase::quantized;
         if (training) {
             from_.resize_discard(y.size());
@@ -93,7 +93,10 @@ public:
     std::optional<quant_params> fixed_params; ///< if set, instead of the observer's: a loaded network
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
-        y.reshape(x.n, 1, 1, x.c);
+        detail::check_activation("global_average_layer", x);
+        if (p == phase::quantized && !x.quantized)
+            fail(errc::invalid_argument, "global_average_layer: quantized arithmetic needs an input with codes");
+        detail::shape_output("global_average_layer", y, {&x}, x.n, 1, 1, x.c);
         pixels_ = x.h * x.w;
         y.quantized = p == phase::quantized;
         if (y.quantized && !training) {
@@ -125,7 +128,7 @@ public:
             dx[i] = share * dy[i / (static_cast<std::size_t>(pixels_) * step) * step + i % step];
     }
     [[nodiscard]] quant_params output_params() const {
-        return fixed_params ? *fixed_params : params_from_range<affine<8>>(output_observer.range());
+        return fixed_params ? *fixed_params : detail::observed_params("global_average_layer", output_observer.range());
     }
 
 private:
@@ -154,7 +157,11 @@ public:
     void forward(const activation& a, const activation& b, activation& y, phase p, bool training, const context& ctx) {
         if (a.n != b.n || a.h != b.h || a.w != b.w || a.c != b.c)
             fail(errc::shape_mismatch, "add_layer: a and b have different shapes");
-        y.reshape(a.n, a.h, a.w, a.c);
+        detail::check_activation("add_layer", a);
+        detail::check_activation("add_layer", b);
+        if (p == phase::quantized && !(a.quantized && b.quantized))
+            fail(errc::invalid_argument, "add_layer: quantized arithmetic needs inputs with codes");
+        detail::shape_output("add_layer", y, {&a, &b}, a.n, a.h, a.w, a.c);
         y.quantized = p == phase::quantized;
         if (!y.quantized || training) {
             const std::span<const float> ra = real_values(a, a_, ctx), rb = real_values(b, b_, ctx);
@@ -182,7 +189,7 @@ public:
         for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = mask_[static_cast<index_t>(i)] ? dy[i] : 0.0f;
     }
     [[nodiscard]] quant_params output_params() const {
-        return fixed_params ? *fixed_params : params_from_range<affine<8>>(output_observer.range());
+        return fixed_params ? *fixed_params : detail::observed_params("add_layer", output_observer.range());
     }
 
 private:

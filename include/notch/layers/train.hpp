@@ -16,6 +16,7 @@
 // thin compositions, meant to be copied and changed.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -82,6 +83,10 @@ public:
 
     /// Copies weights, bias, batch norm and output range from a layer with another quantizer.
     template <class Other> void copy_from(const Other& o) {
+        detail::check_equal("train_layer.copy_from", "the number of weights", o.weight.size(), weight.size());
+        detail::check_equal("train_layer.copy_from", "the number of output channels", o.math().out, math_.out);
+        if (o.norm.has_value() != norm.has_value())
+            fail(errc::invalid_argument, "train_layer.copy_from: only one of the layers has batch norm");
         weight = o.weight;
         bias = o.bias;
         norm = o.norm;
@@ -94,8 +99,10 @@ public:
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
         const window& s = math_.geometry;
-        y.reshape(x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
+        check_parameters();
+        detail::shape_output("train_layer", y, {&x}, x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
         x_ = &x;
+        x_shape_ = {x.n, x.h, x.w};
         phase_ = p;
         trained_ = training && p != phase::dynamic;
         if (p == phase::quantized) forward_quantized(x, y, training, ctx);
@@ -108,6 +115,10 @@ public:
     void backward(std::span<float> dy, std::span<float> dx, const context& ctx) {
         if (!trained_) fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
         detail::check_equal("train_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), mask_.size());
+        detail::check_activation("train_layer.backward", *x_);
+        if (x_->n != x_shape_[0] || x_->h != x_shape_[1] || x_->w != x_shape_[2] || x_->c != math_.in)
+            fail(errc::shape_mismatch, "train_layer.backward: the input of the last forward has another shape now");
+        check_parameters();
         if (!dx.empty())
             detail::check_equal("train_layer.backward", "the size of dx", static_cast<index_t>(dx.size()), x_->size());
         straight_through(dy, mask_, dy);
@@ -142,7 +153,7 @@ public:
         quantize_weights(ctx);
         layer_spec s = common_spec();
         s.x = x;
-        s.y = output_params();
+        if (!options_.float_output) s.y = output_params();
         s.bias = integer_bias(x);
         s.float_output = options_.float_output;
         return s;
@@ -156,7 +167,7 @@ public:
         s.float_output = true;
         return s;
     }
-    [[nodiscard]] quant_params output_params() const { return params_from_range<affine<8>>(output_observer.range()); }
+    [[nodiscard]] quant_params output_params() const { return detail::observed_params("train_layer", output_observer.range()); }
 
     /// Weights and bias with the batch norm folded in: what float inference uses.
     std::pair<std::span<const float>, std::span<const float>> folded() {
@@ -166,13 +177,34 @@ public:
 
 protected:
     train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
-        : weight(math.layout().size()), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
+        : weight(checked_weights(math)), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
           bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(o.range_momentum),
           math_(std::move(math)), options_(o) {
         if (o.batch_norm) norm.emplace(math_.out);
     }
 
 private:
+    /// The number of weights, after a look at everything that it is computed from.
+    static index_t checked_weights(const Math& m) {
+        constexpr const char* where = "train_layer";
+        detail::check_window(where, m.geometry);
+        if (m.in < 1 || m.in > detail::max_extent || m.out < 1 || m.out > detail::max_extent)
+            fail(errc::invalid_argument, detail::cat(where, ": ", m.in, " input and ", m.out, " output channels, must be >= 1"));
+        const index_t taps = m.geometry.kernel_h * m.geometry.kernel_w;
+        return detail::checked_product(where, detail::checked_product(where, m.out, Math::depthwise ? 1 : m.in), taps);
+    }
+    /// The parameters are public: they may have been replaced, but not by others of another size.
+    void check_parameters() const {
+        constexpr const char* where = "train_layer";
+        const index_t weights = math_.layout().size(), biases = norm ? 0 : math_.out;
+        detail::check_equal(where, "the number of weights", weight.size(), weights);
+        detail::check_equal(where, "the size of weight_gradient", weight_gradient.size(), weights);
+        detail::check_equal(where, "the number of biases", bias.size(), biases);
+        detail::check_equal(where, "the size of bias_gradient", bias_gradient.size(), biases);
+        if (norm) detail::check_equal(where, "the number of channels of the batch norm", norm->channels(), math_.out);
+        if (options_.batch_norm != norm.has_value())
+            fail(errc::invalid_argument, "train_layer: norm must be there exactly if the layer was made with batch_norm");
+    }
     static void add_column_sums(matrix_view<const float> m, std::span<float> sums) {
         Eigen::Map<Eigen::RowVectorXf>(sums.data(), m.cols) += as_eigen(m).colwise().sum();
     }
@@ -185,7 +217,13 @@ private:
     [[nodiscard]] float effective_bias(index_t c) const noexcept { return norm ? b_folded_[c] : bias[c]; }
     void quantize_weights(const context& ctx) {
         fold();
-        weight_quantizer.forward(norm ? w_folded_ : weight, ctx);
+        const buffer<float>& w = norm ? w_folded_ : weight;
+        for (index_t i = 0; i < w.size(); ++i)
+            if (!std::isfinite(w[i])) fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
+        for (index_t c = 0; c < math_.out; ++c)
+            if (!std::isfinite(effective_bias(c)))
+                fail(errc::invalid_argument, detail::cat("train_layer: the bias of channel ", c, " is ", effective_bias(c)));
+        weight_quantizer.forward(w, ctx);
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));
         for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;
@@ -322,6 +360,7 @@ private:
     Math math_;
     layer_options options_;
     const activation* x_ = nullptr;
+    std::array<index_t, 3> x_shape_{}; ///< n, h, w of the input of the last forward
     phase phase_ = phase::fp32;
     bool trained_ = false; ///< the last forward kept what backward needs
     buffer<float> w_scales_, w_folded_, b_folded_, x_real_, y_real_, dw_, db_;

@@ -73,8 +73,12 @@ public:
     }
 
     [[nodiscard]] index_t channels() const noexcept { return static_cast<index_t>(each_.size()); }
-    [[nodiscard]] real_range range(index_t c) const { return each_.at(static_cast<std::size_t>(c)).observer.range(); }
-    [[nodiscard]] const O& operator[](index_t c) const { return each_.at(static_cast<std::size_t>(c)).observer; }
+    [[nodiscard]] real_range range(index_t c) const { return (*this)[c].range(); }
+    [[nodiscard]] const O& operator[](index_t c) const {
+        if (c < 0 || c >= channels())
+            fail(errc::invalid_argument, detail::cat("channel_observer: channel ", c, " of ", channels()));
+        return each_[static_cast<std::size_t>(c)].observer;
+    }
 
 private:
     /// Gives the instantiations of std::vector a name with the key of the translation unit: those

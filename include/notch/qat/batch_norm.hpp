@@ -25,9 +25,9 @@ NOTCH_KEYED_BEGIN
 class batch_norm {
 public:
     explicit batch_norm(index_t channels, float momentum = 0.1f, float eps = 1e-5f)
-        : gamma(channels), beta(channels), gamma_gradient(channels), beta_gradient(channels), running_mean(channels),
+        : gamma(checked(channels)), beta(channels), gamma_gradient(channels), beta_gradient(channels), running_mean(channels),
           running_var(channels), momentum_(momentum), eps_(eps), mean_(channels), inverse_(channels) {
-        if (!(eps > 0.0f) || !(momentum > 0.0f && momentum <= 1.0f))
+        if (!(eps > 0.0f && std::isfinite(eps)) || !(momentum > 0.0f && momentum <= 1.0f))
             fail(errc::invalid_argument, detail::cat("batch_norm: momentum ", momentum, ", eps ", eps));
         for (index_t c = 0; c < channels; ++c) gamma[c] = running_var[c] = 1.0f;
     }
@@ -134,6 +134,10 @@ public:
     }
 
 private:
+    static index_t checked(index_t channels) {
+        detail::check_extent("batch_norm", "channels", channels);
+        return channels;
+    }
     void check(matrix_view<const float> x) const {
         detail::check_view("batch_norm", "x", x);
         detail::check_equal("batch_norm", "the number of channels of x", x.cols, channels());

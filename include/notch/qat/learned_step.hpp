@@ -64,7 +64,7 @@ public:
     /// The step of a channel: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
     [[nodiscard]] float step(index_t c) const noexcept {
         const float t = log_step_[c];
-        if (!(t == t)) return 1.0f;
+        if (!std::isfinite(t)) return 1.0f;
         const float clamped = t < -87.0f ? -87.0f : t > 69.0f ? 69.0f : t;
         const float s = std::exp(clamped);
         return s < FLT_MIN ? FLT_MIN : s;

@@ -87,6 +87,8 @@ template <class X>
 
 template <class X>
 void add(std::span<const X> a, std::span<const X> b, const add_params& p, std::span<X> y) {
+    detail::check_equal("ref::add", "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
+    detail::check_equal("ref::add", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = add(a[i], b[i], p);
 }
 

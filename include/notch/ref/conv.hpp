@@ -21,8 +21,13 @@ namespace ref {
 
 /// w: dense [out][kernel_h][kernel_w][in.c]; bias: out values or empty; acc: in.n x out_h x out_w x out.
 template <class X>
-void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8_t* w, const window& s,
+void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const std::int8_t> w, const window& s,
             std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc) {
+    detail::check_windows("ref::conv2d", in, s, acc);
+    detail::check_equal("ref::conv2d", "the number of weights", static_cast<index_t>(w.size()),
+                        detail::checked_product("ref::conv2d", acc.c, detail::checked_product("ref::conv2d", s.kernel_h * s.kernel_w, in.c)));
+    if (!bias.empty())
+        detail::check_equal("ref::conv2d", "the number of biases", static_cast<index_t>(bias.size()), acc.c);
     for (index_t n = 0; n < acc.n; ++n)
         for (index_t y = 0; y < acc.h; ++y)
             for (index_t x = 0; x < acc.w; ++x)
@@ -33,7 +38,7 @@ void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8_t*
                             const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
                             const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
                             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
-                            const std::int8_t* tap = w + ((o * s.kernel_h + ky) * s.kernel_w + kx) * in.c;
+                            const std::int8_t* tap = w.data() + ((o * s.kernel_h + ky) * s.kernel_w + kx) * in.c;
                             for (index_t c = 0; c < in.c; ++c)
                                 sum += static_cast<std::int64_t>(
                                            static_cast<std::int32_t>(in(n, iy, ix, c)) - x_zero_point) * tap[c];
@@ -44,8 +49,14 @@ void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8_t*
 
 /// w: dense [kernel_h][kernel_w][in.c]; bias: in.c values or empty; acc has in.c channels.
 template <class X>
-void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8_t* w, const window& s,
+void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const std::int8_t> w, const window& s,
                std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc) {
+    detail::check_windows("ref::depthwise", in, s, acc);
+    detail::check_equal("ref::depthwise", "the number of channels of acc", acc.c, in.c);
+    detail::check_equal("ref::depthwise", "the number of weights", static_cast<index_t>(w.size()),
+                        detail::checked_product("ref::depthwise", s.kernel_h * s.kernel_w, in.c));
+    if (!bias.empty())
+        detail::check_equal("ref::depthwise", "the number of biases", static_cast<index_t>(bias.size()), acc.c);
     for (index_t n = 0; n < acc.n; ++n)
         for (index_t y = 0; y < acc.h; ++y)
             for (index_t x = 0; x < acc.w; ++x)
@@ -58,7 +69,7 @@ void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, const std::int8
                             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
                             sum += static_cast<std::int64_t>(
                                        static_cast<std::int32_t>(in(n, iy, ix, c)) - x_zero_point) *
-                                   w[(ky * s.kernel_w + kx) * in.c + c];
+                                   w[static_cast<std::size_t>((ky * s.kernel_w + kx) * in.c + c)];
                         }
                     acc(n, y, x, c) = static_cast<std::int32_t>(sum);
                 }

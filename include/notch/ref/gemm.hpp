@@ -18,6 +18,14 @@ namespace ref {
 template <class X>
 void gemm(matrix_view<const X> x, std::int32_t x_zero_point, matrix_view<const std::int8_t> w,
           std::span<const std::int32_t> bias, matrix_view<std::int32_t> acc) {
+    detail::check_view("ref::gemm", "x", x);
+    detail::check_view("ref::gemm", "w", w);
+    detail::check_view("ref::gemm", "acc", acc);
+    detail::check_equal("ref::gemm", "the number of columns of w", w.cols, x.cols);
+    detail::check_equal("ref::gemm", "the number of rows of acc", acc.rows, x.rows);
+    detail::check_equal("ref::gemm", "the number of columns of acc", acc.cols, w.rows);
+    if (!bias.empty())
+        detail::check_equal("ref::gemm", "the number of biases", static_cast<index_t>(bias.size()), w.rows);
     for (index_t m = 0; m < x.rows; ++m) {
         for (index_t n = 0; n < w.rows; ++n) {
             std::int64_t sum = bias.empty() ? 0 : bias[static_cast<std::size_t>(n)];

@@ -26,6 +26,8 @@ namespace ref {
 }
 
 template <class X> void max_pool(nhwc_view<const X> in, const window& s, nhwc_view<X> out) {
+    detail::check_windows("ref::max_pool", in, s, out);
+    detail::check_equal("ref::max_pool", "the number of channels of out", out.c, in.c);
     for (index_t n = 0; n < out.n; ++n)
         for (index_t y = 0; y < out.h; ++y)
             for (index_t x = 0; x < out.w; ++x)
@@ -46,6 +48,10 @@ template <class X> void max_pool(nhwc_view<const X> in, const window& s, nhwc_vi
 template <class X>
 void average_pool(nhwc_view<const X> in, quant_params x_params, const window& s, quant_params y_params,
                   code_range range, nhwc_view<X> out) {
+    detail::check_windows("ref::average_pool", in, s, out);
+    detail::check_equal("ref::average_pool", "the number of channels of out", out.c, in.c);
+    detail::check_scale("ref::average_pool", "x_params.scale", x_params.scale);
+    detail::check_scale("ref::average_pool", "y_params.scale", y_params.scale);
     for (index_t n = 0; n < out.n; ++n)
         for (index_t y = 0; y < out.h; ++y)
             for (index_t x = 0; x < out.w; ++x)

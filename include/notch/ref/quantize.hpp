@@ -43,6 +43,14 @@ template <class Rounding = half_even>
 template <class Rounding = half_even, class Code>
 void quantize(std::span<const float> x, const channel_layout& layout,
               std::span<const quant_params> params, code_range range, std::span<Code> codes) {
+    detail::check_layout("ref::quantize", layout);
+    const auto n = static_cast<index_t>(x.size());
+    detail::check_equal("ref::quantize", "the size of codes", static_cast<index_t>(codes.size()), n);
+    if (params.size() != 1) {
+        detail::check_equal("ref::quantize", "the size of x", n, layout.size());
+        detail::check_equal("ref::quantize", "the number of params", static_cast<index_t>(params.size()), layout.channels);
+    }
+    for (const quant_params& p : params) detail::check_scale("ref::quantize", "scale", p.scale);
     for (index_t i = 0; i < static_cast<index_t>(x.size()); ++i) {
         const index_t c = params.size() == 1 ? 0 : i / layout.inner % layout.channels;
         codes[static_cast<std::size_t>(i)] = static_cast<Code>(

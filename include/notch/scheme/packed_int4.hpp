@@ -15,7 +15,7 @@
 NOTCH_KEYED_BEGIN
 
 /// Bytes that n 4-bit codes take.
-[[nodiscard]] NOTCH_INLINE constexpr index_t packed_int4_size(index_t n) noexcept { return (n + 1) / 2; }
+[[nodiscard]] NOTCH_INLINE constexpr index_t packed_int4_size(index_t n) noexcept { return n / 2 + n % 2; }
 
 /// Packs codes -8..7; a code outside, or a wrong size of out, is an error and out is unchanged.
 inline void pack_int4(std::span<const std::int8_t> codes, std::span<std::uint8_t> out) {
