@@ -66,7 +66,7 @@ if [[ $built == no && $failed -eq 0 ]]; then
     say "the build failed"
     failed=1 total=$((total + 1))
 fi
-notes=$(sed -n 's/^note: /    /p' "$build/Testing/Temporary/LastTest.log" 2> /dev/null | sort -u)
+notes=$(sed -n 's/^note: /    /p' "$build/Testing/Temporary/LastTest.log" 2> /dev/null | sort -u || true)
 if [[ -n $notes ]]; then
     say "notes"
     printf '%s\n' "$notes"

@@ -32,6 +32,12 @@ namespace mnist {
 namespace {
 
 using json = nlohmann::ordered_json;
+
+#if defined(__clang__)
+constexpr const char* compiler_name = __VERSION__; // begins with "Clang"
+#else
+constexpr const char* compiler_name = "g++ " __VERSION__;
+#endif
 using notch::buffer;
 
 constexpr index_t image_size = 28 * 28;
@@ -472,7 +478,7 @@ int train_and_quantize(const settings& s) {
                   {{"seed", s.seed},
                    {"quick", s.quick},
                    {"notch", NOTCH_VERSION_STRING},
-                   {"compiler", __VERSION__},
+                   {"compiler", compiler_name},
                    {"train_images", train_set.count},
                    {"test_images", test_set.count}}},
                  {"rows", a.rows},

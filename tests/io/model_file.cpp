@@ -265,11 +265,11 @@ TEST_CASE("model_writer: a failed save leaves no file and keeps the old one") {
     // The temporary file cannot be created: the old file stays as it was.
     const bytes_t old = {std::byte{'o'}, std::byte{'l'}, std::byte{'d'}};
     write_bytes(path, old);
-    std::filesystem::create_directory(path + ".tmp");
-    (void)error_of(errc::io, [&] { out.save(path); });
-    CHECK(read_bytes(path) == old);
-    CHECK(std::filesystem::is_directory(path + ".tmp"));
-    std::filesystem::remove(path + ".tmp");
+    const std::string longest = folder.file(std::string(253, 'x'));
+    write_bytes(longest, old);
+    (void)error_of(errc::io, [&] { out.save(longest); });
+    CHECK(read_bytes(longest) == old);
+    std::filesystem::remove(longest);
 
 #if defined(__linux__)
     // The disk is full in the middle of the file.
@@ -284,10 +284,38 @@ TEST_CASE("model_writer: a failed save leaves no file and keeps the old one") {
     std::signal(SIGXFSZ, handler);
     CHECK(contains(message, path));
     CHECK(read_bytes(path) == old);
-    CHECK_FALSE(std::filesystem::exists(path + ".tmp"));
+    CHECK(folder.count() == 2);
 #endif
 
     out.save(path);
     CHECK(notch::model_file::load(path).architecture() == "small_cnn");
-    CHECK_FALSE(std::filesystem::exists(path + ".tmp"));
+    CHECK(folder.count() == 2);
+}
+
+TEST_CASE("model_writer: saving touches no other file") {
+    scratch_folder folder;
+    const auto out = small_model();
+    const std::string path = folder.file("m.notch"), link = folder.file("link");
+    const bytes_t other = {std::byte{'o'}};
+    for (const char* suffix : {".tmp", ".0.tmp"}) write_bytes(path + suffix, other);
+    std::filesystem::create_symlink("m.notch", link);
+    out.save(link); // through the link, also while it dangles
+    out.save(link);
+    CHECK(std::filesystem::is_symlink(link));
+    CHECK(notch::model_file::load(path).architecture() == "small_cnn");
+    for (const char* suffix : {".tmp", ".0.tmp"}) CHECK(read_bytes(path + suffix) == other);
+    CHECK(folder.count() == 4);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    out.save(path);
+    CHECK(std::filesystem::status(path).permissions() ==
+          (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
+#if defined(__linux__)
+    CHECK(contains(error_of(errc::io, [&] { out.save("/dev/null"); }), "not a regular file"));
+#endif
+}
+
+TEST_CASE("model_writer: an unknown dtype is refused") {
+    notch::model_writer out("a");
+    const std::byte bytes[4] = {};
+    (void)error_of(errc::invalid_argument, [&] { out.add("t", static_cast<notch::dtype>(99), {4}, bytes); });
 }

@@ -9,6 +9,7 @@
 
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/quantize.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/ref/conv.hpp>
@@ -106,5 +107,25 @@ TEST_CASE("a pointwise convolution of a slice with few channels needs no workspa
         notch::conv2d(notch::nhwc_view<const std::uint8_t>(x.data(), 1, 3, 4, 2, 60, 20, 5), p, ep,
                       notch::nhwc_view<std::int32_t>(y.data(), 1, 3, 4, 3), notch::context(i));
         for (std::int32_t v : y) CHECK(v == 2 * (7 - 1) * 2);
+    }
+}
+
+TEST_CASE("requantize to float masks by the bounds, and calls the functor") {
+    const std::vector<std::int8_t> w(20, 1);
+    const notch::packed_weights p = notch::pack({w.data(), 20, 1});
+    const std::vector<float> scale{0.5f};
+    std::vector<std::int32_t> acc(40);
+    for (int i = 0; i < 40; ++i) acc[static_cast<std::size_t>(i)] = i - 20; // values -10 .. 9.5
+    for (notch::isa i : notch::available_isas()) {
+        std::vector<float> y(40);
+        std::vector<std::uint8_t> mask(40);
+        int seen = 0;
+        const auto count = [&](const notch::tile<float>& t) { seen += static_cast<int>(t.rows * t.cols); };
+        const auto ep = notch::make_epilogue(p, notch::stage::dequantize{notch::quant_params{1.0f, 0}, scale},
+                                             notch::stage::relu6{}, notch::stage::on_tile{count});
+        notch::requantize(notch::matrix_view<const std::int32_t>(acc.data(), 2, 20), ep,
+                          notch::matrix_view<float>(y.data(), 2, 20), mask, notch::context(i));
+        CHECK(seen == 40);
+        for (std::size_t k = 0; k < 40; ++k) CHECK(mask[k] == (acc[k] > 0 && acc[k] <= 12 ? 1 : 0));
     }
 }

@@ -4,6 +4,7 @@
 // memory large enough for a mistake, so that a missing check fails the test instead of crashing.
 #include "../catch.hpp"
 
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -99,4 +100,73 @@ TEST_CASE("poolings and add: backward is the transpose of forward") {
               add.backward(g);
               std::copy(g.begin(), g.end(), to.begin());
           });
+}
+
+TEST_CASE("layers refuse windows and channels that make no sense") {
+    window zero_stride = window::square(3), no_dilation = window::square(3), padded = window::square(3);
+    zero_stride.stride_h = 0;
+    no_dilation.dilation_w = 0;
+    padded.pad_left = -1;
+    for (const window& s : {zero_stride, no_dilation, padded, window::square(0), window::square(notch::index_t{1} << 40)}) {
+        CHECK_THROWS_AS(conv2d_layer<>(3, 5, s), error);
+        CHECK_THROWS_AS(depthwise_layer<>(3, s), error);
+        CHECK_THROWS_AS(max_pool_layer(s), error);
+    }
+    for (index_t c : {index_t{0}, index_t{-3}, index_t{1} << 41, std::numeric_limits<index_t>::max()}) {
+        CHECK_THROWS_WITH(conv2d_layer<>(3, c, window::square(3)), contains_text("train_layer"));
+        CHECK_THROWS_WITH(linear_layer<>(c, 3), contains_text("train_layer"));
+        CHECK_THROWS_WITH(depthwise_layer<>(c, window::square(3)), contains_text("train_layer"));
+    }
+}
+
+TEST_CASE("a layer refuses an output that is its input, and inputs of a changed shape") {
+    const context ctx;
+    activation x = image(2, 4, 4, 4), y;
+    conv2d_layer<> layer(4, 4, window::square(1));
+    layer.initialize([] { return 0.5; });
+    CHECK_THROWS_WITH(layer.forward(x, x, phase::fp32, true, ctx), contains_text("input"));
+    max_pool_layer pool(window::square(2, 2));
+    CHECK_THROWS_WITH(pool.forward(x, x, phase::fp32, true, ctx), contains_text("input"));
+    add_layer add;
+    CHECK_THROWS_WITH(add.forward(y, x, x, phase::fp32, true, ctx), contains_text("add_layer"));
+    global_average_layer mean;
+    CHECK_THROWS_WITH(mean.forward(x, x, phase::fp32, true, ctx), contains_text("input"));
+    layer.forward(x, y, phase::fp32, true, ctx);
+    std::vector<float> dy(static_cast<std::size_t>(y.size()));
+    x = image(2, 4, 5, 4);
+    CHECK_THROWS_AS(layer.backward(dy, {}, ctx), error);
+}
+
+TEST_CASE("a layer refuses parameters of another size or another layer") {
+    const context ctx;
+    activation x = image(2, 4, 4, 3), y;
+    conv2d_layer<> layer(3, 5, window::square(3)), smaller(3, 4, window::square(3)),
+        normed(3, 5, window::square(3), {.batch_norm = true});
+    CHECK_THROWS_WITH(layer.copy_from(smaller), contains_text("copy_from"));
+    CHECK_THROWS_WITH(normed.copy_from(layer), contains_text("batch norm"));
+    layer.weight = buffer<float>(7);
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::fp32, true, ctx), contains_text("number of weights"));
+    smaller.norm.emplace(4);
+    CHECK_THROWS_AS(smaller.forward(x, y, phase::fp32, true, ctx), error);
+}
+
+TEST_CASE("quantized inference needs an observed range and finite parameters") {
+    const context ctx;
+    activation x = image(2, 1, 1, 4), y;
+    quantize_input(x, {0.01f, 100});
+    linear_layer<> layer(4, 3);
+    layer.initialize([] { return 0.3; });
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::quantized, false, ctx), contains_text("calibrate"));
+    CHECK_THROWS_WITH(freeze(layer, x.params), contains_text("calibrate"));
+    layer.bias[1] = std::numeric_limits<float>::quiet_NaN();
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::quantized, true, ctx), contains_text("bias of channel 1"));
+    layer.bias[1] = 0;
+    layer.weight[2] = std::numeric_limits<float>::infinity();
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::quantized, true, ctx), contains_text("weight 2"));
+    global_average_layer mean;
+    activation short_codes = image(1, 3, 3, 4);
+    short_codes.quantized = true;
+    short_codes.codes = buffer<std::uint8_t>(5);
+    mean.fixed_params = quant_params{0.1f, 3};
+    CHECK_THROWS_AS(mean.forward(short_codes, y, phase::quantized, false, ctx), error);
 }

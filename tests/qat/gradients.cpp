@@ -183,3 +183,18 @@ TEST_CASE("a learned step has valid parameters before its first forward") {
     q.initialize(x);
     for (notch::index_t c = 0; c < 2; ++c) CHECK(q.params()[static_cast<std::size_t>(c)].scale == q.step(c));
 }
+
+TEST_CASE("a learned step passes the gradient where the paper does, before rounding") {
+    // Esser et al. 2020, eq. 5: v / s strictly between the last codes, so 7.25 is blocked for qmax = 7
+    // although it rounds to 7.
+    notch::learned_step<notch::symmetric<4>> q({6});
+    const std::vector<float> x{-7.25f, -7.0f, -6.9f, 0.0f, 6.9f, 7.25f}, dy{1, 2, 3, 4, 5, 6};
+    q.initialize(x);
+    q.log_step()[0] = 0.0f; // s = 1
+    q.forward(x);
+    const auto dx = q.backward(x, dy);
+    const std::vector<float> want{0, 0, 3, 4, 5, 0};
+    for (std::size_t i = 0; i < 6; ++i) CHECK(dx[i] == want[i]);
+    const double ds = 1 * -7.0 + 2 * -7.0 + 3 * (-7.0 + 6.9) + 0 + 5 * (7.0 - 6.9) + 6 * 7.0;
+    CHECK(static_cast<double>(q.log_step_gradient()[0]) == Approx(ds / std::sqrt(6.0 * 7.0)).epsilon(1e-5));
+}

@@ -71,7 +71,8 @@ public:
     [[nodiscard]] NOTCH_INLINE buffer<std::byte> to_bytes() const {
         return detail::write_model(content_);
     }
-    /// Writes path.tmp and renames it to path. On an error (errc::io) what was at path stays.
+    /// Writes a new file beside path and renames it to path. On an error (errc::io) what was at path
+    /// stays.
     /// Returns the bytes written.
     NOTCH_INLINE index_t save(const std::string& path) const {
         const buffer<std::byte> file = to_bytes();

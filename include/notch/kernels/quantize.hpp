@@ -60,7 +60,8 @@ void dequantize(std::span<const Code> codes, quant_params p, std::span<float> x,
 /// Accumulators that a kernel stored with stage::accumulators (bias and zero points included) ->
 /// what the epilogue's output stage makes of them. Gives exactly what the fused kernel gives.
 /// mask, if not empty, is dense rows x cols: 1 where the gradient of the straight-through estimator
-/// passes (the unclamped code lies in the range; for a ReLU, acc > 0), else 0.
+/// passes (the unclamped code or value lies in the range; for a ReLU, acc > 0), else 0.
+/// A functor sees the whole of y at once, after it is done.
 template <class Out, class F>
 void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep, matrix_view<Out> y,
                 std::span<std::uint8_t> mask = {}, const context& ctx = {}) {
@@ -81,6 +82,8 @@ void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep,
     r.ldc = y.stride;
     r.mask = mask.empty() ? nullptr : mask.data();
     ctx.kernels->requantize(r);
+    if (r.ep.on_tile && acc.rows > 0 && acc.cols > 0)
+        r.ep.on_tile(r.ep.context, {y.data, 0, 0, y.rows, y.cols, y.stride});
 }
 
 NOTCH_KEYED_END

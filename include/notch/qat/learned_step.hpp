@@ -86,6 +86,12 @@ public:
         detail::check_equal("learned_step.backward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
+        // Eq. 5 of the paper blocks from the last codes on, before rounding; the mask a half step later.
+        for (index_t c = 0; c < layout_.channels; ++c)
+            for_channel(c, [&](index_t i) {
+                const float v = x[static_cast<std::size_t>(i)] / params_[c].scale;
+                if (!(v > static_cast<float>(Range::qmin) && v < static_cast<float>(Range::qmax))) gradient_[i] = 0.0f;
+            });
         const index_t n = layout_.channels ? layout_.size() / layout_.channels : 0;
         const double g = n ? 1.0 / std::sqrt(static_cast<double>(n) * static_cast<double>(Range::qmax)) : 0.0;
         for (index_t c = 0; c < layout_.channels; ++c) {
@@ -94,8 +100,8 @@ public:
             for_channel(c, [&](index_t i) {
                 const auto at = static_cast<std::size_t>(i);
                 const float v = x[at] / s;
-                const float slope = v < static_cast<float>(Range::qmin)   ? static_cast<float>(Range::qmin)
-                                    : v > static_cast<float>(Range::qmax) ? static_cast<float>(Range::qmax)
+                const float slope = v <= static_cast<float>(Range::qmin)  ? static_cast<float>(Range::qmin)
+                                    : v >= static_cast<float>(Range::qmax) ? static_cast<float>(Range::qmax)
                                                                           : static_cast<float>(codes_[i]) - v;
                 sum += static_cast<double>(dy[at]) * static_cast<double>(slope);
             });

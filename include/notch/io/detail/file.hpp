@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/io/detail/file.hpp: whole files in and out. Writing is all or nothing: the bytes go to
-// path.tmp, which is renamed over path once it is complete.
+// a new file beside it, which is renamed over path once it is complete.
 #pragma once
 
 #include <cerrno>
@@ -62,12 +62,34 @@ buffer<std::byte> read_file(const std::string& path, std::uint64_t max_bytes,
     return bytes;
 }
 
-/// Replaces the file at path by bytes, or fails and leaves what was there.
-inline void write_file(const std::string& path, std::span<const std::byte> bytes) {
-    const std::string temporary = path + ".tmp";
-    errno = 0;
-    file_handle file(std::fopen(temporary.c_str(), "wb"));
-    if (!file) fail_io(path, "cannot be saved", errno);
+/// Creates a file beside path that did not exist, path.<number>.tmp, and opens it.
+inline file_handle create_beside(const std::string& path, std::string& temporary) {
+    for (int number = 0;; ++number) {
+        temporary = cat(path, ".", number, ".tmp");
+        errno = 0;
+        file_handle file(std::fopen(temporary.c_str(), "wbx")); // x: never a file that exists
+        if (file) return file;
+        if (errno != EEXIST || number == 999) fail_io(path, "cannot be saved", errno);
+    }
+}
+
+/// Replaces the file at path by bytes, or fails and leaves what was there. A symbolic link stays one:
+/// the file it leads to is replaced. What exists and is not a regular file is refused. The
+/// permissions of a file that is replaced are kept.
+inline void write_file(const std::string& requested, std::span<const std::byte> bytes) {
+    namespace fs = std::filesystem;
+    std::error_code status;
+    std::string path = requested;
+    for (int links = 0; fs::is_symlink(fs::symlink_status(path, status)); ++links) {
+        const fs::path to = fs::read_symlink(path, status);
+        if (status || links == 40) fail_io(requested, "cannot be saved", status ? status.value() : ELOOP);
+        path = (to.is_absolute() ? to : fs::path(path).parent_path() / to).string();
+    }
+    const fs::file_status old = fs::status(path, status);
+    if (fs::exists(old) && !fs::is_regular_file(old))
+        fail(errc::io, cat(requested, ": cannot be saved: it exists and is not a regular file"));
+    std::string temporary;
+    file_handle file = create_beside(path, temporary);
     errno = 0;
     bool good =
         bytes.empty() || std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
@@ -81,8 +103,8 @@ inline void write_file(const std::string& path, std::span<const std::byte> bytes
         error_number = errno;
     }
     if (good) {
-        std::error_code status;
-        std::filesystem::rename(temporary, path, status);
+        if (fs::exists(old)) fs::permissions(temporary, old.permissions(), status);
+        fs::rename(temporary, path, status);
         if (!status) return;
         error_number = status.value();
     }

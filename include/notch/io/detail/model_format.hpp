@@ -97,6 +97,8 @@ inline void add_tensor(model_content& model, std::string_view name, dtype type,
     if (name.empty() || name == "__metadata__")
         fail(errc::invalid_argument,
              cat("model_writer: a tensor cannot be called ", name_text(name)));
+    if (static_cast<int>(type) >= dtype_count)
+        fail(errc::invalid_argument, cat("model_writer: ", name_text(name), " has the unknown dtype ", static_cast<int>(type)));
     (void)json_text("tensor name", name);
     for (const saved_tensor& t : model.tensors)
         if (t.name == name)

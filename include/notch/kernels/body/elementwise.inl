@@ -32,6 +32,9 @@ static void requantize(const requantize_args& r) {
                     const std::int32_t code = requantize_fixed(r.ep, acc[c + j], c + j, all);
                     mask[j] = (r.ep.relu ? acc[c + j] > 0 : code >= r.ep.lo) && code <= r.ep.hi;
                 }
+            } else if (r.ep.store == store_kind::f32) {
+                const f32x16 y = mul(to_f32(v), load_f32(r.ep.multiplier + c));
+                store_bytes(mask, in_range(y, set_f32(r.ep.f_lo), set_f32(r.ep.f_hi), v, r.ep.relu), cols);
             } else {
                 for (index_t j = 0; j < cols; ++j) mask[j] = 1;
             }
