@@ -25,8 +25,8 @@
 #error "notch needs C++20: compile with -std=c++20 or later"
 #endif
 
-#if defined(__FAST_MATH__)
-#error "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; compile the files that include notch with -fno-fast-math"
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+#error "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; as does -ffinite-math-only; compile the files that include notch with -fno-fast-math"
 #endif
 
 // --- compiler and architecture ---------------------------------------------------------------
