@@ -3,8 +3,11 @@
 // A layer in a model file: round trips, and fields that lie, behind a valid checksum.
 #include "../catch.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,22 +40,41 @@ layer_spec some_layer(int bits, bool depthwise, bool dynamic) {
     return s;
 }
 
-/// The file of a layer after a change of its description.
-template <class Change> model_file with(Change change) {
-    layer_spec s = some_layer(8, false, false);
-    change(s);
-    model_writer w("t");
-    save_layer(w, "a", s);
-    return model_file::parse(w.to_bytes().span());
-}
-template <class Change> std::string refused(Change change) {
-    const model_file f = with(change);
+std::string message_of(auto call) {
     try {
-        (void)load_layer(f, "a");
+        call();
     } catch (const error& e) {
-        return e.what();
+        return std::string(e.code() == errc::corrupt ? "corrupt " : "") + e.what();
     }
     return "no error";
+}
+
+/// The four tensors of a saved layer, to be changed behind save_layer's back.
+struct tensors {
+    std::vector<std::int8_t> w;
+    std::vector<float> s;
+    std::vector<std::int32_t> b;
+    std::vector<float> float_b;
+    std::vector<std::int32_t> p;
+};
+template <class Change> model_file lying(Change change, bool depthwise = false) {
+    model_writer w("t");
+    save_layer(w, "a", some_layer(8, depthwise, false));
+    const model_file f = model_file::parse(w.to_bytes().span());
+    const auto all = []<class T>(std::span<const T> values) { return std::vector<T>(values.begin(), values.end()); };
+    tensors t{all(f.tensor<std::int8_t>("a.w")), all(f.tensor<float>("a.s")), all(f.tensor<std::int32_t>("a.b")),
+              {}, all(f.tensor<std::int32_t>("a.p"))};
+    change(t);
+    model_writer lie("t");
+    const auto add = [&]<class T>(const char* name, const std::vector<T>& values) {
+        lie.add<T>(name, {static_cast<index_t>(values.size())}, values);
+    };
+    add("a.w", t.w);
+    add("a.s", t.s);
+    if (t.float_b.empty()) add("a.b", t.b);
+    else add("a.b", t.float_b);
+    add("a.p", t.p);
+    return model_file::parse(lie.to_bytes().span());
 }
 
 } // namespace
@@ -80,32 +102,112 @@ TEST_CASE("layers round-trip through a model file, 4-bit weights in half the byt
 }
 
 TEST_CASE("a layer whose fields lie is refused, though its checksum is right") {
-    const auto has = [](const std::string& text, const char* part) {
+    const auto refused = [](const char* part, auto change, bool depthwise = false) {
+        const model_file f = lying(change, depthwise);
+        const std::string text = message_of([&] { (void)load_layer(f, "a"); });
         INFO(text);
+        CHECK(text.find("corrupt load_layer: a") == 0);
         CHECK(text.find(part) != std::string::npos);
     };
-    has(refused([](layer_spec& s) { s.geometry.stride_h = 0; }), "stride_h");
-    has(refused([](layer_spec& s) { s.geometry.kernel_w = -1; }), "kernel_w");
-    has(refused([](layer_spec& s) { s.in_channels = 0; }), "number of channels");
-    has(refused([](layer_spec& s) { s.out_channels = 1 << 30; }), "number of channels");
-    has(refused([](layer_spec& s) { s.out_channels = 6; }), "a.w has 135 elements, expected 162");
-    has(refused([](layer_spec& s) { s.weight_bits = 9; }), "number of bits");
-    has(refused([](layer_spec& s) { s.function = static_cast<nonlinearity>(7); }), "nonlinearity");
-    has(refused([](layer_spec& s) { s.x.scale = std::numeric_limits<float>::quiet_NaN(); }), "a.x.scale");
-    has(refused([](layer_spec& s) { s.y.scale = -1.0f; }), "a.y.scale");
-    has(refused([](layer_spec& s) { s.x.zero_point = 256; }), "zero_point");
-    has(refused([](layer_spec& s) { s.w_scales = buffer<float>(4); }), "4 scales for 5 channels");
-    has(refused([](layer_spec& s) { s.w_scales[2] = 0.0f; }), "a.s");
-    has(refused([](layer_spec& s) { s.bias = buffer<std::int32_t>(3); }), "a.b has 3 elements");
-    has(refused([](layer_spec& s) { s.depthwise = true; s.in_channels = 4; }), "number of channels");
-    has(refused([](layer_spec& s) {
-            s.bias = {};
-            s.float_bias = buffer<float>(5);
-            s.float_bias[1] = std::numeric_limits<float>::infinity();
-        }), "not finite");
-    const model_file f = with([](layer_spec&) {});
-    CHECK_THROWS_AS(load_layer(f, "b"), error);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    CHECK(message_of([] { (void)load_layer(lying([](tensors&) {}), "a"); }) == "no error");
+    refused("19 entries", [](tensors& t) { t.p.pop_back(); });
+    refused("kernel_w", [](tensors& t) { t.p[2] = -1; });
+    refused("stride_h", [](tensors& t) { t.p[3] = 0; });
+    refused("pad_top", [](tensors& t) { t.p[5] = -1; });
+    refused("dilation_w", [](tensors& t) { t.p[10] = 0; });
+    refused("in_channels is 0", [](tensors& t) { t.p[11] = 0; });
+    refused("out_channels is", [](tensors& t) { t.p[12] = 1 << 30; });
+    refused("135 weights, expected 162", [](tensors& t) { t.p[12] = 6; });
+    refused("address space", [](tensors& t) { t.p[1] = t.p[2] = t.p[11] = t.p[12] = 1 << 20; });
+    refused("flags", [](tensors& t) { t.p[13] = 4; });
+    refused("depthwise layer", [](tensors& t) { t.p[11] = 4; }, true);
+    refused("weight_bits", [](tensors& t) { t.p[14] = 9; });
+    refused("does not fit 7 bits", [](tensors& t) { t.p[14] = 7; t.w[3] = 64; });
+    refused("nonlinearity", [](tensors& t) { t.p[15] = 7; });
+    refused("nonlinearity", [](tensors& t) { t.p[15] = -1; });
+    refused("x.scale", [=](tensors& t) { t.p[16] = std::bit_cast<std::int32_t>(nan); });
+    refused("x.zero_point", [](tensors& t) { t.p[17] = 256; });
+    refused("y.scale", [](tensors& t) { t.p[18] = std::bit_cast<std::int32_t>(-1.0f); });
+    refused("y.zero_point", [](tensors& t) { t.p[19] = -1; });
+    refused("134 weights", [](tensors& t) { t.w.pop_back(); });
+    refused("4 weight scales", [](tensors& t) { t.s.pop_back(); });
+    refused("a weight scale is 0", [](tensors& t) { t.s[2] = 0.0f; });
+    refused("3 biases", [](tensors& t) { t.b.resize(3); });
+    refused("a bias is inf", [](tensors& t) {
+        t.float_b = {0, 0, 0, 0, std::numeric_limits<float>::infinity()};
+    });
+    CHECK(message_of([] { (void)load_layer(lying([](tensors& t) { t.p[0] = 2; }), "a"); }).find("version 2") != std::string::npos);
+    CHECK_THROWS_AS(load_layer(lying([](tensors&) {}), "b"), error);
     // A bias that could overflow the accumulator is caught when the layer is packed.
-    const model_file huge = with([](layer_spec& s) { s.bias[0] = std::numeric_limits<std::int32_t>::max(); });
+    const model_file huge = lying([](tensors& t) { t.b[0] = std::numeric_limits<std::int32_t>::max(); });
     CHECK_THROWS_AS(frozen_conv2d(load_layer(huge, "a")), error);
+}
+
+TEST_CASE("an invalid layer_spec is neither saved nor made a layer") {
+    const auto refused = [](const char* part, auto change, int bits = 8) {
+        layer_spec s = some_layer(bits, false, false);
+        change(s);
+        model_writer w("t");
+        const std::string saving = message_of([&] { save_layer(w, "a", s); });
+        const std::string making = message_of([&] { (void)frozen_conv2d(s); });
+        INFO(saving << " / " << making);
+        CHECK(saving.find("save_layer: a: ") == 0);
+        CHECK(saving.find(part) != std::string::npos);
+        CHECK(making.find(part) != std::string::npos);
+        CHECK(model_file::parse(w.to_bytes().span()).tensors().empty());
+    };
+    refused("stride_w", [](layer_spec& s) { s.geometry.stride_w = (index_t{1} << 32) + 1; });
+    refused("x.scale", [](layer_spec& s) { s.x.scale = std::numeric_limits<float>::quiet_NaN(); });
+    refused("x.scale", [](layer_spec& s) { s.x.scale = 0; });
+    refused("y.zero_point", [](layer_spec& s) { s.y.zero_point = 256; });
+    refused("134 weights", [](layer_spec& s) { s.weights = buffer<std::int8_t>(134); });
+    refused("weight_bits", [](layer_spec& s) { s.weight_bits = 99; });
+    refused("weight_bits", [](layer_spec& s) { s.weight_bits = 0; });
+    refused("does not fit 4 bits", [](layer_spec& s) { s.weights[0] = 8; }, 4);
+    refused("does not fit 2 bits", [](layer_spec& s) { s.weights[0] = -3; }, 2);
+    refused("nonlinearity", [](layer_spec& s) { s.function = static_cast<nonlinearity>(3); });
+    refused("a weight scale", [](layer_spec& s) { s.w_scales[4] = std::numeric_limits<float>::infinity(); });
+    refused("both bias", [](layer_spec& s) { s.float_bias = buffer<float>(5); });
+    refused("in_channels", [](layer_spec& s) { s.in_channels = 0; });
+
+    // Each kind of layer takes its own kind of spec.
+    const layer_spec fixed = some_layer(8, false, false), dynamic = some_layer(8, false, true), dw = some_layer(8, true, false);
+    CHECK_THROWS_AS(frozen_conv2d(dynamic), error);
+    CHECK_THROWS_AS(dynamic_conv2d(fixed), error);
+    CHECK_THROWS_AS(frozen_conv2d(dw), error);
+    CHECK_THROWS_AS(frozen_depthwise(fixed), error);
+    CHECK_NOTHROW(frozen_conv2d(fixed));
+    CHECK_NOTHROW(dynamic_conv2d(dynamic));
+    CHECK_NOTHROW(frozen_depthwise(dw));
+}
+
+TEST_CASE("a layer without a bias is saved, loaded and gives what zeros give") {
+    for (int bits : {4, 8})
+        for (bool dynamic : {false, true}) {
+            layer_spec zeros = some_layer(bits, false, dynamic), none = zeros;
+            none.bias = {};
+            none.float_bias = {};
+            model_writer w("t");
+            save_layer(w, "a", none);
+            const layer_spec t = load_layer(model_file::parse(w.to_bytes().span()), "a");
+            CHECK(t.bias.size() + t.float_bias.size() == 0);
+            CHECK(std::equal(t.weights.begin(), t.weights.end(), zeros.weights.begin(), zeros.weights.end()));
+            buffer<std::byte> memory(1 << 16);
+            const context ctx(isa::scalar, {}, memory);
+            const index_t h = 7, out = zeros.geometry.out_h(h), wide = zeros.geometry.out_w(h);
+            std::vector<float> real(static_cast<std::size_t>(h * h * 3));
+            std::vector<std::uint8_t> codes(real.size());
+            for (std::size_t i = 0; i < real.size(); ++i) {
+                codes[i] = static_cast<std::uint8_t>(i * 37 % 256);
+                real[i] = 0.1f * static_cast<float>(codes[i]);
+            }
+            const auto run = [&]<class Y, class X>(auto layer, const std::vector<X>& x, Y) {
+                std::vector<Y> y(static_cast<std::size_t>(out * wide * 5));
+                layer.forward(nhwc_view<const X>(x.data(), 1, h, h, 3), nhwc_view<Y>(y.data(), 1, out, wide, 5), ctx);
+                return y;
+            };
+            if (dynamic) CHECK(run(dynamic_conv2d(t), real, 0.0f) == run(dynamic_conv2d(zeros), real, 0.0f));
+            else CHECK(run(frozen_conv2d(t), codes, std::uint8_t{}) == run(frozen_conv2d(zeros), codes, std::uint8_t{}));
+        }
 }

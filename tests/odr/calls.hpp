@@ -15,6 +15,7 @@
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/layers/frozen.hpp>
 #include <notch/ref/gemm.hpp>
 #include <notch/ref/quantize.hpp>
 #include <notch/scheme/fixed_point.hpp>
@@ -126,6 +127,36 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     d.add(dw_y);
     average_pool(image_view, x_params, s, y_params, dw_view, ctx);
     d.add(dw_y);
+
+    // Copies too: their functions are the compiler's.
+    layer_spec spec;
+    spec.geometry = s;
+    spec.in_channels = channels;
+    spec.out_channels = n;
+    spec.weights = conv_w;
+    spec.w_scales = scales;
+    spec.bias = biases;
+    spec.x = x_params;
+    spec.y = y_params;
+    spec.function = nonlinearity::relu6;
+    frozen_conv2d first(spec), layer;
+    layer = first;
+    const packed_weights copy = layer.packed();
+    const layer_spec again = layer.spec();
+    frozen_conv2d(again).forward(image_view, nhwc_view<std::uint8_t>(conv_y.data(), 2, s.out_h(h), s.out_w(width), n), ctx);
+    d.add(conv_y);
+    d.add(copy.data);
+    activation act, other;
+    act.reshape(1, 1, 1, 3);
+    other = act;
+    spec.bias = {};
+    spec.float_bias = scales;
+    dynamic_conv2d dynamic_first(spec), dynamic = dynamic_first;
+    const auto dynamic_x = random.floats(2 * h * width * channels);
+    buffer<float> dynamic_y(2 * s.out_h(h) * s.out_w(width) * n);
+    dynamic.forward(nhwc_view<const float>(dynamic_x.data(), 2, h, width, channels),
+                    nhwc_view<float>(dynamic_y.data(), 2, s.out_h(h), s.out_w(width), n), ctx);
+    d.add(dynamic_y);
 
     buffer<std::uint8_t> sum(m * k);
     add(x, x, make_add({0.02f, 3}, {0.5f, 128}, {0.7f, 100}), sum, ctx);

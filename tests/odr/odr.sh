@@ -21,7 +21,7 @@ case $(uname -m) in
     x86_64 | amd64) ;;
     *) echo "note: ODR guard not run here: it is about x86-64"; exit 0 ;;
 esac
-command -v objdump > /dev/null || { echo "note: ODR guard not run here: objdump (binutils) is not installed"; exit 0; }
+command -v objdump > /dev/null || { echo "ODR guard: objdump (binutils) is not installed"; exit 1; }
 failed=0
 
 # The aggregates whose implicit default constructors are let through at -O0, separated by |.

@@ -139,6 +139,16 @@
                       NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_BMI,         \
                       NOTCH_DETAIL_KEY_EXC)
 
+// The special members of a plain type that owns memory and is not keyed. Written out, because the
+// implicit ones are weak symbols with the instructions of whichever translation unit made them.
+#define NOTCH_INLINE_SPECIAL_MEMBERS(type)                                                      \
+    NOTCH_INLINE type() = default;                                                              \
+    NOTCH_INLINE type(const type&) = default;                                                   \
+    NOTCH_INLINE type(type&&) = default;                                                        \
+    NOTCH_INLINE type& operator=(const type&) = default;                                        \
+    NOTCH_INLINE type& operator=(type&&) = default;                                             \
+    NOTCH_INLINE ~type() = default
+
 #define NOTCH_NAMESPACE_BEGIN namespace notch { inline namespace v0 {
 #define NOTCH_NAMESPACE_END }}
 #define NOTCH_KEYED_BEGIN namespace notch { inline namespace v0 { inline namespace NOTCH_TU_KEY {

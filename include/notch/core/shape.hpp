@@ -3,6 +3,7 @@
 // notch/core/shape.hpp: the geometry of convolutions and poolings.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include <notch/core/config.hpp>
@@ -51,7 +52,8 @@ namespace detail {
 /// arithmetic far from overflow).
 inline constexpr index_t max_window = index_t{1} << 20;
 
-inline void check_window(std::string_view where, const window& s) {
+/// What is wrong with a window; empty if nothing is.
+inline std::string window_fault(const window& s) {
     struct entry {
         const char* name;
         index_t value, least;
@@ -65,8 +67,12 @@ inline void check_window(std::string_view where, const window& s) {
     };
     for (const entry& e : entries)
         if (e.value < e.least || e.value > max_window)
-            fail(errc::invalid_argument, cat(where, ": ", e.name, " is ", e.value, ", must be ",
-                                             e.least, "..", max_window));
+            return cat(e.name, " is ", e.value, ", must be ", e.least, "..", max_window);
+    return {};
+}
+inline void check_window(std::string_view where, const window& s) {
+    const std::string fault = window_fault(s);
+    if (!fault.empty()) fail(errc::invalid_argument, cat(where, ": ", fault));
 }
 
 /// x, y and the window are valid, and the windows over x give the batch, height and width of y.

@@ -13,7 +13,7 @@
 #include <notch/core/error.hpp>
 #include <notch/core/types.hpp>
 
-NOTCH_NAMESPACE_BEGIN
+NOTCH_KEYED_BEGIN
 
 /// How the elements of a saved tensor are stored. f16 and bf16 are read as std::uint16_t,
 /// bool_ as raw bytes.
@@ -77,7 +77,7 @@ template <> inline constexpr std::optional<dtype> dtype_of_v<std::uint64_t>{dtyp
     return detail::dtype_table[static_cast<int>(type)].size;
 }
 
-NOTCH_NAMESPACE_END
+NOTCH_KEYED_END
 
 NOTCH_KEYED_BEGIN
 

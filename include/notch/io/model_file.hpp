@@ -36,7 +36,7 @@
 #include <notch/io/detail/model_format.hpp>
 #include <notch/io/safetensors.hpp>
 
-NOTCH_NAMESPACE_BEGIN
+NOTCH_KEYED_BEGIN
 
 /// Collects tensors and saves them. Everything given is copied.
 class model_writer {
@@ -117,4 +117,4 @@ private:
         : safetensors(std::move(content)) {}
 };
 
-NOTCH_NAMESPACE_END
+NOTCH_KEYED_END

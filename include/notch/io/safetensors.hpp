@@ -39,7 +39,7 @@ static_assert(std::endian::native == std::endian::little,
               "notch/io: saved models are little-endian and are used without conversion; a "
               "big-endian host is not supported");
 
-NOTCH_NAMESPACE_BEGIN
+NOTCH_KEYED_BEGIN
 
 /// The largest file that load() reads unless told otherwise: 4 GiB.
 inline constexpr std::uint64_t default_max_file_bytes = std::uint64_t{1} << 32;
@@ -56,7 +56,7 @@ struct safetensors_content {
 };
 
 } // namespace detail
-NOTCH_NAMESPACE_END
+NOTCH_KEYED_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
@@ -163,7 +163,7 @@ template <class T> buffer<T> copy_elements(const safetensors_content& c, std::st
 } // namespace detail
 NOTCH_KEYED_END
 
-NOTCH_NAMESPACE_BEGIN
+NOTCH_KEYED_BEGIN
 
 /// A safetensors file in memory. Spans point into it and live as long as it does (moving it keeps
 /// them valid).
@@ -244,4 +244,4 @@ private:
     detail::safetensors_content content_;
 };
 
-NOTCH_NAMESPACE_END
+NOTCH_KEYED_END

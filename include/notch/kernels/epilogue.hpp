@@ -102,6 +102,9 @@ template <class Out, class F = no_functor> struct epilogue {
     index_t outputs = 0;
     [[no_unique_address]] F functor;
 
+    NOTCH_INLINE_SPECIAL_MEMBERS(epilogue);
+    NOTCH_INLINE explicit epilogue(const F& f) : functor(f) {}
+
     /// The plain struct for a kernel; refers to this epilogue.
     [[nodiscard]] NOTCH_INLINE epilogue_args args() const noexcept {
         epilogue_args a = form;
@@ -325,8 +328,7 @@ template <class Packed, class... Stages>
                 if constexpr (detail::is_functor<std::remove_cvref_t<decltype(s)>>) f = &s.f;
             };
             (find(stages), ...);
-            return {.form = {}, .bias = {}, .multiplier = {}, .fixed = {}, .bias_interleaved = {},
-                    .multiplier_interleaved = {}, .x_zero_point = 0, .outputs = 0, .functor = *f};
+            return epilogue<out, functor>(*f);
         }
     };
     epilogue<out, functor> e = make();

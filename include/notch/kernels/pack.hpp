@@ -35,6 +35,8 @@ NOTCH_NAMESPACE_BEGIN
 /// Sums over the weights of each output channel.
 struct weight_sums {
     buffer<std::int32_t> all, positive, negative;
+
+    NOTCH_INLINE_SPECIAL_MEMBERS(weight_sums);
 };
 
 /// Packed weights of a matrix product or a convolution. Immutable after packing; safe to share
@@ -55,6 +57,8 @@ struct packed_weights {
     window geometry;
     index_t channels = 0; ///< input channels; 0 for a matrix
 
+    NOTCH_INLINE_SPECIAL_MEMBERS(packed_weights);
+
     [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
     [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return segments * groups() * 64; }
     [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return n; }
@@ -66,6 +70,8 @@ struct packed_depthwise {
     window geometry;
     buffer<std::int8_t> data;
     weight_sums sums;
+
+    NOTCH_INLINE_SPECIAL_MEMBERS(packed_depthwise);
     [[nodiscard]] NOTCH_INLINE index_t taps() const noexcept { return geometry.kernel_h * geometry.kernel_w; }
     [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return channels; }
 };

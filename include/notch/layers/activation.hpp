@@ -33,6 +33,7 @@ struct activation {
     quant_params params;
     bool quantized = false;
 
+    NOTCH_INLINE_SPECIAL_MEMBERS(activation);
     [[nodiscard]] NOTCH_INLINE index_t size() const noexcept { return n * h * w * c; }
     [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept { return n * h * w; }
     NOTCH_INLINE void reshape(index_t n_, index_t h_, index_t w_, index_t c_) noexcept {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <notch/kernels/conv.hpp>
@@ -29,14 +30,16 @@ struct layer_spec {
     index_t in_channels = 0;
     index_t out_channels = 0;
     bool depthwise = false;
-    std::int32_t weight_bits = 8;   ///< 4 or fewer can be stored two a byte
+    std::int32_t weight_bits = 8;   ///< 1..8, every weight fits; 4 or fewer are saved two a byte
     buffer<std::int8_t> weights;    ///< conv2d: [out][kh][kw][in]; depthwise: [kh][kw][channels]
     buffer<float> w_scales;         ///< one, or one for each output channel
-    buffer<std::int32_t> bias;      ///< static: int32 on the grid x.scale * w_scale
-    buffer<float> float_bias;       ///< dynamic: real
+    buffer<std::int32_t> bias;      ///< static: int32 on the grid x.scale * w_scale; may be empty
+    buffer<float> float_bias;       ///< dynamic: real; may be empty
     quant_params x, y;              ///< static only; y is unused if float_output
     nonlinearity function = nonlinearity::none;
     bool float_output = false;
+
+    NOTCH_INLINE_SPECIAL_MEMBERS(layer_spec);
 };
 
 NOTCH_NAMESPACE_END
@@ -44,12 +47,71 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
+/// The most channels of a layer.
+inline constexpr index_t max_channels = index_t{1} << 20;
+
+/// What is wrong with a layer_spec; empty if nothing is. Layers, save_layer and load_layer ask it.
+inline std::string spec_fault(const layer_spec& s) {
+    if (std::string fault = window_fault(s.geometry); !fault.empty()) return fault;
+    const struct {
+        const char* name;
+        index_t value;
+    } channels[] = {{"in_channels", s.in_channels}, {"out_channels", s.out_channels}};
+    for (const auto& c : channels)
+        if (c.value < 1 || c.value > max_channels)
+            return cat(c.name, " is ", c.value, ", must be 1..", max_channels);
+    if (s.depthwise && s.in_channels != s.out_channels)
+        return cat("a depthwise layer has ", s.in_channels, " in_channels and ", s.out_channels, " out_channels");
+    if (s.weight_bits < 1 || s.weight_bits > 8) return cat("weight_bits is ", s.weight_bits, ", must be 1..8");
+    const auto function = static_cast<std::int32_t>(s.function);
+    if (function < 0 || function > static_cast<std::int32_t>(nonlinearity::relu6))
+        return cat("the nonlinearity is ", function, ", not one of the enumeration");
+
+    // A window has at most 2^40 taps and a layer 2^20 channels on each side.
+    const index_t taps = s.geometry.kernel_h * s.geometry.kernel_w;
+    const index_t inputs = s.depthwise ? 1 : s.in_channels;
+    if (taps > max_extent / inputs / s.out_channels) return "the weights do not fit the address space";
+    const index_t count = taps * inputs * s.out_channels;
+    if (s.weights.size() != count) return cat(s.weights.size(), " weights, expected ", count);
+    const int least = -(1 << (s.weight_bits - 1)), most = -least - 1;
+    for (std::int8_t w : s.weights)
+        if (w < least || w > most)
+            return cat("weight ", static_cast<int>(w), " does not fit ", s.weight_bits, " bits");
+
+    if (s.w_scales.size() != 1 && s.w_scales.size() != s.out_channels)
+        return cat(s.w_scales.size(), " weight scales for ", s.out_channels, " output channels");
+    for (float scale : s.w_scales)
+        if (!(scale > 0.0f) || !std::isfinite(scale)) return cat("a weight scale is ", scale, ", must be finite and > 0");
+    if (!s.bias.empty() && !s.float_bias.empty()) return "both bias and float_bias are given";
+    const index_t biases = s.bias.size() + s.float_bias.size();
+    if (biases != 0 && biases != s.out_channels) return cat(biases, " biases for ", s.out_channels, " output channels");
+    for (float b : s.float_bias)
+        if (!std::isfinite(b)) return cat("a bias is ", b, ", must be finite");
+
+    const struct {
+        const char* name;
+        quant_params p;
+    } params[] = {{"x", s.x}, {"y", s.y}};
+    for (const auto& p : params) {
+        if (!(p.p.scale > 0.0f) || !std::isfinite(p.p.scale))
+            return cat(p.name, ".scale is ", p.p.scale, ", must be finite and > 0");
+        if (p.p.zero_point < 0 || p.p.zero_point > 255)
+            return cat(p.name, ".zero_point is ", p.p.zero_point, ", must be 0..255");
+    }
+    return {};
+}
+template <class Packed> void check_spec(const char* where, const layer_spec& s) {
+    std::string fault = spec_fault(s);
+    if (fault.empty() && s.depthwise != std::is_same_v<Packed, packed_depthwise>)
+        fault = s.depthwise ? "the spec is of a depthwise layer" : "the spec is not of a depthwise layer";
+    if (!fault.empty()) fail(errc::invalid_argument, cat(where, ": ", fault));
+}
+
 inline void pack_spec(packed_weights& p, const layer_spec& s) {
     p = pack_conv2d(s.weights, s.out_channels, s.in_channels, s.geometry);
     if (is_pointwise(s.geometry)) p.channels = s.in_channels;
 }
 inline void pack_spec(packed_depthwise& p, const layer_spec& s) {
-    check_equal("layer_spec", "out_channels of a depthwise layer", s.out_channels, s.in_channels);
     p = pack_depthwise(s.weights, s.out_channels, s.geometry);
 }
 template <class Out, class F, class X, class Y>
@@ -95,6 +157,9 @@ template <class Packed> class frozen_layer {
 public:
     frozen_layer() = default;
     explicit frozen_layer(layer_spec spec) : spec_(std::move(spec)) {
+        detail::check_spec<Packed>("frozen_layer", spec_);
+        if (!spec_.float_bias.empty())
+            fail(errc::invalid_argument, "frozen_layer: float_bias is for a dynamic layer, a static one has an int32 bias");
         detail::pack_spec(packed_, spec_);
         if (spec_.float_output)
             to_float_ = detail::epilogue_with(spec_.function, packed_, stage::bias{spec_.bias},
@@ -129,12 +194,13 @@ private:
 template <class Packed> class dynamic_layer {
 public:
     dynamic_layer() = default;
-    explicit dynamic_layer(layer_spec spec) : spec_(std::move(spec)), bias_(spec_.out_channels) {
+    explicit dynamic_layer(layer_spec spec) : spec_(std::move(spec)) {
+        detail::check_spec<Packed>("dynamic_layer", spec_);
+        if (!spec_.bias.empty())
+            fail(errc::invalid_argument, "dynamic_layer: bias is for a static layer, a dynamic one has a float_bias");
+        if (spec_.float_bias.empty()) spec_.float_bias = buffer<float>(spec_.out_channels);
         detail::pack_spec(packed_, spec_);
-        detail::check_equal("dynamic_layer", "the number of biases", spec_.float_bias.size(), spec_.out_channels);
-        for (index_t c = 0; c < spec_.out_channels; ++c)
-            if (!std::isfinite(spec_.float_bias[c]))
-                fail(errc::invalid_argument, detail::cat("dynamic_layer: bias ", c, " is ", spec_.float_bias[c]));
+        bias_ = buffer<std::int32_t>(spec_.out_channels);
         // Any valid parameters: update() replaces them for each image.
         ep_ = detail::epilogue_with(spec_.function, packed_, stage::bias{bias_},
                                     stage::dequantize{quant_params{1.0f, 0}, spec_.w_scales});

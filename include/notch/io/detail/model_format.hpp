@@ -17,7 +17,7 @@
 #include <notch/core/error.hpp>
 #include <notch/io/safetensors.hpp>
 
-NOTCH_NAMESPACE_BEGIN
+NOTCH_KEYED_BEGIN
 
 /// The format that this version writes, and the only one so far.
 inline constexpr std::string_view model_format = "1";
@@ -38,7 +38,7 @@ struct model_content {
 };
 
 } // namespace detail
-NOTCH_NAMESPACE_END
+NOTCH_KEYED_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
@@ -82,7 +82,7 @@ model_checksum(std::span<const std::byte> file) {
 
 /// A JSON string. Text that is not UTF-8 is refused: it could not be read back.
 inline std::string json_text(std::string_view what, std::string_view text) {
-    using json = nlohmann::json;
+    using json = json_value;
     std::string dumped =
         json(std::string(text)).dump(-1, ' ', false, json::error_handler_t::ignore);
     const json again = json::parse(dumped, nullptr, false);

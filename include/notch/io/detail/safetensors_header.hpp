@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,11 +29,20 @@ namespace detail {
 inline constexpr std::uint64_t max_header_bytes = 100'000'000; // the limit of the format
 inline constexpr std::size_t max_rank = 32;
 
+/// The map of a JSON object. Only its name matters: through it every template of nlohmann-json that
+/// notch uses carries the key of this translation unit, and is shared with nobody.
+template <class K, class V, class Less, class Allocator>
+class json_map : public std::map<K, V, Less, Allocator> {
+public:
+    using std::map<K, V, Less, Allocator>::map;
+};
+using json_value = nlohmann::basic_json<json_map>;
+
 /// A name from a file, fit for a message: in quotes, escaped to ASCII, at most 80 bytes of it.
 inline std::string name_text(std::string_view name) {
     const bool cut = name.size() > 80;
-    std::string text = nlohmann::json(std::string(name.substr(0, 80)))
-                           .dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+    std::string text = json_value(std::string(name.substr(0, 80)))
+                           .dump(-1, ' ', true, json_value::error_handler_t::replace);
     return cut ? text + "..." : text;
 }
 
@@ -63,11 +73,11 @@ struct safetensors_header {
     std::vector<std::pair<std::string, std::string>> metadata;
 };
 
-/// Receives the events of nlohmann::json::sax_parse. Every event returns whether to go on; the
+/// Receives the events of json_value::sax_parse. Every event returns whether to go on; the
 /// first fault is kept in `fault`.
 class header_events {
 public:
-    using json = nlohmann::json;
+    using json = json_value;
 
     safetensors_header result;
     std::string fault;
@@ -232,7 +242,7 @@ inline safetensors_header parse_safetensors_header(std::string_view text, std::s
         fail(errc::corrupt,
              cat(label, ": the header is not a JSON object; not a safetensors file"));
     header_events events;
-    if (!nlohmann::json::sax_parse(text.begin(), text.end(), &events))
+    if (!json_value::sax_parse(text.begin(), text.end(), &events))
         fail(errc::corrupt, cat(label, ": ", events.fault));
     safetensors_header header = std::move(events.result);
     std::sort(header.tensors.begin(), header.tensors.end(),
