@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include <notch/ref/pool.hpp>
+#include <notch/kernels/add.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/gemm.hpp>
@@ -241,4 +243,40 @@ TEST_CASE("convolutions with every kind of output, and functors that know where 
             const packed_depthwise d = pack_depthwise(filter, c, s);
             check(d, c, deep, depthwise_workspace_size(d, n, h, w, ctx), [&](const auto& ep, auto y) { depthwise(xv, d, ep, y, ctx); });
         }
+}
+
+TEST_CASE("the overflow proof holds at both ends of int32, to the last bias") {
+    // The accumulator of one weight lies in bias + [0, 255 w] for w > 0 and bias + [255 w, 0] for w < 0.
+    constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+    for (const int w : {127, -128}) {
+        const std::int8_t weight = static_cast<std::int8_t>(w);
+        const auto packed = pack({&weight, 1, 1});
+        const std::int32_t last = w > 0 ? most - 255 * w : -most - 255 * w;
+        const auto make = [&](std::int32_t bias) { (void)make_epilogue(packed, stage::bias{{&bias, 1}}, stage::accumulators{0}); };
+        INFO("weight " << w);
+        CHECK_NOTHROW(make(last));
+        CHECK_THROWS_AS(make(w > 0 ? last + 1 : last - 1), error);
+    }
+}
+
+TEST_CASE("multipliers of add and average are the correctly rounded ones") {
+    // a / y = 2/3: 2/3 * 2^15 = 21845.33; b / y = 1/6: 5461.33; with 5/6: 27306.67, rounded up.
+    const add_params p = make_add({5.0f, 0}, {1.0f, 0}, {6.0f, 0});
+    CHECK(p.ma == 27307);
+    CHECK(p.mb == 5461);
+    CHECK(p.multiplier == 1.0f / 32768.0f);
+    // b = 11/12 of y: 30037.33; a = 7/12: 19114.67.
+    const add_params q = make_add({7.0f, 0}, {11.0f, 0}, {12.0f, 0});
+    CHECK(q.ma == 19115);
+    CHECK(q.mb == 30037);
+
+    // In extended precision the quotient has bits enough for the one rounding to float.
+    index_t float_differs = 0;
+    for (index_t taps = 1; taps <= 100; ++taps) {
+        const float x = 0.1f, y = 0.3f;
+        const long double exact = static_cast<long double>(x) / (static_cast<long double>(y) * static_cast<long double>(taps));
+        CHECK(ref::average_multiplier(x, y, taps) == static_cast<float>(exact));
+        float_differs += x / (y * static_cast<float>(taps)) != static_cast<float>(exact);
+    }
+    CHECK(float_differs > 0); // so this test can fail
 }

@@ -8,6 +8,9 @@
 #include <random>
 #include <vector>
 
+#include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <notch/layers/pool.hpp>
 #include <notch/layers/train.hpp>
 
@@ -321,4 +324,94 @@ TEST_CASE("training layers refuse inputs of the wrong kind") {
     CHECK_THROWS_AS(layer.forward(x, y, phase::quantized, false, context{}), error);
     std::vector<float> dy(2);
     CHECK_THROWS_AS(layer.backward(dy, {}, context{}), error);
+}
+
+// What the layers do beyond their arithmetic, on values that can be checked by eye.
+TEST_CASE("phase::calibrate observes the outputs, other float phases do not") {
+    conv2d_layer<> layer(1, 1, window{});
+    layer.weight[0] = 2.0f;
+    layer.bias[0] = 0.5f;
+    activation x, y;
+    x.reshape(1, 1, 2, 1);
+    x.values = buffer<float>(2);
+    x.values[0] = -1.0f;
+    x.values[1] = 3.0f;
+    layer.forward(x, y, phase::fp32, true, context{});
+    CHECK(layer.output_observer.range().empty());
+    layer.forward(x, y, phase::calibrate, false, context{});
+    CHECK(layer.output_observer.range() == real_range{-1.5f, 6.5f});
+}
+
+TEST_CASE("backward adds to the gradients in every phase") {
+    std::mt19937 g(9);
+    for (phase p : {phase::fp32, phase::quantized})
+        for (bool batch_norm : {false, true}) {
+            conv2d_layer<> layer(2, 3, window::square(2), {.batch_norm = batch_norm});
+            randomize(layer, g);
+            activation x = random_input(g, 2, 4, 4, 2), y;
+            layer.forward(x, y, phase::calibrate, false, context{});
+            if (p == phase::quantized) quantize_input(x, params_from_range<affine<8>>({-1.0f, 1.0f}), context{});
+            layer.forward(x, y, p, true, context{});
+            std::vector<std::vector<float>> once;
+            for (int time = 1; time <= 2; ++time) {
+                std::vector<float> dy(static_cast<std::size_t>(y.size()), 0.25f);
+                layer.backward(dy, {}, context{});
+                std::size_t at = 0;
+                layer.parameters([&](const auto& group) {
+                    const std::vector<float> now(group.gradient.begin(), group.gradient.end());
+                    if (time == 1) {
+                        once.push_back(now);
+                        return;
+                    }
+                    INFO(group.name << " phase " << static_cast<int>(p));
+                    bool any = false;
+                    for (std::size_t i = 0; i < now.size(); ++i) {
+                        CHECK(now[i] == Approx(2.0f * once[at][i]).margin(1e-4));
+                        any = any || std::fabs(now[i]) > 1e-3f;
+                    }
+                    // The sum of a normalized channel does not depend on its weights or gamma.
+                    CHECK((any || batch_norm));
+                    ++at;
+                });
+            }
+        }
+}
+
+TEST_CASE("max-pool: the gradient goes to the first of equal maxima") {
+    max_pool_layer pool(window::square(2, 2));
+    activation x, y;
+    x.reshape(1, 2, 4, 1);
+    x.values = buffer<float>(8);
+    const float values[] = {1, 1, 0, 5, 1, 1, 5, 5};
+    std::copy(std::begin(values), std::end(values), x.values.begin());
+    std::vector<float> dx(8);
+    const std::vector<float> dy{2.0f, 3.0f};
+    CHECK_THROWS_WITH(pool.backward(dy, dx), contains_text("forward"));
+    pool.forward(x, y, phase::fp32, true, context{});
+    pool.backward(dy, dx);
+    CHECK(dx == std::vector<float>{2, 0, 0, 3, 0, 0, 0, 0});
+    quantize_input(x, {1.0f, 0}, context{});
+    pool.forward(x, y, phase::quantized, true, context{});
+    pool.backward(dy, dx);
+    CHECK(dx == std::vector<float>{2, 0, 0, 3, 0, 0, 0, 0});
+}
+
+TEST_CASE("add: no gradient where the sum was clipped") {
+    add_layer add;
+    add.fixed_params = quant_params{0.5f, 100}; // -50 .. 77.5
+    activation a, b, y;
+    for (activation* x : {&a, &b}) {
+        x->reshape(1, 1, 1, 4);
+        x->values = buffer<float>(4);
+    }
+    const float va[] = {-60, 10, 70, -25}, vb[] = {0, 20, 20, -25};
+    std::copy(std::begin(va), std::end(va), a.values.begin());
+    std::copy(std::begin(vb), std::end(vb), b.values.begin());
+    for (activation* x : {&a, &b}) quantize_input(*x, {1.0f, 128}, context{});
+    std::vector<float> dy(4, 1.0f);
+    CHECK_THROWS_WITH(add.backward(dy), contains_text("forward"));
+    add.forward(a, b, y, phase::quantized, true, context{});
+    CHECK(std::vector<int>(y.codes.begin(), y.codes.end()) == std::vector<int>{0, 160, 255, 0});
+    add.backward(dy);
+    CHECK(dy == std::vector<float>{0, 1, 0, 1});
 }

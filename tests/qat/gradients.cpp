@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include <string>
 #include <notch/observe/moving_average.hpp>
 #include <notch/qat/batch_norm.hpp>
 #include <notch/qat/fake_quant.hpp>
@@ -197,4 +198,33 @@ TEST_CASE("a learned step passes the gradient where the paper does, before round
     for (std::size_t i = 0; i < 6; ++i) CHECK(dx[i] == want[i]);
     const double ds = 1 * -7.0 + 2 * -7.0 + 3 * (-7.0 + 6.9) + 0 + 5 * (7.0 - 6.9) + 6 * 7.0;
     CHECK(static_cast<double>(q.log_step_gradient()[0]) == Approx(ds / std::sqrt(6.0 * 7.0)).epsilon(1e-5));
+}
+
+TEST_CASE("batch_norm: running variance without bias, eps inside the root") {
+    // Two rows, 0 and 2: mean 1, variance 1 of the batch, 2 as an estimate. Momentum 0.25.
+    batch_norm norm(1, 0.25f, 0.5f);
+    float x[] = {0.0f, 2.0f};
+    norm.forward_training(matrix_view<float>(x, 2, 1));
+    CHECK(norm.running_mean[0] == 0.25f);
+    CHECK(norm.running_var[0] == 1.25f); // 1 + 0.25 * (2 - 1)
+    CHECK(x[1] == Approx(1.0 / std::sqrt(1.5)));
+    norm.gamma[0] = 3.0f;
+    norm.running_var[0] = 1.75f;
+    CHECK(norm.fold_factor(0) == 2.0f); // 3 / sqrt(1.75 + 0.5)
+}
+
+TEST_CASE("backward before forward says so") {
+    const auto says = [](auto call) {
+        try {
+            call();
+        } catch (const error& e) {
+            return std::string(e.what()).find("forward") != std::string::npos;
+        }
+        return false;
+    };
+    const std::vector<float> dy(4);
+    fake_quant<symmetric<8>> fake({4});
+    learned_step<symmetric<8>> learned({4});
+    CHECK(says([&] { fake.backward(dy); }));
+    CHECK(says([&] { learned.backward(dy, dy); }));
 }

@@ -113,3 +113,17 @@ TEST_CASE("requantize_float rounds the float product once, ties to even") {
     CHECK(ref::quantize(std::numeric_limits<float>::infinity(), p, {0, 255}) == 255);
     CHECK(ref::quantize(-std::numeric_limits<float>::infinity(), p, {0, 255}) == 0);
 }
+
+// Values worked out by hand, at which truncating, flooring or computing in float gives another result.
+TEST_CASE("zero_point, bias and fixed-point mantissa are rounded to the nearest") {
+    // [-0.6, 254.4] has a step of 1 and its zero 0.6 steps above the lowest code.
+    CHECK(params_from_range<affine<8>>({-0.6f, 254.4f}).zero_point == 1);
+    CHECK(params_from_range<affine<8>>({-0.4f, 254.6f}).zero_point == 0);
+    CHECK(quantize_bias(2.6f, 1.0f, 1.0f) == 3);
+    CHECK(quantize_bias(-2.6f, 1.0f, 1.0f) == -3);
+    CHECK(quantize_bias(2.5f, 1.0f, 1.0f) == 2);
+    CHECK(quantize_bias(3.5f, 0.5f, 2.0f) == 4);
+    // 0.7 * 2^31 = 1503238553.6; 0.35 = 0.7 / 2.
+    CHECK(to_fixed_multiplier(0.7) == fixed_multiplier{1503238554, 0});
+    CHECK(to_fixed_multiplier(0.35) == fixed_multiplier{1503238554, -1});
+}

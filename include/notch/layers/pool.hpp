@@ -51,6 +51,8 @@ public:
         }
     }
     void backward(std::span<const float> dy, std::span<float> dx) const {
+        if (from_.empty() && !dy.empty())
+            fail(errc::invalid_argument, "max_pool_layer: backward needs a forward with training = true before it");
         detail::check_equal("max_pool_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), from_.size());
         detail::check_equal("max_pool_layer.backward", "the size of dx", static_cast<index_t>(dx.size()), x_size_);
         std::fill(dx.begin(), dx.end(), 0.0f);
@@ -187,6 +189,8 @@ public:
     }
     /// dy becomes the gradient of both a and b.
     void backward(std::span<float> dy) const {
+        if (mask_.empty() && !dy.empty())
+            fail(errc::invalid_argument, "add_layer: backward needs a forward with training = true before it");
         detail::check_equal("add_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), mask_.size());
         for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = mask_[static_cast<index_t>(i)] ? dy[i] : 0.0f;
     }

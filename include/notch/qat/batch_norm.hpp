@@ -35,7 +35,7 @@ public:
     buffer<float> gamma, beta, gamma_gradient, beta_gradient, running_mean, running_var;
 
     [[nodiscard]] index_t channels() const noexcept { return gamma.size(); }
-    /// gamma / sqrt(running_var + eps): the factor that folding multiplies into channel c.
+    /// gamma / sqrt(running_var + eps): the factor that folding multiplies into channel c < channels().
     [[nodiscard]] float fold_factor(index_t c) const noexcept { return gamma[c] / std::sqrt(running_var[c] + eps_); }
 
     /// Normalizes x in place by the statistics of the batch and keeps the normalized values.
@@ -78,6 +78,8 @@ public:
     ///     dx = gamma * inverse / rows * (rows * dy - sum dy - normalized * sum (dy * normalized))
     void backward(matrix_view<float> dy) {
         check(dy);
+        if (normalized_.empty() && dy.rows * dy.cols != 0)
+            fail(errc::invalid_argument, "batch_norm: backward needs a forward_training before it");
         detail::check_equal("batch_norm.backward", "the number of rows", dy.rows * channels(), normalized_.size());
         const index_t n = channels();
         if (dy.rows == 0) return;

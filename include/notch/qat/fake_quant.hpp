@@ -105,6 +105,7 @@ public:
     }
     /// dx for a gradient with respect to the values of the last forward.
     std::span<const float> backward(std::span<const float> dy) {
+        if (mask_.size() != layout_.size()) fail(errc::invalid_argument, "fake_quant: backward needs a forward before it");
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         return gradient_;

@@ -61,7 +61,7 @@ public:
     }
     [[nodiscard]] bool initialized() const noexcept { return initialized_; }
 
-    /// The step of a channel: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
+    /// The step of channel c < layout().channels: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
     [[nodiscard]] float step(index_t c) const noexcept {
         const float t = log_step_[c];
         if (!std::isfinite(t)) return 1.0f;
@@ -84,6 +84,7 @@ public:
     /// Gradients for the x of the last forward: returns dx, and adds to log_step_gradient().
     std::span<const float> backward(std::span<const float> x, std::span<const float> dy) {
         detail::check_equal("learned_step.backward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        if (mask_.size() != layout_.size()) fail(errc::invalid_argument, "learned_step: backward needs a forward before it");
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         // Eq. 5 of the paper blocks from the last codes on, before rounding; the mask a half step later.
