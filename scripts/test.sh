@@ -3,7 +3,8 @@
 #
 # Installs what is missing, builds everything and runs all tests. See --help.
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+unset CDPATH
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
 # shellcheck source=scripts/common.sh
 source "$root/scripts/common.sh"
 

@@ -67,8 +67,8 @@
 
 // --- the key of this translation unit --------------------------------------------------------
 
-#define NOTCH_DETAIL_CAT8_(a, b, c, d, e, f, g, h) a##b##c##d##e##f##g##h
-#define NOTCH_DETAIL_CAT8(a, b, c, d, e, f, g, h) NOTCH_DETAIL_CAT8_(a, b, c, d, e, f, g, h)
+#define NOTCH_DETAIL_CAT7_(a, b, c, d, e, f, g) a##b##c##d##e##f##g
+#define NOTCH_DETAIL_CAT7(a, b, c, d, e, f, g) NOTCH_DETAIL_CAT7_(a, b, c, d, e, f, g)
 
 #if defined(__SSE4_2__)
 #define NOTCH_DETAIL_KEY_SSE _sse42
@@ -116,9 +116,11 @@
 #define NOTCH_DETAIL_KEY_NEW
 #endif
 
-#if defined(__BMI2__)
+#if defined(__BMI2__) && defined(__BMI__)
 #define NOTCH_DETAIL_KEY_BMI _bmi2
-#elif defined(__BMI__) || defined(__LZCNT__) || defined(__MOVBE__) || defined(__F16C__)
+#elif defined(__BMI2__)
+#define NOTCH_DETAIL_KEY_BMI _onlybmi2
+#elif defined(__BMI__)
 #define NOTCH_DETAIL_KEY_BMI _bmi
 #elif defined(__ARM_FEATURE_MATMUL_INT8)
 #define NOTCH_DETAIL_KEY_BMI _i8mm
@@ -128,15 +130,52 @@
 #define NOTCH_DETAIL_KEY_BMI
 #endif
 
+#if defined(__LZCNT__)
+#define NOTCH_DETAIL_KEY_LZCNT _lzcnt
+#else
+#define NOTCH_DETAIL_KEY_LZCNT
+#endif
+
+#if defined(__MOVBE__)
+#define NOTCH_DETAIL_KEY_MOVBE _movbe
+#else
+#define NOTCH_DETAIL_KEY_MOVBE
+#endif
+
+#if defined(__F16C__)
+#define NOTCH_DETAIL_KEY_F16C _f16c
+#else
+#define NOTCH_DETAIL_KEY_F16C
+#endif
+
+#if defined(__POPCNT__)
+#define NOTCH_DETAIL_KEY_POPCNT _popcnt
+#else
+#define NOTCH_DETAIL_KEY_POPCNT
+#endif
+
+#if defined(__XOP__)
+#define NOTCH_DETAIL_KEY_AMD _xop
+#elif defined(__FMA4__)
+#define NOTCH_DETAIL_KEY_AMD _fma4
+#elif defined(__TBM__)
+#define NOTCH_DETAIL_KEY_AMD _tbm
+#else
+#define NOTCH_DETAIL_KEY_AMD
+#endif
+
 #if NOTCH_EXCEPTIONS
 #define NOTCH_DETAIL_KEY_EXC
 #else
 #define NOTCH_DETAIL_KEY_EXC _noexc
 #endif
 
+#define NOTCH_DETAIL_KEY_VECTOR                                                                 \
+    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA,    \
+                      NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_AMD)
 #define NOTCH_TU_KEY                                                                            \
-    NOTCH_DETAIL_CAT8(isa, NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA,    \
-                      NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_BMI,         \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_BMI, NOTCH_DETAIL_KEY_LZCNT,    \
+                      NOTCH_DETAIL_KEY_MOVBE, NOTCH_DETAIL_KEY_F16C, NOTCH_DETAIL_KEY_POPCNT,   \
                       NOTCH_DETAIL_KEY_EXC)
 
 // The special members of a plain type that owns memory and is not keyed. Written out, because the
