@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which instruction sets there are, how one is chosen, and the one loop of the open tier.
+#include "../catch.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <notch/simd/cpu.hpp>
+#include <notch/simd/elementwise.hpp>
+
+using namespace notch;
+
+TEST_CASE("available instruction sets: scalar first, each once, each by its name") {
+    const std::span<const isa> all = available_isas();
+    REQUIRE(!all.empty());
+    CHECK(all.front() == isa::scalar);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        CHECK(is_available(all[i]));
+        CHECK(isa_from_name(to_string(all[i])) == all[i]);
+        if (i > 0) CHECK(static_cast<int>(all[i - 1]) < static_cast<int>(all[i]));
+    }
+    CHECK(std::find(all.begin(), all.end(), default_isa()) != all.end());
+    // What has AVX-512 has AVX2.
+    if (is_available(isa::avx512vnni)) CHECK(is_available(isa::avx2));
+}
+
+TEST_CASE("an instruction set that is unknown or missing is an error that lists the choices") {
+    for (const char* name : {"", "sse9", "AVX2", "avx2 ", "scalar,avx2"}) {
+        INFO("'" << name << "'");
+        CHECK_THROWS_WITH(isa_from_name(name), contains_text("unknown instruction set") && contains_text("scalar"));
+    }
+    for (isa i : {isa::avx2, isa::avx512vnni})
+        if (!is_available(i)) CHECK_THROWS_WITH(isa_from_name(to_string(i)), contains_text("cannot run"));
+}
+
+TEST_CASE("scan_range: any length and alignment, non-finite values counted and left out") {
+    std::mt19937 g(1);
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    std::vector<float> memory(300);
+    for (std::size_t n : {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 257})
+        for (std::size_t offset : {0, 1, 3})
+            for (unsigned rare : {1u, 2u, 50u}) { // of `rare` values one is not finite
+                const std::span<float> x = std::span(memory).subspan(offset, n);
+                real_range want;
+                std::int64_t bad = 0;
+                for (float& v : x) {
+                    v = static_cast<float>(g() % 2001) - 1000.0f;
+                    if (g() % rare == 0) v = g() % 3 == 0 ? nan : g() % 2 ? inf : -inf;
+                    if (std::isfinite(v)) want = {std::min(want.min, v), std::max(want.max, v)};
+                    else ++bad;
+                }
+                INFO(n << " values at " << offset << ", one in " << rare << " not finite");
+                const range_scan found = scan_range(std::span<const float>(x));
+                CHECK(found.range == want);
+                CHECK(found.nonfinite == bad);
+                CHECK(found.finite == static_cast<std::int64_t>(n) - bad);
+            }
+    const float big = std::numeric_limits<float>::max();
+    const std::vector<float> ends{big, -big, 0.0f};
+    CHECK(scan_range(std::span<const float>(ends)).range == real_range{-big, big});
+}
