@@ -43,8 +43,8 @@ TEST_CASE("scan_range: any length and alignment, non-finite values counted and l
     std::mt19937 g(1);
     const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
     std::vector<float> memory(300);
-    for (std::size_t n : {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 257})
-        for (std::size_t offset : {0, 1, 3})
+    for (std::size_t n : {0u, 1u, 3u, 4u, 5u, 7u, 8u, 9u, 15u, 16u, 17u, 31u, 32u, 33u, 64u, 100u, 257u})
+        for (std::size_t offset : {0u, 1u, 3u})
             for (unsigned rare : {1u, 2u, 50u}) { // of `rare` values one is not finite
                 const std::span<float> x = std::span(memory).subspan(offset, n);
                 real_range want;
