@@ -67,13 +67,16 @@ inline void append(std::string& out, std::string_view text) { out.append(text); 
 template <class T>
     requires std::is_arithmetic_v<T>
 void append(std::string& out, T value) {
-    if constexpr (std::is_floating_point_v<T>) {
-        char text[48];
+    // Not std::to_string: from libstdc++ 13 on it calls a function template of its own, a weak symbol
+    // with the instructions of whichever translation unit made it.
+    char text[48];
+    if constexpr (std::is_floating_point_v<T>)
         std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
-        out.append(text);
-    } else {
-        out.append(std::to_string(value));
-    }
+    else if constexpr (std::is_signed_v<T>)
+        std::snprintf(text, sizeof text, "%lld", static_cast<long long>(value));
+    else
+        std::snprintf(text, sizeof text, "%llu", static_cast<unsigned long long>(value));
+    out.append(text);
 }
 
 /// Joins text and numbers into a message.

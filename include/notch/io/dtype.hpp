@@ -94,7 +94,7 @@ namespace detail {
 inline std::string shape_text(const std::vector<index_t>& shape) {
     std::string text = "[";
     for (std::size_t d = 0; d < shape.size(); ++d)
-        text += (d ? ", " : "") + std::to_string(shape[d]);
+        text += cat(d ? ", " : "", shape[d]);
     return text + "]";
 }
 

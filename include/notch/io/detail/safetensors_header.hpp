@@ -92,7 +92,7 @@ public:
     bool number_unsigned(json::number_unsigned_t value) {
         if (where_ != place::shape && where_ != place::offsets) return unexpected("a number");
         if (value > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max()))
-            return refuse(std::to_string(value) + " is too large");
+            return refuse(cat(value, " is too large"));
         if (numbers_.size() == max_rank) return refuse("has more than 32 dimensions");
         numbers_.push_back(static_cast<index_t>(value));
         return true;
