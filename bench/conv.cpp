@@ -93,8 +93,8 @@ int main(int argc, char** argv) {
     };
     for (notch::isa isa : notch::available_isas())
         for (const layer& l : layers) {
-            const std::string kernel = l.out ? notch::kernels(isa).gemm_u8s8_name
-                                             : std::string("depthwise_u8s8__") + notch::kernels(isa).isa_name;
+            const std::string kernel = l.out ? notch::gemm_kernels_of(isa).name
+                                             : std::string("depthwise_u8s8__") + notch::to_string(isa);
             std::string label = (l.out ? "conv2d/" : "") + kernel + "/" + l.name + "/" + std::to_string(l.size) + "x" +
                                 std::to_string(l.size) + "x" + std::to_string(l.in) + "_k" + std::to_string(l.kernel) +
                                 "s" + std::to_string(l.stride);

@@ -56,7 +56,7 @@ int main(int argc, char** argv) {
     };
     for (notch::isa isa : notch::available_isas())
         for (const auto& [name, s] : shapes) {
-            const std::string label = std::string(notch::kernels(isa).gemm_u8s8_name) + "/" + name + "/" +
+            const std::string label = std::string(notch::gemm_kernels_of(isa).name) + "/" + name + "/" +
                                       std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
             benchmark::RegisterBenchmark(label.c_str(), [isa, s = s](benchmark::State& state) { gemm(state, isa, s); });
         }

@@ -53,7 +53,7 @@ void fake_quantize(benchmark::State& state, notch::isa isa, index_t n) {
     q.codes = d.codes.data();
     q.values = d.values.data();
     q.mask = d.mask.data();
-    loop(state, n, 10, [&, k = &notch::kernels(isa)] { k->quantize(q); });
+    loop(state, n, 10, [&, k = &notch::detail::kernels_for(notch::detail::quantize_tables, isa)] { k->quantize(q); });
 }
 
 void dequantize(benchmark::State& state, notch::isa isa, index_t n) {

@@ -27,7 +27,7 @@ int main() {
     std::vector<std::uint8_t> y(static_cast<std::size_t>(batch * out));
     notch::gemm(notch::matrix_view<const std::uint8_t>(x.data(), batch, in), w, epilogue,
                 notch::matrix_view<std::uint8_t>(y.data(), batch, out));
-    std::printf("kernel %s, y[0] = %d %d %d %d\n", notch::kernels().gemm_u8s8_name, y[0], y[1], y[2], y[3]);
+    std::printf("kernel %s, y[0] = %d %d %d %d\n", notch::gemm_kernels_of(notch::default_isa()).name, y[0], y[1], y[2], y[3]);
 
     // Every instruction set gives the same codes.
     for (notch::isa i : notch::available_isas()) {

@@ -124,8 +124,8 @@ public:
     const float* run(isa i, index_t batch) {
         auto* run_steps = notch_demo_fp32_baseline;
 #if NOTCH_X86_64
-        if (i == isa::avx2) run_steps = notch_demo_fp32_avx2;
-        if (i == isa::avx512vnni) run_steps = notch_demo_fp32_avx512;
+        if (i == isa::avx2 || i == isa::avxvnni) run_steps = notch_demo_fp32_avx2;
+        if (i == isa::avx512bw || i == isa::avx512vnni) run_steps = notch_demo_fp32_avx512;
 #else
         (void)i;
 #endif

@@ -3,9 +3,10 @@
 #
 # Checks the #include lines of include/notch against rooms.txt, and a few rules of the tree:
 #   - a room includes itself and rooms above it; Eigen, xsimd and nlohmann_json only where allowed
-#   - kernels/arch is included by kernels/table.hpp alone, kernels/body by kernels/arch alone
-#   - between NOTCH_TARGET_BEGIN_... and NOTCH_TARGET_END stands no #include but of kernels/body,
-#     and the bodies include nothing: no other header may be compiled inside a region
+#   - the operations in kernels/arch are included by kernels/table.hpp alone; kernels/body is
+#     included by kernels/arch/for_each.inl alone, through NOTCH_BODY, and that by kernels/*.hpp
+#   - between NOTCH_TARGET_BEGIN_... and NOTCH_TARGET_END stands no #include but of NOTCH_BODY and
+#     of kernels/arch/*.inl, which include nothing: no other header may be compiled inside a region
 #   - every header has #pragma once and the licence line
 set -eu
 cd "$NOTCH_ROOT/include/notch"
@@ -47,9 +48,11 @@ BEGIN {
             if (text ~ /^NOTCH_TARGET_END/) region = 0
             if (text !~ /^[ \t]*#[ \t]*include/) continue
             if (file ~ /^kernels\/body\//) { complain("a body includes nothing"); continue }
+            if (file == "kernels/arch/for_each.inl" && text ~ /^#include NOTCH_BODY$/) continue
+            if (file ~ /^kernels\/arch\/.*\.inl$/) { complain("operations for several instruction sets include nothing"); continue }
             if (text !~ /^[ \t]*#[ \t]*include[ \t]*<[^>]+>/) { complain("write #include <...>"); continue }
             header = text; sub(/^[^<]*</, "", header); sub(/>.*/, "", header)
-            if (region && header !~ /^notch\/kernels\/body\//)
+            if (region && header !~ /^notch\/kernels\/arch\/avx(256|512).inl$/)
                 complain("<" header "> inside a target region would be compiled for its instruction set")
             package = package_of(header)
             if (package != "") {
@@ -58,9 +61,11 @@ BEGIN {
                     complain("<" header ">: this header may not use " package)
             }
             if (header !~ /^notch\//) continue
-            if (header ~ /^notch\/kernels\/body\// && file !~ /^kernels\/arch\//)
-                complain("only kernels/arch includes kernels/body")
-            if (header ~ /^notch\/kernels\/arch\// && file != "kernels/table.hpp")
+            if (header ~ /^notch\/kernels\/body\//)
+                complain("only kernels/arch/for_each.inl includes kernels/body, through NOTCH_BODY")
+            if (header == "notch/kernels/arch/for_each.inl") {
+                if (file !~ /^kernels\/[a-z0-9_]+\.hpp$/) complain("only a header of kernels includes for_each.inl")
+            } else if (header ~ /^notch\/kernels\/arch\// && !region && file != "kernels/table.hpp")
                 complain("only kernels/table.hpp includes kernels/arch")
             target = header; sub(/^notch\//, "", target)
             if (target !~ /\//) { complain("no header of a room includes the umbrella"); continue }

@@ -9,7 +9,13 @@
 #include <notch/kernels/table.hpp>
 #include <notch/ref/add.hpp>
 
+#define NOTCH_BODY <notch/kernels/body/add.inl>
+#include <notch/kernels/arch/for_each.inl>
+
 NOTCH_KEYED_BEGIN
+namespace detail {
+inline constexpr const add_kernels* add_tables[isa_count] = NOTCH_KERNEL_TABLES(add_table);
+} // namespace detail
 
 /// y[i] = the code of a[i] + b[i]; p comes from make_add. y may be a or b.
 inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b, const add_params& p,
@@ -21,7 +27,7 @@ inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b
         p.range.lo > p.range.hi || !is_code(p.a_zero_point) || !is_code(p.b_zero_point) || !is_code(p.y_zero_point) ||
         !(p.multiplier > 0.0f && p.multiplier <= 2.0f))
         fail(errc::invalid_argument, "add: the parameters do not come from make_add");
-    ctx.kernels->add_u8({a.data(), b.data(), y.data(), static_cast<index_t>(a.size()), p.a_zero_point, p.b_zero_point,
+    detail::kernels_for(detail::add_tables, ctx.target).add_u8({a.data(), b.data(), y.data(), static_cast<index_t>(a.size()), p.a_zero_point, p.b_zero_point,
                          p.y_zero_point, p.ma, p.mb, p.multiplier, p.range.lo, p.range.hi});
 }
 

@@ -157,20 +157,27 @@ struct add_args {
     std::int32_t lo = 0, hi = 255;
 };
 
-/// The kernels of one instruction set. Names for benchmarks and bug reports follow the grammar
-/// operation_types_MRxNRcKR__isa.
-struct kernel_table {
-    const char* isa_name = nullptr;
-    const char* gemm_u8s8_name = nullptr;
+/// The kernels of one instruction set, one struct for each family. A kernel with a name of its own
+/// (for benchmarks and bug reports) is called operation_types_MRxNRcKR__isa.
+struct gemm_kernels {
+    const char* name = nullptr;
     void (*gemm_u8s8)(const gemm_args&) = nullptr;
+};
+struct depthwise_kernels {
     void (*depthwise_u8s8)(const depthwise_args&) = nullptr;
-    void (*requantize)(const requantize_args&) = nullptr;
+};
+struct quantize_kernels {
     void (*quantize)(const quantize_args&) = nullptr;
     void (*dequantize)(const dequantize_args&) = nullptr;
+    void (*requantize)(const requantize_args&) = nullptr;
     void (*range)(const range_args&) = nullptr;
+};
+struct pool_kernels {
     void (*max_pool_u8)(const pool_args&) = nullptr;
     void (*max_pool_f32)(const pool_args&) = nullptr;
     void (*average_pool_u8)(const pool_args&) = nullptr;
+};
+struct add_kernels {
     void (*add_u8)(const add_args&) = nullptr;
 };
 

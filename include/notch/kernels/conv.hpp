@@ -9,58 +9,17 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/gemm.hpp>
+#include <notch/kernels/image.hpp>
 #include <notch/kernels/pack.hpp>
 #include <notch/kernels/table.hpp>
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-
-/// An image with its border, dense, and slack for reads of whole groups of four.
-struct padded_shape {
-    index_t h = 0, w = 0, c = 0;
-    [[nodiscard]] NOTCH_INLINE index_t bytes() const noexcept { return round_up(h * w * c + 64, 64); }
-};
-
-inline padded_shape pad_shape(std::string_view where, const window& s, index_t h, index_t w, index_t c) {
-    // Paddings are at most max_window, so that these bounds keep the sums and the slack in range.
-    if (h > max_extent || w > max_extent || c > max_extent)
-        fail(errc::overflow, cat(where, ": an image of ", h, " x ", w, " x ", c, " is too large"));
-    const padded_shape p{h + s.pad_top + s.pad_bottom, w + s.pad_left + s.pad_right, c};
-    if (checked_product(where, checked_product(where, p.h, p.w), p.c) > index_t{1} << 60)
-        fail(errc::overflow, cat(where, ": an image of ", h, " x ", w, " x ", c, " is too large"));
-    return p;
-}
-
-inline bool has_padding(const window& s) noexcept {
-    return s.pad_top > 0 || s.pad_left > 0 || s.pad_bottom > 0 || s.pad_right > 0;
-}
-
-inline void copy_padded(nhwc_view<const std::uint8_t> in, index_t image, const window& s, const padded_shape& p,
-                        std::uint8_t zero_point, std::uint8_t* out) {
-    const auto row = static_cast<std::size_t>(p.w * p.c), left = static_cast<std::size_t>(s.pad_left * p.c),
-               inner = static_cast<std::size_t>(in.w * p.c), right = static_cast<std::size_t>(s.pad_right * p.c);
-    std::memset(out, zero_point, static_cast<std::size_t>(s.pad_top) * row);
-    out += static_cast<std::size_t>(s.pad_top) * row;
-    for (index_t y = 0; y < in.h; ++y) {
-        const std::uint8_t* from = in.data + image * in.stride_n + y * in.stride_h;
-        std::memset(out, zero_point, left);
-        if (in.stride_w == p.c) {
-            std::memcpy(out + left, from, inner);
-        } else {
-            for (index_t x = 0; x < in.w; ++x)
-                std::memcpy(out + left + x * p.c, from + x * in.stride_w, static_cast<std::size_t>(p.c));
-        }
-        std::memset(out + left + inner, zero_point, right);
-        out += row;
-    }
-    std::memset(out, zero_point, static_cast<std::size_t>(s.pad_bottom) * row + 64);
-}
 
 inline bool is_pointwise(const window& s) noexcept {
     return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
@@ -71,61 +30,6 @@ inline bool conv_in_place(const packed_weights& w, index_t stride_w) noexcept {
     if (has_padding(w.geometry)) return false;
     if (w.segments == w.geometry.kernel_h && w.geometry.kernel_w > 1 && stride_w != w.channels) return false;
     return w.segment_bytes % 4 == 0 || w.segment_bytes >= 32;
-}
-
-inline index_t conv_threads(index_t images, const context& ctx) {
-    const index_t threads = ctx.executor.concurrency();
-    return images >= threads ? threads : 1; // copies at once: one a thread, or one shared by all
-}
-
-/// Checks what conv2d and depthwise have in common.
-template <class Y>
-void check_conv(std::string_view where, nhwc_view<const std::uint8_t> x, const window& s, index_t channels,
-                index_t outputs, index_t epilogue_outputs, nhwc_view<Y> y) {
-    check_windows(where, x, s, y);
-    check_equal(where, "the number of channels of x", x.c, channels);
-    check_equal(where, "the number of channels of y", y.c, outputs);
-    check_equal(where, "the number of channels of the epilogue", epilogue_outputs, outputs);
-}
-
-/// Runs body(image, first_row, last_row, padded image or null) so that all output rows of all
-/// images are covered: whole images over the threads if there are enough, else rows of one image
-/// after the other.
-template <class Body>
-void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t out_h, std::uint8_t zero_point,
-                    bool in_place, const padded_shape& padded, std::uint8_t* memory, const context& ctx,
-                    const Body& body) {
-    const index_t threads = ctx.executor.concurrency();
-    struct job {
-        const nhwc_view<const std::uint8_t>& x;
-        const window& s;
-        index_t out_h;
-        std::uint8_t zero_point;
-        bool in_place;
-        const padded_shape& padded;
-        std::uint8_t* memory;
-        index_t threads, image;
-        const Body& body;
-    } j{x, s, out_h, zero_point, in_place, padded, memory, threads, 0, body};
-    if (x.n >= threads) {
-        ctx.executor.run(threads, {[](void* context, index_t t) {
-            const job& p = *static_cast<const job*>(context);
-            std::uint8_t* copy = p.in_place ? nullptr : p.memory + t * p.padded.bytes();
-            for (index_t i = t; i < p.x.n; i += p.threads) {
-                if (copy) copy_padded(p.x, i, p.s, p.padded, p.zero_point, copy);
-                p.body(i, index_t{0}, p.out_h, copy);
-            }
-        }, &j});
-        return;
-    }
-    for (j.image = 0; j.image < x.n; ++j.image) {
-        if (!in_place) copy_padded(x, j.image, s, padded, zero_point, memory);
-        ctx.executor.run(threads, {[](void* context, index_t t) {
-            const job& p = *static_cast<const job*>(context);
-            const index_t first = p.out_h * t / p.threads, last = p.out_h * (t + 1) / p.threads;
-            if (first < last) p.body(p.image, first, last, p.in_place ? nullptr : p.memory);
-        }, &j});
-    }
 }
 
 } // namespace detail
@@ -198,7 +102,7 @@ void conv2d(nhwc_view<const std::uint8_t> x, const packed_weights& w, const epil
             row.a = from + r * s.stride_h * line;
             row.c = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
             row.row = (image * y.h + r) * y.w;
-            ctx.kernels->gemm_u8s8(row);
+            detail::kernels_for(detail::gemm_tables, ctx.target).gemm_u8s8(row);
         }
     };
     detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx, rows);

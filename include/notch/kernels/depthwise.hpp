@@ -6,11 +6,19 @@
 
 #include <cstdint>
 
-#include <notch/kernels/conv.hpp>
 #include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/image.hpp>
 #include <notch/kernels/pack.hpp>
+#include <notch/kernels/table.hpp>
+
+#define NOTCH_BODY <notch/kernels/body/depthwise.inl>
+#define NOTCH_BODY_DOT
+#include <notch/kernels/arch/for_each.inl>
 
 NOTCH_KEYED_BEGIN
+namespace detail {
+inline constexpr const depthwise_kernels* depthwise_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(depthwise_table);
+} // namespace detail
 
 /// Bytes of workspace that depthwise needs for inputs of this shape.
 [[nodiscard]] inline index_t depthwise_workspace_size(const packed_depthwise& w, index_t n, index_t h, index_t width,
@@ -67,7 +75,7 @@ void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const
             row.in = from + r * s.stride_h * line;
             row.out = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
             row.row = (image * y.h + r) * y.w;
-            ctx.kernels->depthwise_u8s8(row);
+            detail::kernels_for(detail::depthwise_tables, ctx.target).depthwise_u8s8(row);
         }
     };
     detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx, rows);

@@ -16,8 +16,14 @@
 #include <notch/kernels/pack.hpp>
 #include <notch/kernels/table.hpp>
 
+#define NOTCH_BODY <notch/kernels/body/gemm.inl>
+#define NOTCH_BODY_DOT
+#include <notch/kernels/arch/for_each.inl>
+
 NOTCH_KEYED_BEGIN
 namespace detail {
+
+inline constexpr const gemm_kernels* gemm_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(gemm_table);
 
 /// Splits the rows (or, for few rows, the panels) of a product over the threads of the executor.
 inline void run_gemm(const gemm_args& g, const context& ctx) {
@@ -25,7 +31,7 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
     const index_t threads = ctx.executor.concurrency();
     const index_t size = g.ep.store == store_kind::s32 || g.ep.store == store_kind::f32 ? 4 : 1;
     if (threads <= 1) {
-        ctx.kernels->gemm_u8s8(g);
+        kernels_for(gemm_tables, ctx.target).gemm_u8s8(g);
         return;
     }
     const bool by_rows = g.m >= 2 * threads;
@@ -55,7 +61,7 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
             if (part.ep.multiplier) part.ep.multiplier += begin;
             if (part.ep.fixed) part.ep.fixed += begin;
         }
-        p.ctx.kernels->gemm_u8s8(part);
+        kernels_for(gemm_tables, p.ctx.target).gemm_u8s8(part);
     }, &j});
 }
 
@@ -76,6 +82,12 @@ gemm_args make_gemm_args(std::string_view where, const packed_weights& w, const 
 }
 
 } // namespace detail
+
+/// The integer matrix products of an instruction set, for benchmarks and bug reports; an error if
+/// this CPU cannot run it.
+[[nodiscard]] inline const gemm_kernels& gemm_kernels_of(isa i) {
+    return detail::kernels_for(detail::gemm_tables, require_available(i));
+}
 
 /// x: M x K codes, any row stride; y: M x N, any row stride; the epilogue was made for w. M = 0 and
 /// N = 0 are fine. x and y must not overlap. Needs no workspace.

@@ -14,7 +14,13 @@
 #include <notch/ref/pool.hpp>
 #include <notch/scheme/range.hpp>
 
+#define NOTCH_BODY <notch/kernels/body/pool.inl>
+#include <notch/kernels/arch/for_each.inl>
+
 NOTCH_KEYED_BEGIN
+namespace detail {
+inline constexpr const pool_kernels* pool_tables[isa_count] = NOTCH_KERNEL_TABLES(pool_table);
+} // namespace detail
 
 /// Bytes of workspace that max_pool and average_pool need for this window.
 [[nodiscard]] inline index_t pool_workspace_size(const window& s, const context& ctx = {}) {
@@ -102,11 +108,11 @@ void run_max_pool(nhwc_view<const T> x, const window& s, nhwc_view<T> y, void (*
 /// the image gives code 0.
 inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view<std::uint8_t> y,
                      const context& ctx = {}) {
-    detail::run_max_pool(x, s, y, ctx.kernels->max_pool_u8, ctx);
+    detail::run_max_pool(x, s, y, detail::kernels_for(detail::pool_tables, ctx.target).max_pool_u8, ctx);
 }
 /// The same for real values. A NaN that comes first in its window stays, later ones are passed over.
 inline void max_pool(nhwc_view<const float> x, const window& s, nhwc_view<float> y, const context& ctx = {}) {
-    detail::run_max_pool(x, s, y, ctx.kernels->max_pool_f32, ctx);
+    detail::run_max_pool(x, s, y, detail::kernels_for(detail::pool_tables, ctx.target).max_pool_f32, ctx);
 }
 
 /// The mean over the taps inside the image, requantized from x_params to y_params.
@@ -116,7 +122,7 @@ inline void average_pool(nhwc_view<const std::uint8_t> x, quant_params x_params,
     detail::check_params("average_pool", "y_params", y_params, 0, 255);
     if (s.kernel_h > 0 && s.kernel_w > detail::max_window / s.kernel_h * 8)
         fail(errc::overflow, "average_pool: the window has too many taps for an int32 sum");
-    const kernel_table& k = *ctx.kernels;
+    const pool_kernels& k = detail::kernels_for(detail::pool_tables, ctx.target);
     detail::run_pool<std::uint8_t>("average_pool", x, s, y, ctx, [&](pool_args& a) {
         a.multiplier = a.taps > 0 ? ref::average_multiplier(x_params.scale, y_params.scale, a.taps) : 0.0f;
         a.x_zero_point = x_params.zero_point;

@@ -14,8 +14,13 @@
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/range.hpp>
 
+#define NOTCH_BODY <notch/kernels/body/quantize.inl>
+#include <notch/kernels/arch/for_each.inl>
+
 NOTCH_KEYED_BEGIN
 namespace detail {
+
+inline constexpr const quantize_kernels* quantize_tables[isa_count] = NOTCH_KERNEL_TABLES(quantize_table);
 
 template <class Code> constexpr store_kind code_kind() {
     static_assert(std::is_same_v<Code, std::uint8_t> || std::is_same_v<Code, std::int8_t>,
@@ -39,13 +44,13 @@ void quantize(std::span<const float> x, quant_params p, std::span<typename Range
     q.range = {Range::qmin, Range::qmax};
     q.store = detail::code_kind<typename Range::code_type>();
     q.codes = codes.data();
-    ctx.kernels->quantize(q);
+    detail::kernels_for(detail::quantize_tables, ctx.target).quantize(q);
 }
 
 /// The range of the finite values of x, for quantizing at run time; empty if there are none.
 [[nodiscard]] inline real_range value_range(std::span<const float> x, const context& ctx = {}) {
     real_range r;
-    if (!x.empty()) ctx.kernels->range({x.data(), static_cast<index_t>(x.size()), &r.min, &r.max});
+    if (!x.empty()) detail::kernels_for(detail::quantize_tables, ctx.target).range({x.data(), static_cast<index_t>(x.size()), &r.min, &r.max});
     return r;
 }
 
@@ -54,7 +59,7 @@ template <class Code>
 void dequantize(std::span<const Code> codes, quant_params p, std::span<float> x, const context& ctx = {}) {
     detail::check_params("dequantize", "params", p, -128, 255);
     detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), static_cast<index_t>(codes.size()));
-    ctx.kernels->dequantize({codes.data(), detail::code_kind<Code>(), static_cast<index_t>(codes.size()), p, x.data()});
+    detail::kernels_for(detail::quantize_tables, ctx.target).dequantize({codes.data(), detail::code_kind<Code>(), static_cast<index_t>(codes.size()), p, x.data()});
 }
 
 /// Accumulators that a kernel stored with stage::accumulators (bias and zero points included) ->
@@ -81,7 +86,7 @@ void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep,
     r.out = y.data;
     r.ldc = y.stride;
     r.mask = mask.empty() ? nullptr : mask.data();
-    ctx.kernels->requantize(r);
+    detail::kernels_for(detail::quantize_tables, ctx.target).requantize(r);
     if (r.ep.on_tile && acc.rows > 0 && acc.cols > 0)
         r.ep.on_tile(r.ep.context, {y.data, 0, 0, y.rows, y.cols, y.stride});
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/kernels/table.hpp: the kernels of each instruction set, and the context of a call.
+// notch/kernels/table.hpp: how a kernel is chosen at run time, and the context of a call.
+//
+// Each family of kernels (gemm, depthwise, quantize, ...) has a plain struct of function pointers,
+// and one constant of it for each instruction set, made by kernels/arch/for_each.inl. A family's
+// header looks the constant of the context's instruction set up in an array of isa_count entries.
 #pragma once
 
 #include <cstddef>
@@ -8,47 +12,68 @@
 
 #include <notch/core/parallel.hpp>
 #include <notch/kernels/arch/avx2.hpp>
+#include <notch/kernels/arch/avx512bw.hpp>
 #include <notch/kernels/arch/avx512vnni.hpp>
+#include <notch/kernels/arch/avxvnni.hpp>
 #include <notch/kernels/arch/scalar.hpp>
 #include <notch/kernels/args.hpp>
 #include <notch/simd/cpu.hpp>
 
-NOTCH_KEYED_BEGIN
+// The values of NOTCH_ARCH_LEVEL while for_each.inl includes a body.
+#define NOTCH_ARCH_SCALAR 0
+#define NOTCH_ARCH_AVX2 1
+#define NOTCH_ARCH_AVXVNNI 2
+#define NOTCH_ARCH_AVX512BW 3
+#define NOTCH_ARCH_AVX512VNNI 4
 
-/// The kernels of an instruction set; an error if this CPU cannot run it.
-[[nodiscard]] inline const kernel_table& kernels(isa i) {
-    if (!is_available(i))
-        fail(errc::unsupported, detail::cat("kernels: this CPU cannot run '", to_string(i), "'"));
-#if NOTCH_HAS_AVX512VNNI
-    if (i == isa::avx512vnni) return arch::avx512vnni::table;
+// The tables of a family in the order of the enum isa, one for each instruction set of this
+// architecture: all of them (_DOT), or those without dot products of bytes, which the others share.
+#if NOTCH_X86_KERNELS
+#define NOTCH_KERNEL_TABLES_DOT(name)                                                            \
+    {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name,        \
+     &arch::avx512vnni::name}
+#define NOTCH_KERNEL_TABLES(name)                                                                \
+    {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avx2::name,           \
+     &arch::avx512bw::name}
+#else
+#define NOTCH_KERNEL_TABLES_DOT(name) {&arch::scalar::name}
+#define NOTCH_KERNEL_TABLES(name) {&arch::scalar::name}
 #endif
-#if NOTCH_HAS_AVX2
-    if (i == isa::avx2) return arch::avx2::table;
-#endif
-    return arch::scalar::table;
-}
 
-/// The kernels of default_isa().
-[[nodiscard]] inline const kernel_table& kernels() { return kernels(default_isa()); }
-
-NOTCH_KEYED_END
+#define NOTCH_BODY <notch/kernels/body/store.inl>
+#define NOTCH_BODY_DOT // the common part of all bodies
+#include <notch/kernels/arch/for_each.inl>
 
 NOTCH_NAMESPACE_BEGIN
 
-/// How a call runs: which kernels, whose threads, whose scratch memory. Everything is the
+/// How a call runs: which instruction set, whose threads, whose scratch memory. Everything is the
 /// caller's; the default is the best kernels of the CPU, one thread, no scratch memory.
 /// Results never depend on it. One context serves one call at a time (the workspace is shared).
+/// An instruction set that this CPU cannot run is an error.
 struct context {
-    const kernel_table* kernels;
+    isa target;
     executor_ref executor;
     std::span<std::byte> workspace; ///< at least what <operation>_workspace_size says
 
-    NOTCH_INLINE context() : kernels(&::notch::kernels()) {}
+    NOTCH_INLINE context() : target(default_isa()) {}
     NOTCH_INLINE explicit context(isa i, executor_ref e = {}, std::span<std::byte> w = {})
-        : kernels(&::notch::kernels(i)), executor(e), workspace(w) {}
+        : target(require_available(i)), executor(e), workspace(w) {}
     NOTCH_INLINE explicit context(executor_ref e, std::span<std::byte> w = {})
-        : kernels(&::notch::kernels()), executor(e), workspace(w) {}
-    NOTCH_INLINE explicit context(std::span<std::byte> w) : kernels(&::notch::kernels()), workspace(w) {}
+        : target(default_isa()), executor(e), workspace(w) {}
+    NOTCH_INLINE explicit context(std::span<std::byte> w) : target(default_isa()), workspace(w) {}
 };
 
 NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// The kernels of an instruction set that is known to be available.
+template <class Kernels>
+[[nodiscard]] constexpr const Kernels& kernels_for(const Kernels* const (&tables)[isa_count], isa i) noexcept {
+    const Kernels* k = tables[static_cast<int>(i)];
+    return k ? *k : *tables[0];
+}
+
+} // namespace detail
+NOTCH_KEYED_END

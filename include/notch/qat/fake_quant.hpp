@@ -53,7 +53,7 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
         q.codes = codes.empty() ? nullptr : codes.data() + at;
         q.values = values.empty() ? nullptr : values.data() + at;
         q.mask = mask.empty() ? nullptr : mask.data() + at;
-        ctx.kernels->quantize(q);
+        detail::kernels_for(detail::quantize_tables, ctx.target).quantize(q);
     }
 }
 

@@ -2,7 +2,7 @@
 //
 // notch/simd/cpu.hpp: which instruction sets this CPU and operating system can run, detected once
 // (CPUID for the instructions, XGETBV for the registers that the system saves), and the override
-//     NOTCH_ISA=scalar|avx2|avx512vnni
+//     NOTCH_ISA=scalar|avx2|avx512bw|avxvnni|avx512vnni
 // that a user sets in the environment. Thread-safe.
 #pragma once
 
@@ -24,6 +24,8 @@ namespace detail {
 
 struct cpu_features {
     bool avx2 = false;
+    bool avx512bw = false;
+    bool avxvnni = false;
     bool avx512vnni = false;
 };
 
@@ -46,7 +48,14 @@ inline cpu_features detect_cpu() noexcept {
     f.avx2 = os_ymm && avx2 && fma && f16c && bmi && bmi2 && lzcnt && popcnt;
     const bool f512 = (b7 >> 16 & 1) != 0, dq = (b7 >> 17 & 1) != 0, bw = (b7 >> 30 & 1) != 0,
                vl = (b7 >> 31 & 1) != 0, vnni = (c7 >> 11 & 1) != 0;
-    f.avx512vnni = f.avx2 && os_zmm && f512 && dq && bw && vl && vnni;
+    f.avx512bw = f.avx2 && os_zmm && f512 && dq && bw && vl;
+    f.avx512vnni = f.avx512bw && vnni;
+#if defined(NOTCH_AVXVNNI_AS_EVEX)
+    f.avxvnni = f.avx512vnni;
+#else
+    unsigned a71 = 0, b71 = 0, c71 = 0, d71 = 0;
+    f.avxvnni = f.avx2 && a7 >= 1 && __get_cpuid_count(7, 1, &a71, &b71, &c71, &d71) && (a71 >> 4 & 1) != 0;
+#endif
 #endif
     return f;
 }
@@ -63,9 +72,17 @@ inline const cpu_features& cpu() noexcept {
     switch (i) {
     case isa::scalar: return true;
     case isa::avx2: return detail::cpu().avx2;
+    case isa::avx512bw: return detail::cpu().avx512bw;
+    case isa::avxvnni: return detail::cpu().avxvnni;
     case isa::avx512vnni: return detail::cpu().avx512vnni;
     }
     return false;
+}
+
+/// The instruction set itself; an error if this CPU cannot run it.
+[[nodiscard]] inline isa require_available(isa i) {
+    if (!is_available(i)) fail(errc::unsupported, detail::cat("this CPU cannot run '", to_string(i), "'"));
+    return i;
 }
 
 /// All instruction sets that can run here, the best last.

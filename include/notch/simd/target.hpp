@@ -16,8 +16,20 @@
 #include <notch/core/types.hpp>
 
 #define NOTCH_TARGET_STRING_AVX2 "avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"
-#define NOTCH_TARGET_STRING_AVX512VNNI                                                           \
-    "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt"
+#if defined(NOTCH_AVXVNNI_AS_EVEX) // see kernels/arch/avxvnni.hpp
+#define NOTCH_TARGET_STRING_AVXVNNI NOTCH_TARGET_STRING_AVX2 ",avx512f,avx512vl,avx512vnni"
+#else
+#define NOTCH_TARGET_STRING_AVXVNNI NOTCH_TARGET_STRING_AVX2 ",avxvnni"
+#endif
+#define NOTCH_TARGET_STRING_AVX512BW NOTCH_TARGET_STRING_AVX2 ",avx512f,avx512bw,avx512vl,avx512dq"
+#define NOTCH_TARGET_STRING_AVX512VNNI NOTCH_TARGET_STRING_AVX512BW ",avx512vnni"
+
+/// Whether the kernels of x86 instruction sets are compiled.
+#if NOTCH_X86_64 && defined(__GNUC__)
+#define NOTCH_X86_KERNELS 1
+#else
+#define NOTCH_X86_KERNELS 0
+#endif
 
 #define NOTCH_DETAIL_PRAGMA(x) _Pragma(#x)
 #if NOTCH_CLANG
@@ -47,22 +59,33 @@
 #endif
 
 #define NOTCH_TARGET_BEGIN_AVX2 NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVX2)
+#define NOTCH_TARGET_BEGIN_AVXVNNI NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVXVNNI)
+#define NOTCH_TARGET_BEGIN_AVX512BW NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVX512BW)
 #define NOTCH_TARGET_BEGIN_AVX512VNNI NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVX512VNNI)
 
 NOTCH_NAMESPACE_BEGIN
 
 /// Instruction sets for which kernels exist, in rising order of preference.
 enum class isa {
-    scalar,     ///< portable C++: runs everywhere, defines the results
+    scalar,     ///< portable C++: runs everywhere
     avx2,       ///< AVX2 + FMA (x86-64-v3)
+    avx512bw,   ///< AVX-512 F, BW, VL, DQ (x86-64-v4)
+    avxvnni,    ///< AVX2 + AVX-VNNI
     avx512vnni, ///< AVX-512 F, BW, VL, DQ + VNNI
 };
 
-inline constexpr int isa_count = 3;
+inline constexpr int isa_count = 5;
 
 /// The lower-case name used by NOTCH_ISA, benchmarks and reports.
 [[nodiscard]] NOTCH_INLINE constexpr const char* to_string(isa i) noexcept {
-    return i == isa::scalar ? "scalar" : i == isa::avx2 ? "avx2" : "avx512vnni";
+    switch (i) {
+    case isa::scalar: return "scalar";
+    case isa::avx2: return "avx2";
+    case isa::avx512bw: return "avx512bw";
+    case isa::avxvnni: return "avxvnni";
+    case isa::avx512vnni: return "avx512vnni";
+    }
+    return "unknown";
 }
 
 NOTCH_NAMESPACE_END

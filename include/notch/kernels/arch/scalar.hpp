@@ -12,17 +12,11 @@
 #include <notch/kernels/args.hpp>
 #include <notch/simd/target.hpp>
 
-// Unrolled, the bodies grow to hundreds of kilobytes of scalar code at -O3.
-#pragma push_macro("NOTCH_UNROLL")
-#undef NOTCH_UNROLL
-#define NOTCH_UNROLL
-
 NOTCH_KEYED_BEGIN
 namespace arch::scalar {
 
 #define NOTCH_OP static inline
 
-inline constexpr const char* isa_name = "scalar";
 inline constexpr const char* gemm_name = "gemm_u8s8_2x16c4__scalar";
 inline constexpr int max_panels = 1;
 inline constexpr bool use_pairs = false;
@@ -223,13 +217,7 @@ NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const n
     return r;
 }
 
-#include <notch/kernels/body/gemm.inl>
-#include <notch/kernels/body/depthwise.inl>
-#include <notch/kernels/body/elementwise.inl>
-
 #undef NOTCH_EACH16
 #undef NOTCH_OP
 } // namespace arch::scalar
 NOTCH_KEYED_END
-
-#pragma pop_macro("NOTCH_UNROLL")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by kernels/arch/<isa>.hpp inside its region: depthwise convolution over native vectors
+// Included by kernels/depthwise.hpp in the region of each instruction set: depthwise convolution over native vectors
 // of bytes. Four rows of one kernel column are interleaved within 128-bit lanes to dwords
 // [r0 r1 r2 r3] of one channel each; vector k of four then holds channels
 //     16 * lane + 4 * k + 0..3
@@ -169,3 +169,5 @@ static void depthwise_u8s8(const depthwise_args& d) {
     if (d.ep.on_tile)
         d.ep.on_tile(d.ep.context, {d.out, d.row, 0, d.pixels, d.channels, d.ldc});
 }
+
+inline constexpr depthwise_kernels depthwise_table = {depthwise_u8s8};

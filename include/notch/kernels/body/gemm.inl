@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by kernels/arch/<isa>.hpp inside its region: the integer matrix product on the packed
-// layout [N/16][segment][K/4][16][4], written over the operations of that file:
+// Included by kernels/gemm.hpp in the region of each instruction set: the integer matrix product on the packed
+// layout [N/16][segment][K/4][16][4], written over the operations of kernels/arch/<isa>.hpp:
 //
 //   acc16           16 int32 accumulators
 //   a_quad, b_quad  four bytes of a row, broadcast; a 64-byte row of a panel; ready to multiply
@@ -20,40 +20,6 @@ static inline std::uint32_t load_partial(const std::uint8_t* p, index_t count) {
     return v;
 }
 
-/// The code of one accumulator in a fixed_point mode.
-static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_t acc, index_t channel, code_range range) {
-    return ep.mode == requant_mode::fixed_point_double_rounding
-               ? requantize_fixed_double(acc, ep.fixed[channel], ep.zero_point, range)
-               : requantize_fixed_single(acc, ep.fixed[channel], ep.zero_point, range);
-}
-
-/// Any epilogue that the register path does not cover: one accumulator vector, cols <= 16 results.
-NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index_t cols, void* out) {
-    switch (ep.store) {
-    case store_kind::s32: store_s32(static_cast<std::int32_t*>(out), v, cols); return;
-    case store_kind::f32: {
-        f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
-        y = min(max(y, set_f32(ep.f_lo)), set_f32(ep.f_hi));
-        store_f32(static_cast<float*>(out), y, cols);
-        return;
-    }
-    case store_kind::u8:
-    case store_kind::s8: break;
-    }
-    if (ep.mode == requant_mode::float_scale) {
-        f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
-        y = min(max(y, set_f32(static_cast<float>(ep.lo - ep.zero_point))),
-                set_f32(static_cast<float>(ep.hi - ep.zero_point)));
-        store_bytes(static_cast<std::uint8_t*>(out), add(to_s32(y), set_s32(ep.zero_point)), cols);
-        return;
-    }
-    std::int32_t lane[16];
-    store_s32(lane, v, 16);
-    for (index_t i = 0; i < cols; ++i)
-        static_cast<std::uint8_t*>(out)[i] =
-            static_cast<std::uint8_t>(requantize_fixed(ep, lane[i], channel + i, {ep.lo, ep.hi}));
-}
-
 /// The f32 output from the registers.
 template <int MR, int NP>
 NOTCH_OP void store_floats(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
@@ -68,10 +34,6 @@ NOTCH_OP void store_floats(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_
             store_f32(reinterpret_cast<float*>(c + i * ldc_bytes) + 16 * j, min(max(mul(to_f32(acc[i][j]), m), lo), hi),
                       left < 16 ? left : 16);
     }
-}
-
-static inline index_t store_size(store_kind k) {
-    return k == store_kind::s32 || k == store_kind::f32 ? 4 : 1;
 }
 
 /// A tile that the register path does not cover: rows x panels vectors of accumulators.
@@ -245,3 +207,5 @@ static void gemm_u8s8(const gemm_args& g) {
     else
         gemm_all<false>(g);
 }
+
+inline constexpr gemm_kernels gemm_table = {gemm_name, gemm_u8s8};

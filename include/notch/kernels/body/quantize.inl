@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by kernels/arch/<isa>.hpp inside its region: loops over values and codes, 16 at a time,
-// the rest through masks or copies.
+// Included by kernels/quantize.hpp in the region of each instruction set: loops over values and
+// codes, 16 at a time, the rest through masks or copies.
 
 static inline f32x16 load_repeated(const float* p, index_t n) {
     float lanes[16];
@@ -92,86 +92,4 @@ static void range(const range_args& r) {
     }
 }
 
-static void max_pool_u8(const pool_args& p) {
-    for (index_t x = 0; x < p.pixels; ++x) {
-        const index_t at = x * p.in_step;
-        for (index_t c = 0; c < p.channels; c += byte_width) {
-            const index_t n = p.channels - c < byte_width ? p.channels - c : byte_width;
-            nvec best = load_nbytes<false>(p.tap[0] + at + c, n);
-            for (index_t t = 1; t < p.taps; ++t) best = nmax_u8(best, load_nbytes<false>(p.tap[t] + at + c, n));
-            store_nbytes<false>(p.out + x * p.out_step + c, best, n);
-        }
-    }
-}
-
-static void max_pool_f32(const pool_args& p) {
-    for (index_t x = 0; x < p.pixels; ++x) {
-        auto* out = reinterpret_cast<float*>(p.out + x * p.out_step);
-        for (index_t c = 0; c < p.channels; c += 16) {
-            const index_t n = p.channels - c < 16 ? p.channels - c : 16;
-            const auto load = [&](index_t t) { return load_f32(reinterpret_cast<const float*>(p.tap[t] + x * p.in_step) + c, n); };
-            f32x16 best = load(0);
-            for (index_t t = 1; t < p.taps; ++t) best = max(load(t), best);
-            store_f32(out + c, best, n);
-        }
-    }
-}
-
-static void average_pool_u8(const pool_args& p) {
-    const f32x16 multiplier = set_f32(p.multiplier);
-    const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
-    const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));
-    const acc16 start = set_s32(static_cast<std::int32_t>(-p.taps * p.x_zero_point));
-    for (index_t x = 0; x < p.pixels; ++x) {
-        const index_t at = x * p.in_step;
-        for (index_t c = 0; c < p.channels; c += 16) {
-            const index_t n = p.channels - c < 16 ? p.channels - c : 16;
-            acc16 sum = start;
-            for (index_t t = 0; t < p.taps; ++t) sum = add(sum, load_u8(p.tap[t] + at + c, n));
-            const f32x16 y = min(max(mul(to_f32(sum), multiplier), lo), hi);
-            store_bytes(p.out + x * p.out_step + c, add(to_s32(y), set_s32(p.y_zero_point)), n);
-        }
-    }
-}
-
-static void add_u8(const add_args& p) {
-    const f32x16 multiplier = set_f32(p.multiplier);
-    const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
-    const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));
-    const acc16 start = set_s32(-(p.a_zero_point * p.ma + p.b_zero_point * p.mb));
-    const acc16 y_zero_point = set_s32(p.y_zero_point);
-    const acc16 weights = set_s32(p.ma | p.mb << 16);
-    index_t i = 0;
-    // A whole vector of bytes at a time, if no sum can leave the range of int32 when rounded.
-    constexpr float most_codes = 2.0f * 2.0f * 255.0f;
-    if (most_codes * static_cast<float>(p.ma > p.mb ? p.ma : p.mb) * p.multiplier < 2147480000.0f) {
-        epilogue_args ep;
-        ep.store = store_kind::u8;
-        ep.zero_point = p.y_zero_point;
-        ep.lo = p.lo;
-        ep.hi = p.hi;
-        const nvec offset = set_n32(-(p.a_zero_point * p.ma + p.b_zero_point * p.mb));
-        const nfloat m = set_nfloat(p.multiplier), scales[4] = {m, m, m, m};
-        for (; i + byte_width <= p.n; i += byte_width) {
-            // Interleaved with zeros, each dword is the pair of 16-bit lanes a, b.
-            nvec t[4] = {load_nbytes<true>(p.a + i, byte_width), set_n32(0), load_nbytes<true>(p.b + i, byte_width),
-                         set_n32(0)};
-            interleave(t);
-            NOTCH_UNROLL
-            for (int k = 0; k < 4; ++k) t[k] = nadd(offset, nmul_pairs(t[k], p.ma | p.mb << 16));
-            store_nbytes<true>(p.y + i, pack_ncodes(ep, t, scales), byte_width);
-        }
-    }
-    for (; i < p.n; i += 16) {
-        const index_t n = p.n - i < 16 ? p.n - i : 16;
-        const acc16 acc = add(start, mul_pairs(load_u8(p.a + i, n), load_u8(p.b + i, n), weights));
-        const f32x16 y = min(max(mul(to_f32(acc), multiplier), lo), hi);
-        store_bytes(p.y + i, add(to_s32(y), y_zero_point), n);
-    }
-}
-
-inline constexpr kernel_table table = {
-    isa_name,   gemm_name,   gemm_u8s8,   depthwise_u8s8,  requantize,
-    quantize,   dequantize,  range,       max_pool_u8,     max_pool_f32,
-    average_pool_u8, add_u8,
-};
+inline constexpr quantize_kernels quantize_table = {quantize, dequantize, requantize, range};

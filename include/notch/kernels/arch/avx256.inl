@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Included by kernels/arch/avx2.hpp and avxvnni.hpp inside their regions: what both have in common,
+// everything but the products of bytes.
+
+inline constexpr int max_panels = 1;
+inline constexpr int byte_width = 32;
+
+struct acc16 {
+    __m256i lo, hi;
+};
+struct f32x16 {
+    __m256 lo, hi;
+};
+using nvec = __m256i;
+using nfloat = __m256;
+
+// --- 16 lanes of int32 and float -------------------------------------------------------------
+
+/// All ones in the first n of eight lanes.
+NOTCH_OP __m256i first8(index_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+NOTCH_OP acc16 set_s32(std::int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+NOTCH_OP f32x16 set_f32(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+NOTCH_OP __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+NOTCH_OP acc16 load_s32(const std::int32_t* p) { return {load256(p), load256(p + 8)}; }
+NOTCH_OP acc16 load_s32(const std::int32_t* p, index_t n) {
+    if (n >= 16) return load_s32(p);
+    return {_mm256_maskload_epi32(p, first8(n)), _mm256_maskload_epi32(p + 8, first8(n - 8))};
+}
+NOTCH_OP f32x16 load_f32(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+NOTCH_OP f32x16 load_f32(const float* p, index_t n) {
+    if (n >= 16) return load_f32(p);
+    return {_mm256_maskload_ps(p, first8(n)), _mm256_maskload_ps(p + 8, first8(n - 8))};
+}
+/// 16 bytes of which the first n are read.
+NOTCH_OP __m128i load_bytes16(const std::uint8_t* p, index_t n) {
+    if (n >= 16) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    alignas(16) std::uint8_t copy[16] = {};
+    for (index_t i = 0; i < n; ++i) copy[i] = p[i];
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(copy));
+}
+NOTCH_OP void store_bytes16(std::uint8_t* p, __m128i v, index_t n) {
+    if (n >= 16) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
+        return;
+    }
+    alignas(16) std::uint8_t copy[16];
+    _mm_store_si128(reinterpret_cast<__m128i*>(copy), v);
+    for (index_t i = 0; i < n; ++i) p[i] = copy[i];
+}
+NOTCH_OP acc16 load_u8(const std::uint8_t* p, index_t n) {
+    const __m128i v = load_bytes16(p, n);
+    return {_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
+}
+NOTCH_OP acc16 load_s8(const std::uint8_t* p, index_t n) {
+    const __m128i v = load_bytes16(p, n);
+    return {_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))};
+}
+NOTCH_OP void store_s32(std::int32_t* p, acc16 v, index_t n) {
+    if (n >= 16) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v.lo);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), v.hi);
+        return;
+    }
+    _mm256_maskstore_epi32(p, first8(n), v.lo);
+    _mm256_maskstore_epi32(p + 8, first8(n - 8), v.hi);
+}
+NOTCH_OP void store_f32(float* p, f32x16 v, index_t n) {
+    if (n >= 16) {
+        _mm256_storeu_ps(p, v.lo);
+        _mm256_storeu_ps(p + 8, v.hi);
+        return;
+    }
+    _mm256_maskstore_ps(p, first8(n), v.lo);
+    _mm256_maskstore_ps(p + 8, first8(n - 8), v.hi);
+}
+/// The low byte of each lane.
+NOTCH_OP void store_bytes(std::uint8_t* p, acc16 v, index_t n) {
+    const __m256i low = _mm256_set1_epi32(255);
+    const __m256i w = _mm256_packus_epi32(_mm256_and_si256(v.lo, low), _mm256_and_si256(v.hi, low));
+    const __m256i b = _mm256_packus_epi16(w, w); // dwords: lo03 hi03 .. | lo47 hi47 ..
+    const __m256i o = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+    store_bytes16(p, _mm256_castsi256_si128(o), n);
+}
+NOTCH_OP f32x16 to_f32(acc16 v) { return {_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)}; }
+NOTCH_OP acc16 to_s32(f32x16 v) { return {_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)}; }
+NOTCH_OP f32x16 mul(f32x16 a, f32x16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+NOTCH_OP f32x16 div(f32x16 a, f32x16 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+NOTCH_OP f32x16 min(f32x16 a, f32x16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+NOTCH_OP f32x16 max(f32x16 a, f32x16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+NOTCH_OP acc16 add(acc16 a, acc16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+NOTCH_OP f32x16 round(f32x16 v) {
+    return {_mm256_round_ps(v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+            _mm256_round_ps(v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+NOTCH_OP f32x16 nan_to_zero(f32x16 v) {
+    return {_mm256_and_ps(v.lo, _mm256_cmp_ps(v.lo, v.lo, _CMP_ORD_Q)),
+            _mm256_and_ps(v.hi, _mm256_cmp_ps(v.hi, v.hi, _CMP_ORD_Q))};
+}
+NOTCH_OP __m256 finite_or8(__m256 v, __m256 otherwise) {
+    return _mm256_blendv_ps(otherwise, v, _mm256_cmp_ps(_mm256_sub_ps(v, v), _mm256_setzero_ps(), _CMP_EQ_OQ));
+}
+/// v where it is finite, else otherwise.
+NOTCH_OP f32x16 finite_or(f32x16 v, f32x16 otherwise) {
+    return {finite_or8(v.lo, otherwise.lo), finite_or8(v.hi, otherwise.hi)};
+}
+NOTCH_OP __m256i in_range8(__m256 y, __m256 lo, __m256 hi, __m256i v, bool positive) {
+    const __m256 low = positive ? _mm256_castsi256_ps(_mm256_cmpgt_epi32(v, _mm256_setzero_si256()))
+                                : _mm256_cmp_ps(y, lo, _CMP_GE_OQ);
+    const __m256 both = _mm256_and_ps(low, _mm256_cmp_ps(y, hi, _CMP_LE_OQ));
+    return _mm256_srli_epi32(_mm256_castps_si256(both), 31);
+}
+/// 1 where lo <= y <= hi (and v > 0 instead of lo <= y, if positive), else 0.
+NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 v, bool positive) {
+    return {in_range8(y.lo, lo.lo, hi.lo, v.lo, positive), in_range8(y.hi, lo.hi, hi.hi, v.hi, positive)};
+}
+/// a * low half of w + b * high half of w; a, b in 0..255.
+NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
+    return {_mm256_madd_epi16(_mm256_or_si256(a.lo, _mm256_slli_epi32(b.lo, 16)), w.lo),
+            _mm256_madd_epi16(_mm256_or_si256(a.hi, _mm256_slli_epi32(b.hi, 16)), w.hi)};
+}
+
+// --- the register path of the epilogue ---------------------------------------------------------
+
+struct code_stage {
+    __m256i zero_point, lo, hi;
+    bool is_u8, full;
+};
+NOTCH_OP code_stage make_stage(const epilogue_args& ep) {
+    code_stage s;
+    s.zero_point = _mm256_set1_epi16(static_cast<short>(ep.zero_point));
+    s.lo = _mm256_set1_epi8(static_cast<char>(ep.lo));
+    s.hi = _mm256_set1_epi8(static_cast<char>(ep.hi));
+    s.is_u8 = ep.store == store_kind::u8;
+    s.full = s.is_u8 ? ep.lo == 0 && ep.hi == 255 : ep.lo == -128 && ep.hi == 127;
+    return s;
+}
+/// float(acc) * multiplier, rounded to even; the products are bounded (see epilogue_args).
+NOTCH_OP __m256i scale_round(__m256i acc, __m256 multiplier) {
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), multiplier));
+}
+/// Four vectors of steps -> 32 codes within lanes: lane l holds dwords l of a, b, c, d.
+NOTCH_OP __m256i pack_codes(__m256i a, __m256i b, __m256i c, __m256i d, const code_stage& s) {
+    const __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), s.zero_point);
+    const __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), s.zero_point);
+    if (s.is_u8) {
+        const __m256i v = _mm256_packus_epi16(ab, cd);
+        return s.full ? v : _mm256_min_epu8(_mm256_max_epu8(v, s.lo), s.hi);
+    }
+    const __m256i v = _mm256_packs_epi16(ab, cd);
+    return s.full ? v : _mm256_min_epi8(_mm256_max_epi8(v, s.lo), s.hi);
+}
+/// Two rows of 16 at a time.
+template <int MR, int NP>
+NOTCH_OP void store_codes(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
+                          std::uint8_t* c, index_t ldc) {
+    static_assert(NP == 1);
+    const code_stage stage = make_stage(ep);
+    const f32x16 m = load_f32(ep.multiplier + channel);
+    NOTCH_UNROLL
+    for (int i = 0; i < MR; i += 2) {
+        const int second = i + 1 < MR ? i + 1 : i;
+        const __m256i v = pack_codes(scale_round(acc[i][0].lo, m.lo), scale_round(acc[i][0].hi, m.hi),
+                                     scale_round(acc[second][0].lo, m.lo),
+                                     scale_round(acc[second][0].hi, m.hi), stage);
+        const __m256i o = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        store_bytes16(c + i * ldc, _mm256_castsi256_si128(o), cols);
+        if (i + 1 < MR) store_bytes16(c + (i + 1) * ldc, _mm256_extracti128_si256(o, 1), cols);
+    }
+}
+
+// --- native vectors of bytes -------------------------------------------------------------------
+
+template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n) {
+    if (Full || n >= 32) return load256(p);
+    const __m128i low = load_bytes16(p, n < 16 ? n : 16);
+    const __m128i high = n > 16 ? load_bytes16(p + 16, n - 16) : _mm_setzero_si128();
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t n) {
+    if (Full || n >= 32) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+        return;
+    }
+    store_bytes16(p, _mm256_castsi256_si128(v), n);
+    if (n > 16) store_bytes16(p + 16, _mm256_extracti128_si256(v, 1), n - 16);
+}
+NOTCH_OP nvec nmax_u8(nvec a, nvec b) { return _mm256_max_epu8(a, b); }
+NOTCH_OP nvec load_halves(const std::uint8_t* p, const std::uint8_t* q, index_t n) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(load_bytes16(p, n)), load_bytes16(q, n), 1);
+}
+NOTCH_OP void store_halves(std::uint8_t* p, std::uint8_t* q, nvec v, index_t n) {
+    store_bytes16(p, _mm256_castsi256_si128(v), n);
+    store_bytes16(q, _mm256_extracti128_si256(v, 1), n);
+}
+NOTCH_OP nvec load_n32(const std::int32_t* p) { return load256(p); }
+NOTCH_OP nfloat load_n32(const float* p) { return _mm256_loadu_ps(p); }
+NOTCH_OP nvec repeat_half(nvec v) { return _mm256_permute2x128_si256(v, v, 0); }
+NOTCH_OP nfloat repeat_half(nfloat v) { return _mm256_permute2f128_ps(v, v, 0); }
+NOTCH_OP void store_n32(std::int32_t* p, nvec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+NOTCH_OP void interleave(nvec (&t)[4]) {
+    const __m256i l01 = _mm256_unpacklo_epi8(t[0], t[1]), h01 = _mm256_unpackhi_epi8(t[0], t[1]);
+    const __m256i l23 = _mm256_unpacklo_epi8(t[2], t[3]), h23 = _mm256_unpackhi_epi8(t[2], t[3]);
+    t[0] = _mm256_unpacklo_epi16(l01, l23);
+    t[1] = _mm256_unpackhi_epi16(l01, l23);
+    t[2] = _mm256_unpacklo_epi16(h01, h23);
+    t[3] = _mm256_unpackhi_epi16(h01, h23);
+}
+/// In each dword: byte 0 * low half of w + byte 2 * high half of w; bytes 1 and 3 are 0.
+NOTCH_OP nvec nmul_pairs(nvec v, std::int32_t w) { return _mm256_madd_epi16(v, _mm256_set1_epi32(w)); }
+NOTCH_OP nvec set_n32(std::int32_t v) { return _mm256_set1_epi32(v); }
+NOTCH_OP nfloat set_nfloat(float v) { return _mm256_set1_ps(v); }
+NOTCH_OP nvec nadd(nvec a, nvec b) { return _mm256_add_epi32(a, b); }
+NOTCH_OP nvec pack_ncodes(const epilogue_args& ep, const nvec (&acc)[4], const nfloat (&m)[4]) {
+    return pack_codes(scale_round(acc[0], m[0]), scale_round(acc[1], m[1]), scale_round(acc[2], m[2]),
+                      scale_round(acc[3], m[3]), make_stage(ep));
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/arch/for_each.inl: compiles the file named by NOTCH_BODY once for each instruction
+// set, inside its target region and its namespace arch::<isa>, over the operations of
+// kernels/arch/<isa>.hpp. A family header says
+//
+//     #define NOTCH_BODY <notch/kernels/body/gemm.inl>
+//     #define NOTCH_BODY_DOT       // only if the body uses dot products of bytes
+//     #include <notch/kernels/arch/for_each.inl>
+//
+// Without NOTCH_BODY_DOT, instruction sets that differ in their dot product alone share one copy
+// (see NOTCH_KERNEL_TABLES in kernels/table.hpp). The body sees NOTCH_OP, how its small functions
+// are declared, and NOTCH_ARCH_LEVEL, one of the NOTCH_ARCH_... numbers of kernels/table.hpp. No
+// include guard: each family includes it.
+
+// Unrolled, the bodies would grow to hundreds of kilobytes of scalar code at -O3.
+#pragma push_macro("NOTCH_UNROLL")
+#undef NOTCH_UNROLL
+#define NOTCH_UNROLL
+#define NOTCH_OP static inline
+#define NOTCH_ARCH_LEVEL NOTCH_ARCH_SCALAR
+NOTCH_KEYED_BEGIN
+namespace arch::scalar {
+#include NOTCH_BODY
+} // namespace arch::scalar
+NOTCH_KEYED_END
+#undef NOTCH_ARCH_LEVEL
+#undef NOTCH_OP
+#pragma pop_macro("NOTCH_UNROLL")
+
+#define NOTCH_OP static inline __attribute__((always_inline))
+
+#if NOTCH_X86_KERNELS
+#define NOTCH_ARCH_LEVEL NOTCH_ARCH_AVX2
+NOTCH_TARGET_BEGIN_AVX2
+NOTCH_KEYED_BEGIN
+namespace arch::avx2 {
+#include NOTCH_BODY
+} // namespace arch::avx2
+NOTCH_KEYED_END
+NOTCH_TARGET_END
+#undef NOTCH_ARCH_LEVEL
+
+#define NOTCH_ARCH_LEVEL NOTCH_ARCH_AVX512BW
+NOTCH_TARGET_BEGIN_AVX512BW
+NOTCH_KEYED_BEGIN
+namespace arch::avx512bw {
+#include NOTCH_BODY
+} // namespace arch::avx512bw
+NOTCH_KEYED_END
+NOTCH_TARGET_END
+#undef NOTCH_ARCH_LEVEL
+
+#if defined(NOTCH_BODY_DOT)
+#define NOTCH_ARCH_LEVEL NOTCH_ARCH_AVXVNNI
+NOTCH_TARGET_BEGIN_AVXVNNI
+NOTCH_KEYED_BEGIN
+namespace arch::avxvnni {
+#include NOTCH_BODY
+} // namespace arch::avxvnni
+NOTCH_KEYED_END
+NOTCH_TARGET_END
+#undef NOTCH_ARCH_LEVEL
+
+#define NOTCH_ARCH_LEVEL NOTCH_ARCH_AVX512VNNI
+NOTCH_TARGET_BEGIN_AVX512VNNI
+NOTCH_KEYED_BEGIN
+namespace arch::avx512vnni {
+#include NOTCH_BODY
+} // namespace arch::avx512vnni
+NOTCH_KEYED_END
+NOTCH_TARGET_END
+#undef NOTCH_ARCH_LEVEL
+#endif // NOTCH_BODY_DOT
+#endif // NOTCH_X86_KERNELS
+
+#undef NOTCH_OP
+#undef NOTCH_BODY_DOT
+#undef NOTCH_BODY
