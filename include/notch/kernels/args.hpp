@@ -11,6 +11,7 @@
 #include <notch/core/types.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/requantize.hpp>
+#include <notch/scheme/rounding.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -20,7 +21,16 @@ inline constexpr index_t panel_width = 16;
 inline constexpr index_t depthwise_width = 64;
 
 /// What a kernel stores for each accumulator.
-enum class store_kind : std::int32_t { u8, s8, s32, f32 };
+enum class store_kind : std::int32_t { u8, s8, s16, s32, f32, bf16 };
+
+/// How the operands of a product come to the kernel; see kernels/body/gemm.inl.
+enum class product { direct, pairs, wide };
+
+/// A correction of all accumulators: v[i][c] -= row[i] * col[c]. None if row is null.
+struct outer_product {
+    const std::int32_t* row = nullptr; ///< one for each row
+    const std::int32_t* col = nullptr; ///< one for each column; padded to whole panels
+};
 
 /// A finished rectangle of the output, still hot in L1. data points at its first element.
 struct tile_args {
@@ -32,13 +42,15 @@ struct tile_args {
 
 /// An epilogue in normal form:
 ///     v = acc + bias[c]
-///     codes:  clamp(requantize(v, multiplier[c]), lo, hi)
-///     f32:    min(max(float(v) * multiplier[c], f_lo), f_hi)
-///     s32:    v
+///     codes (u8, s8, s16):  clamp(requantize(v, multiplier[c]), lo, hi)
+///     f32:                  min(max(float(v) * multiplier[c] + f_bias[c], f_lo), f_hi); no sum if f_bias is null
+///     bf16:                 the same, rounded
+///     s32:                  v
 /// then on_tile, if set, for each finished rectangle.
 struct epilogue_args {
     const std::int32_t* bias = nullptr;       ///< zero points folded in; padded to whole panels
     const float* multiplier = nullptr;        ///< padded likewise
+    const float* f_bias = nullptr;            ///< real bias of the f32 and bf16 outputs; padded
     const fixed_multiplier* fixed = nullptr;  ///< instead of multiplier for the fixed_point modes
     requant_mode mode = requant_mode::float_scale;
     store_kind store = store_kind::s32;
@@ -68,6 +80,11 @@ struct gemm_args {
     index_t panel_stride = 0;       ///< bytes from one panel to the next
     index_t n = 0;                  ///< columns; the last panel may be partly used
     bool pairs_safe = false;        ///< vpmaddubsw cannot saturate for these weights
+    bool flip = false;              ///< the rows are s8: each byte stands for the u8 code 128 more
+    index_t segment_bytes = 0;      ///< bytes of a segment that count: for w_zero_point
+    const std::int32_t* w_zero_point = nullptr; ///< of each column, padded to whole panels; or null
+    outer_product outer[2];         ///< corrections; the kernel itself fills [1] for w_zero_point
+    const float* row_scale = nullptr; ///< f32 and bf16 outputs: multiplies multiplier[c] (rounded); or null
     epilogue_args ep;               ///< bias and multiplier already point at the first column
     void* c = nullptr;              ///< element (0, 0) of this part of the output
     index_t ldc = 0;                ///< elements

@@ -6,18 +6,7 @@
 //     auto ep = notch::make_epilogue(weights, stage::bias{b}, stage::requantize{x, w_scales, y},
 //                                    stage::relu{});
 //
-//   stage                              formula                                             output
-//   accumulators{x_zero_point}         acc                                                 int32
-//   dequantize{x, w_scales}            float(acc) * x.scale * w_scale[c]                   float
-//   requantize<Range>{x, w_scales, y}  clamp(round_half_even(float(acc) * m[c]) + y.zero_point)
-//                                      m[c] = x.scale * w_scale[c] / y.scale       uint8 or int8
-//   requantize_fixed<Range>{...}       the same with a fixed_point multiplier (TFLite, gemmlowp)
-//   bias{b}                            acc + b[c], int32 on the grid x.scale * w_scale[c]
-//   relu{}, relu6{}, clamp{lo, hi}     bounds in real units, applied to the codes
-//   on_tile{f}                         f(tile) for each finished rectangle, still hot in L1
-//
-// In all of them acc = bias[c] + sum (x - x.zero_point) * w. Exactly one of the first four is
-// needed; w_scales has one entry or one for each output channel.
+// kernels/stages.hpp lists the stages and their formulas.
 #pragma once
 
 #include <cmath>
@@ -32,60 +21,12 @@
 #include <notch/core/buffer.hpp>
 #include <notch/kernels/args.hpp>
 #include <notch/kernels/pack.hpp>
+#include <notch/kernels/stages.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/range.hpp>
 #include <notch/scheme/requantize.hpp>
 
 NOTCH_NAMESPACE_BEGIN
-
-/// A finished rectangle of the output, as a user's functor sees it; it may change the values.
-/// Element (i, j) is data[i * stride + j], at row + i, col + j of the output matrix (for images the
-/// rows are the pixels in n, h, w order).
-template <class T> struct tile {
-    T* data;
-    index_t row, col, rows, cols, stride;
-    NOTCH_INLINE T& operator()(index_t i, index_t j) const noexcept { return data[i * stride + j]; }
-};
-
-namespace stage {
-
-struct bias {
-    std::span<const std::int32_t> values;
-};
-struct accumulators {
-    std::int32_t x_zero_point = 0;
-};
-struct dequantize {
-    quant_params x;
-    std::span<const float> w_scales;
-};
-template <range_type Range = affine<8>> struct requantize {
-    quant_params x;
-    std::span<const float> w_scales;
-    quant_params y;
-};
-template <range_type Range = affine<8>> struct requantize_fixed {
-    quant_params x;
-    std::span<const float> w_scales;
-    quant_params y;
-    requant_mode mode = requant_mode::fixed_point_double_rounding;
-};
-// Deduction guides: clang before 17 does not deduce for aggregates.
-requantize(quant_params, std::span<const float>, quant_params) -> requantize<affine<8>>;
-requantize_fixed(quant_params, std::span<const float>, quant_params) -> requantize_fixed<affine<8>>;
-requantize_fixed(quant_params, std::span<const float>, quant_params, requant_mode) -> requantize_fixed<affine<8>>;
-struct relu {};
-struct relu6 {};
-struct clamp {
-    float lo, hi;
-};
-/// f is called as f(notch::tile<Out>) from any thread of the executor; it must be const-callable.
-template <class F> struct on_tile {
-    F f;
-};
-template <class F> on_tile(F) -> on_tile<F>;
-
-} // namespace stage
 
 struct no_functor {};
 
@@ -95,10 +36,13 @@ template <class Out, class F = no_functor> struct epilogue {
     epilogue_args form; ///< without pointers; args() sets them
     buffer<std::int32_t> bias;       ///< folded: bias[c] - x_zero_point * sum of weights
     buffer<float> multiplier;
+    buffer<float> real_bias; ///< empty if there is none
     buffer<fixed_multiplier> fixed;
     buffer<std::int32_t> bias_interleaved; ///< depthwise order
     buffer<float> multiplier_interleaved;
+    /// Of the u8 codes that kernels compute with: for s8 inputs 128 more than the caller's.
     std::int32_t x_zero_point = 0;
+    bool x_signed = false;
     index_t outputs = 0;
     [[no_unique_address]] F functor;
 
@@ -110,6 +54,7 @@ template <class Out, class F = no_functor> struct epilogue {
         epilogue_args a = form;
         a.bias = bias.data();
         a.multiplier = multiplier.data();
+        a.f_bias = real_bias.data();
         a.fixed = fixed.data();
         if constexpr (!std::is_same_v<F, no_functor>) {
             a.context = const_cast<void*>(static_cast<const void*>(&functor));
@@ -131,6 +76,7 @@ namespace detail {
 template <class S> struct output_of { using type = void; };
 template <> struct output_of<stage::accumulators> { using type = std::int32_t; };
 template <> struct output_of<stage::dequantize> { using type = float; };
+template <> struct output_of<stage::dequantize_bf16> { using type = bfloat16; };
 template <class R> struct output_of<stage::requantize<R>> { using type = typename R::code_type; };
 template <class R> struct output_of<stage::requantize_fixed<R>> { using type = typename R::code_type; };
 
@@ -143,7 +89,8 @@ template <class S>
 inline constexpr bool is_clamp = std::same_as<S, stage::relu> || std::same_as<S, stage::relu6> ||
                                  std::same_as<S, stage::clamp>;
 template <class S>
-inline constexpr bool is_stage = is_output<S> || is_functor<S> || is_clamp<S> || std::same_as<S, stage::bias>;
+inline constexpr bool is_stage = is_output<S> || is_functor<S> || is_clamp<S> || std::same_as<S, stage::bias> ||
+                                 std::same_as<S, stage::real_bias> || std::same_as<S, stage::s8_input>;
 
 template <template <class> class Pick, class None, class... S> struct first_type { using type = None; };
 template <template <class> class Pick, class None, class S, class... Rest>
@@ -156,7 +103,9 @@ struct first_type<Pick, None, S, Rest...> {
 template <class Out> constexpr store_kind store_kind_of() {
     if constexpr (std::is_same_v<Out, std::uint8_t>) return store_kind::u8;
     else if constexpr (std::is_same_v<Out, std::int8_t>) return store_kind::s8;
+    else if constexpr (std::is_same_v<Out, std::int16_t>) return store_kind::s16;
     else if constexpr (std::is_same_v<Out, std::int32_t>) return store_kind::s32;
+    else if constexpr (std::is_same_v<Out, bfloat16>) return store_kind::bf16;
     else return store_kind::f32;
 }
 
@@ -165,6 +114,8 @@ struct epilogue_plan {
     quant_params x{1.0f, 0}, y{1.0f, 0};
     std::span<const float> w_scales;
     std::span<const std::int32_t> bias;
+    std::span<const float> real_bias;
+    bool x_signed = false;
     requant_mode mode = requant_mode::float_scale;
     bool has_scale = false, has_y = false;
     std::int32_t qmin = 0, qmax = 0;
@@ -173,12 +124,15 @@ struct epilogue_plan {
     bool relu = false;
 
     void take(const stage::bias& s) { bias = s.values; }
+    void take(const stage::real_bias& s) { real_bias = s.values; }
+    void take(const stage::s8_input&) { x_signed = true; }
     void take(const stage::accumulators& s) { x.zero_point = s.x_zero_point; }
     void take(const stage::dequantize& s) {
         x = s.x;
         w_scales = s.w_scales;
         has_scale = true;
     }
+    void take(const stage::dequantize_bf16& s) { take(stage::dequantize{s.x, s.w_scales}); }
     template <class R> void take(const stage::requantize<R>& s) {
         x = s.x;
         y = s.y;
@@ -224,14 +178,23 @@ inline float output_multiplier(const epilogue_plan& plan, index_t c) {
     return static_cast<float>(plan.has_y ? product / static_cast<double>(plan.y.scale) : product);
 }
 
+/// Whether codes of this type are what the epilogue was made for.
+template <class Code> void check_input_type(std::string_view where, bool x_signed) {
+    if (std::is_signed_v<Code> == x_signed) return;
+    fail(errc::invalid_argument, cat(where, x_signed ? ": x holds uint8 codes, but the epilogue has stage::s8_input"
+                                                     : ": x holds int8 codes; give the epilogue stage::s8_input"));
+}
+
 template <class Out, class F, class Packed>
 void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& plan) {
     constexpr const char* where = "make_epilogue";
     const index_t n = w.outputs(), padded = round_up(n, depthwise_width);
     e.outputs = n;
-    e.x_zero_point = plan.x.zero_point;
-    if (plan.x.zero_point < 0 || plan.x.zero_point > 255)
-        fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be 0..255"));
+    e.x_signed = plan.x_signed;
+    e.x_zero_point = plan.x.zero_point + (plan.x_signed ? 128 : 0);
+    if (e.x_zero_point < 0 || e.x_zero_point > 255)
+        fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be ",
+                                         plan.x_signed ? "-128..127" : "0..255"));
     if (!plan.bias.empty()) check_equal(where, "the number of biases", static_cast<index_t>(plan.bias.size()), n);
     if (plan.has_scale) {
         check_scale(where, "x.scale", plan.x.scale);
@@ -258,9 +221,17 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     e.bias.resize_discard(padded);
     if (plan.mode == requant_mode::float_scale) e.multiplier.resize_discard(padded);
     else e.fixed.resize_discard(padded);
+    e.real_bias.resize_discard(plan.real_bias.empty() ? 0 : padded);
+    if (!plan.real_bias.empty())
+        check_equal(where, "the number of real biases", static_cast<index_t>(plan.real_bias.size()), n);
+    for (index_t c = 0; c < n && !plan.real_bias.empty(); ++c) {
+        e.real_bias[c] = plan.real_bias[static_cast<std::size_t>(c)];
+        if (!std::isfinite(e.real_bias[c]))
+            fail(errc::invalid_argument, cat(where, ": real bias ", c, " is ", e.real_bias[c]));
+    }
     for (index_t c = 0; c < n; ++c) {
         const std::int64_t bias = plan.bias.empty() ? 0 : plan.bias[static_cast<std::size_t>(c)];
-        const std::int64_t folded = bias - std::int64_t{plan.x.zero_point} * w.sums.all[c];
+        const std::int64_t folded = bias - std::int64_t{e.x_zero_point} * w.sums.all[c];
         const std::int64_t least = folded + std::int64_t{255} * w.sums.negative[c];
         const std::int64_t most = folded + std::int64_t{255} * w.sums.positive[c];
         constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
@@ -304,7 +275,7 @@ template <class Packed, class... Stages>
                   "notch::make_epilogue: an argument is not a stage; see notch::stage in kernels/epilogue.hpp");
     static_assert((0 + ... + (detail::is_output<Stages> ? 1 : 0)) == 1,
                   "notch::make_epilogue needs exactly one of stage::requantize, stage::requantize_fixed, "
-                  "stage::dequantize, stage::accumulators");
+                  "stage::dequantize, stage::dequantize_bf16, stage::accumulators");
     static_assert((0 + ... + (std::is_same_v<Stages, stage::bias> ? 1 : 0)) <= 1,
                   "notch::make_epilogue takes at most one stage::bias");
     static_assert((0 + ... + (detail::is_functor<Stages> ? 1 : 0)) <= 1,
@@ -317,6 +288,10 @@ template <class Packed, class... Stages>
         static_assert(std::is_invocable_v<const functor&, tile<out>>,
                       "notch::make_epilogue: the functor of stage::on_tile must be callable as "
                       "f(notch::tile<output type>) and const");
+    static_assert(std::is_same_v<out, float> || std::is_same_v<out, bfloat16> ||
+                      !(std::is_same_v<Stages, stage::real_bias> || ...),
+                  "notch::make_epilogue: stage::real_bias goes with stage::dequantize or stage::dequantize_bf16; "
+                  "integer outputs take stage::bias");
     detail::epilogue_plan plan;
     (plan.take(stages), ...);
     auto make = [&]() -> epilogue<out, functor> {

@@ -29,7 +29,7 @@ inline constexpr const gemm_kernels* gemm_tables[isa_count] = NOTCH_KERNEL_TABLE
 inline void run_gemm(const gemm_args& g, const context& ctx) {
     if (g.m == 0 || g.n == 0) return;
     const index_t threads = ctx.executor.concurrency();
-    const index_t size = g.ep.store == store_kind::s32 || g.ep.store == store_kind::f32 ? 4 : 1;
+    const index_t size = arch::scalar::store_size(g.ep.store);
     if (threads <= 1) {
         kernels_for(gemm_tables, ctx.target).gemm_u8s8(g);
         return;
@@ -52,6 +52,9 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
             part.a = p.g.a + begin * p.g.lda;
             part.row = p.g.row + begin;
             part.c = static_cast<std::uint8_t*>(p.g.c) + begin * p.g.ldc * p.size;
+            for (outer_product& o : part.outer)
+                if (o.row) o.row += begin;
+            if (part.row_scale) part.row_scale += begin;
         } else {
             part.n = p.g.n - begin < p.step ? p.g.n - begin : p.step;
             part.b = p.g.b + begin / panel_width * p.g.panel_stride;
@@ -60,6 +63,10 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
             part.ep.bias += begin;
             if (part.ep.multiplier) part.ep.multiplier += begin;
             if (part.ep.fixed) part.ep.fixed += begin;
+            if (part.ep.f_bias) part.ep.f_bias += begin;
+            if (part.w_zero_point) part.w_zero_point += begin;
+            for (outer_product& o : part.outer)
+                if (o.col) o.col += begin;
         }
         kernels_for(gemm_tables, p.ctx.target).gemm_u8s8(part);
     }, &j});
@@ -77,6 +84,9 @@ gemm_args make_gemm_args(std::string_view where, const packed_weights& w, const 
     g.panel_stride = w.panel_stride();
     g.n = w.n;
     g.pairs_safe = w.pairs_safe;
+    g.flip = ep.x_signed;
+    g.segment_bytes = w.segment_bytes;
+    g.w_zero_point = w.zero_points.data();
     g.ep = ep.args();
     return g;
 }
@@ -90,10 +100,14 @@ gemm_args make_gemm_args(std::string_view where, const packed_weights& w, const 
 }
 
 /// x: M x K codes, any row stride; y: M x N, any row stride; the epilogue was made for w. M = 0 and
-/// N = 0 are fine. x and y must not overlap. Needs no workspace.
-template <class Out, class F, class Y>
-void gemm(matrix_view<const std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, matrix_view<Y> y,
+/// N = 0 are fine. x holds u8 codes, or s8 ones if the epilogue has stage::s8_input. x and y must not
+/// overlap. Needs no workspace.
+template <class X, class Out, class F, class Y>
+void gemm(matrix_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep, matrix_view<Y> y,
           const context& ctx = {}) {
+    using code = std::remove_const_t<X>;
+    static_assert(std::is_same_v<code, std::uint8_t> || std::is_same_v<code, std::int8_t>,
+                  "notch::gemm: the elements of x must be codes, std::uint8_t or std::int8_t");
     static_assert(std::is_same_v<Y, Out>,
                   "notch::gemm: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
@@ -103,22 +117,17 @@ void gemm(matrix_view<const std::uint8_t> x, const packed_weights& w, const epil
     detail::check_equal("gemm", "the number of rows of y", y.rows, x.rows);
     detail::check_equal("gemm", "the number of columns of y", y.cols, w.n);
     detail::check_equal("gemm", "the number of channels of the epilogue", ep.outputs, w.n);
+    detail::check_input_type<code>("gemm", ep.x_signed);
     if (w.channels != 0) fail(errc::invalid_argument, "gemm: w was packed for a convolution; use pack");
     const index_t whole = 0;
     gemm_args g = detail::make_gemm_args("gemm", w, ep);
-    g.a = x.data;
+    g.a = reinterpret_cast<const std::uint8_t*>(x.data);
     g.lda = x.stride;
     g.m = x.rows;
     g.segment = &whole;
     g.c = y.data;
     g.ldc = y.stride;
     detail::run_gemm(g, ctx);
-}
-
-template <class Out, class F, class Y>
-void gemm(matrix_view<std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, matrix_view<Y> y,
-          const context& ctx = {}) {
-    gemm(matrix_view<const std::uint8_t>(x), w, ep, y, ctx);
 }
 
 NOTCH_KEYED_END

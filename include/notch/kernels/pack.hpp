@@ -22,7 +22,9 @@
 // overflow), and decides whether vpmaddubsw is safe.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/shape.hpp>
@@ -47,7 +49,8 @@ struct packed_weights {
     index_t segments = 1;        ///< runs of contiguous input bytes
     index_t segment_bytes = 0;   ///< k / segments
     buffer<std::int8_t> data;    ///< the layout above
-    weight_sums sums;
+    weight_sums sums;            ///< of w - its zero point
+    buffer<std::int32_t> zero_points; ///< of each output channel, padded to whole panels; empty if all are 0
     /// No pair of adjacent products with u8 codes exceeds 16 bits: for all pairs the positive
     /// weights add up to at most 128 and the negative ones to at least -128 (255 * 128 < 32768).
     /// The AVX2 kernel then takes vpmaddubsw, else the exact vpmaddwd.
@@ -86,18 +89,22 @@ inline constexpr index_t max_k = 2147483647 / (255 * 128);
 
 inline weight_sums make_sums(index_t n) {
     weight_sums s;
-    s.all = buffer<std::int32_t>(n);
+    s.all = buffer<std::int32_t>(round_up(n, depthwise_width)); // kernels load whole vectors of it
     s.positive = buffer<std::int32_t>(n);
     s.negative = buffer<std::int32_t>(n);
     return s;
 }
-inline void count_weight(weight_sums& s, index_t c, std::int8_t w) {
+inline void count_weight(weight_sums& s, index_t c, std::int32_t w) {
     s.all[c] += w;
     (w > 0 ? s.positive : s.negative)[c] += w;
 }
 
-/// Rows of w are output channels; a row is segments runs of segment_bytes weights.
-inline packed_weights pack_rows(std::string_view where, matrix_view<const std::int8_t> w, index_t segments) {
+/// Rows of w are output channels; a row is segments runs of segment_bytes weights. u8 weights are
+/// stored as s8, 128 less, and their zero points with them.
+template <class W>
+packed_weights pack_rows(std::string_view where, matrix_view<const W> w, index_t segments,
+                         std::span<const std::int32_t> zero_points = {}) {
+    constexpr std::int32_t shift = std::is_signed_v<W> ? 0 : 128;
     check_view(where, "weights", w);
     if (w.cols > max_k)
         fail(errc::overflow, cat(where, ": K = ", w.cols, " could overflow int32; at most ", max_k,
@@ -111,15 +118,30 @@ inline packed_weights pack_rows(std::string_view where, matrix_view<const std::i
     p.data = buffer<std::int8_t>(checked_product(where, panels, p.panel_stride()));
     p.sums = make_sums(p.n);
     p.pairs_safe = true;
+    const auto zeros = static_cast<index_t>(zero_points.size());
+    if (zeros > 1) check_equal(where, "the number of zero points", zeros, p.n);
+    bool any_zero_point = shift != 0 && zeros == 0;
+    for (std::int32_t z : zero_points) {
+        if (z < -128 + shift || z > 127 + shift)
+            fail(errc::invalid_argument, cat(where, ": a weight zero point is ", z, ", must be ", -128 + shift, "..", 127 + shift));
+        any_zero_point = any_zero_point || z != shift;
+    }
+    if (any_zero_point) {
+        p.zero_points = buffer<std::int32_t>(round_up(p.n, panel_width));
+        for (index_t n = 0; n < p.n; ++n)
+            p.zero_points[n] = (zeros == 0 ? 0 : zero_points[static_cast<std::size_t>(zeros == 1 ? 0 : n)]) - shift;
+    }
     for (index_t n = 0; n < p.n; ++n) {
+        const std::int32_t zero_point = any_zero_point ? p.zero_points[n] : 0;
         std::int8_t* panel = p.data.data() + n / panel_width * p.panel_stride() + n % panel_width * 4;
         for (index_t s = 0; s < segments; ++s)
             for (index_t k = 0; k < p.segment_bytes; ++k) {
-                const std::int8_t v = w(n, s * p.segment_bytes + k);
-                count_weight(p.sums, n, v);
+                const auto code = [&](index_t i) { return static_cast<std::int8_t>(w(n, s * p.segment_bytes + i) - shift); };
+                const std::int8_t v = code(k);
+                count_weight(p.sums, n, v - zero_point);
                 panel[(s * p.groups() + k / 4) * 64 + k % 4] = v;
                 if (k % 2 == 1) {
-                    const int before = w(n, s * p.segment_bytes + k - 1), now = v;
+                    const int before = code(k - 1), now = v;
                     const int positive = (before > 0 ? before : 0) + (now > 0 ? now : 0);
                     const int negative = (before < 0 ? before : 0) + (now < 0 ? now : 0);
                     if (positive > 128 || negative < -128) p.pairs_safe = false;
@@ -136,6 +158,15 @@ inline packed_weights pack_rows(std::string_view where, matrix_view<const std::i
     return detail::pack_rows("pack", w, 1);
 }
 
+/// The same for asymmetric weights: w - zero_point takes the place of w. One zero point, or one for
+/// each output channel; -128..127 for s8, 0..255 for u8 codes. Zero points other than 0 (128 for u8) cost
+/// the sums of the rows of x at run time.
+template <class W>
+    requires std::same_as<W, std::int8_t> || std::same_as<W, std::uint8_t>
+[[nodiscard]] packed_weights pack(matrix_view<const W> w, std::span<const std::int32_t> zero_points) {
+    return detail::pack_rows("pack", w, 1, zero_points);
+}
+
 /// Packs the weights of a convolution: w is dense [out][kernel_h][kernel_w][channels].
 [[nodiscard]] inline packed_weights pack_conv2d(std::span<const std::int8_t> w, index_t out, index_t channels,
                                                 const window& geometry) {
@@ -146,7 +177,7 @@ inline packed_weights pack_rows(std::string_view where, matrix_view<const std::i
     const index_t k = detail::checked_product("pack_conv2d", taps, channels);
     detail::check_equal("pack_conv2d", "the number of weights", static_cast<index_t>(w.size()),
                         detail::checked_product("pack_conv2d", k, out));
-    packed_weights p = detail::pack_rows("pack_conv2d", {w.data(), out, k},
+    packed_weights p = detail::pack_rows("pack_conv2d", matrix_view<const std::int8_t>(w.data(), out, k),
                                          geometry.dilation_w == 1 ? geometry.kernel_h : taps);
     p.geometry = geometry;
     p.channels = channels;

@@ -13,6 +13,12 @@
 
 NOTCH_NAMESPACE_BEGIN
 
+/// The element type of views of bfloat16 values: the bits, under the name of their format.
+struct bfloat16 {
+    std::uint16_t bits = 0;
+    friend constexpr bool operator==(const bfloat16&, const bfloat16&) = default;
+};
+
 [[nodiscard]] NOTCH_INLINE constexpr std::uint16_t to_bfloat16(float x) noexcept {
     const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);

@@ -7,12 +7,15 @@
 //   symmetric<Bits>         -(2^(Bits-1)-1) ... 2^(Bits-1)-1, zero_point 0      weights, narrow:
 //                           negation is closed, and a product with 255 cannot exceed 32385
 //   symmetric_full<Bits>    -2^(Bits-1) ... 2^(Bits-1)-1, zero_point 0
+//
+// Bits is 1..8; the signed ranges also have 16 (int16_t), for the outputs of kernels.
 #pragma once
 
 #include <cfloat>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 #include <notch/core/config.hpp>
 #include <notch/core/error.hpp>
@@ -30,8 +33,8 @@ template <int Bits> struct affine {
 };
 
 template <int Bits> struct affine_signed {
-    static_assert(Bits >= 2 && Bits <= 8, "notch::affine_signed<Bits>: Bits must be 2..8");
-    using code_type = std::int8_t;
+    static_assert((Bits >= 2 && Bits <= 8) || Bits == 16, "notch::affine_signed<Bits>: Bits must be 2..8 or 16");
+    using code_type = std::conditional_t<Bits == 16, std::int16_t, std::int8_t>;
     static constexpr int bits = Bits;
     static constexpr std::int32_t qmin = -(1 << (Bits - 1));
     static constexpr std::int32_t qmax = (1 << (Bits - 1)) - 1;
@@ -39,8 +42,8 @@ template <int Bits> struct affine_signed {
 };
 
 template <int Bits> struct symmetric {
-    static_assert(Bits >= 2 && Bits <= 8, "notch::symmetric<Bits>: Bits must be 2..8");
-    using code_type = std::int8_t;
+    static_assert((Bits >= 2 && Bits <= 8) || Bits == 16, "notch::symmetric<Bits>: Bits must be 2..8 or 16");
+    using code_type = std::conditional_t<Bits == 16, std::int16_t, std::int8_t>;
     static constexpr int bits = Bits;
     static constexpr std::int32_t qmin = -((1 << (Bits - 1)) - 1);
     static constexpr std::int32_t qmax = (1 << (Bits - 1)) - 1;
@@ -48,8 +51,8 @@ template <int Bits> struct symmetric {
 };
 
 template <int Bits> struct symmetric_full {
-    static_assert(Bits >= 2 && Bits <= 8, "notch::symmetric_full<Bits>: Bits must be 2..8");
-    using code_type = std::int8_t;
+    static_assert((Bits >= 2 && Bits <= 8) || Bits == 16, "notch::symmetric_full<Bits>: Bits must be 2..8 or 16");
+    using code_type = std::conditional_t<Bits == 16, std::int16_t, std::int8_t>;
     static constexpr int bits = Bits;
     static constexpr std::int32_t qmin = -(1 << (Bits - 1));
     static constexpr std::int32_t qmax = (1 << (Bits - 1)) - 1;

@@ -29,4 +29,19 @@ struct toward_zero {
     [[nodiscard]] NOTCH_INLINE static float round(float x) noexcept { return std::truncf(x); }
 };
 
+/// x itself, which the compiler takes for unknown: a product passed through it is rounded and cannot
+/// be contracted with a following sum into a fused multiply-add, which has another result.
+[[nodiscard]] NOTCH_INLINE float rounded(float x) noexcept {
+#if defined(__GNUC__) && NOTCH_X86_64
+    __asm__("" : "+x"(x));
+    return x;
+#elif defined(__GNUC__) && defined(__aarch64__)
+    __asm__("" : "+w"(x));
+    return x;
+#else
+    volatile float y = x;
+    return y;
+#endif
+}
+
 NOTCH_NAMESPACE_END

@@ -84,6 +84,19 @@ NOTCH_OP void store_bytes(std::uint8_t* p, acc16 v, index_t n) {
     const __m256i o = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
     store_bytes16(p, _mm256_castsi256_si128(o), n);
 }
+/// The low half of each lane.
+NOTCH_OP void store_words(std::uint16_t* p, acc16 v, index_t n) {
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    const __m256i w = _mm256_permute4x64_epi64(
+        _mm256_packus_epi32(_mm256_and_si256(v.lo, low), _mm256_and_si256(v.hi, low)), 0xd8);
+    if (n >= 16) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), w);
+        return;
+    }
+    alignas(32) std::uint16_t copy[16];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(copy), w);
+    for (index_t i = 0; i < n; ++i) p[i] = copy[i];
+}
 NOTCH_OP f32x16 to_f32(acc16 v) { return {_mm256_cvtepi32_ps(v.lo), _mm256_cvtepi32_ps(v.hi)}; }
 NOTCH_OP acc16 to_s32(f32x16 v) { return {_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi)}; }
 NOTCH_OP f32x16 mul(f32x16 a, f32x16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
@@ -91,6 +104,17 @@ NOTCH_OP f32x16 div(f32x16 a, f32x16 b) { return {_mm256_div_ps(a.lo, b.lo), _mm
 NOTCH_OP f32x16 min(f32x16 a, f32x16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 NOTCH_OP f32x16 max(f32x16 a, f32x16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 NOTCH_OP acc16 add(acc16 a, acc16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+NOTCH_OP acc16 sub(acc16 a, acc16 b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
+/// Modulo 2^32.
+NOTCH_OP acc16 mul_s32(acc16 a, acc16 b) { return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
+NOTCH_OP acc16 and_s32(acc16 a, acc16 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
+NOTCH_OP acc16 high_half(acc16 a) { return {_mm256_srli_epi32(a.lo, 16), _mm256_srli_epi32(a.hi, 16)}; }
+NOTCH_OP acc16 bits_of(f32x16 v) { return {_mm256_castps_si256(v.lo), _mm256_castps_si256(v.hi)}; }
+/// a + b, where a is a product: the barrier keeps the compiler from contracting both to an FMA.
+NOTCH_OP f32x16 add_rounded(f32x16 a, f32x16 b) {
+    __asm__("" : "+x"(a.lo), "+x"(a.hi));
+    return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
 NOTCH_OP f32x16 round(f32x16 v) {
     return {_mm256_round_ps(v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
             _mm256_round_ps(v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
@@ -154,10 +178,9 @@ NOTCH_OP __m256i pack_codes(__m256i a, __m256i b, __m256i c, __m256i d, const co
 }
 /// Two rows of 16 at a time.
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
                           std::uint8_t* c, index_t ldc) {
     static_assert(NP == 1);
-    const code_stage stage = make_stage(ep);
     const f32x16 m = load_f32(ep.multiplier + channel);
     NOTCH_UNROLL
     for (int i = 0; i < MR; i += 2) {
@@ -186,6 +209,14 @@ template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t
     }
     store_bytes16(p, _mm256_castsi256_si128(v), n);
     if (n > 16) store_bytes16(p + 16, _mm256_extracti128_si256(v, 1), n - 16);
+}
+/// Each byte plus 128: s8 codes become u8.
+NOTCH_OP nvec nflip(nvec v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
+/// sum + the sum of the bytes, in some of the lanes of 64 bits.
+NOTCH_OP nvec nsum_bytes(nvec sum, nvec v) { return _mm256_add_epi64(sum, _mm256_sad_epu8(v, _mm256_setzero_si256())); }
+NOTCH_OP std::int32_t nsum_lanes(nvec v) {
+    const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
 }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) { return _mm256_max_epu8(a, b); }
 NOTCH_OP nvec load_halves(const std::uint8_t* p, const std::uint8_t* q, index_t n) {

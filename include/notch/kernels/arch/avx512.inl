@@ -3,7 +3,6 @@
 // Included by kernels/arch/avx512bw.hpp and avx512vnni.hpp inside their regions: what both have in
 // common, everything but the products of bytes.
 
-inline constexpr int max_panels = 4;
 inline constexpr int byte_width = 64;
 
 using acc16 = __m512i;
@@ -34,6 +33,10 @@ NOTCH_OP void store_f32(float* p, f32x16 v, index_t n) { _mm512_mask_storeu_ps(p
 NOTCH_OP void store_bytes(std::uint8_t* p, acc16 v, index_t n) {
     _mm_mask_storeu_epi8(p, first16(n), _mm512_cvtepi32_epi8(v));
 }
+/// The low half of each lane.
+NOTCH_OP void store_words(std::uint16_t* p, acc16 v, index_t n) {
+    _mm256_mask_storeu_epi16(p, first16(n), _mm512_cvtepi32_epi16(v));
+}
 NOTCH_OP f32x16 to_f32(acc16 v) { return _mm512_cvtepi32_ps(v); }
 NOTCH_OP acc16 to_s32(f32x16 v) { return _mm512_cvtps_epi32(v); }
 NOTCH_OP f32x16 mul(f32x16 a, f32x16 b) { return _mm512_mul_ps(a, b); }
@@ -41,6 +44,17 @@ NOTCH_OP f32x16 div(f32x16 a, f32x16 b) { return _mm512_div_ps(a, b); }
 NOTCH_OP f32x16 min(f32x16 a, f32x16 b) { return _mm512_min_ps(a, b); }
 NOTCH_OP f32x16 max(f32x16 a, f32x16 b) { return _mm512_max_ps(a, b); }
 NOTCH_OP acc16 add(acc16 a, acc16 b) { return _mm512_add_epi32(a, b); }
+NOTCH_OP acc16 sub(acc16 a, acc16 b) { return _mm512_sub_epi32(a, b); }
+/// Modulo 2^32.
+NOTCH_OP acc16 mul_s32(acc16 a, acc16 b) { return _mm512_mullo_epi32(a, b); }
+NOTCH_OP acc16 and_s32(acc16 a, acc16 b) { return _mm512_and_si512(a, b); }
+NOTCH_OP acc16 high_half(acc16 a) { return _mm512_srli_epi32(a, 16); }
+NOTCH_OP acc16 bits_of(f32x16 v) { return _mm512_castps_si512(v); }
+/// a + b, where a is a product: the barrier keeps the compiler from contracting both to an FMA.
+NOTCH_OP f32x16 add_rounded(f32x16 a, f32x16 b) {
+    __asm__("" : "+v"(a));
+    return _mm512_add_ps(a, b);
+}
 NOTCH_OP f32x16 round(f32x16 v) {
     return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -96,9 +110,8 @@ NOTCH_OP __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d, const co
 
 /// All MR x NP vectors of a tile, four at a time: one row of four panels, two rows of two, ...
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, __m512i (&acc)[MR][NP], index_t channel, index_t cols,
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m512i (&acc)[MR][NP], index_t channel, index_t cols,
                           std::uint8_t* c, index_t ldc) {
-    const code_stage stage = make_stage(ep);
     __m512 m[NP];
     NOTCH_UNROLL
     for (int j = 0; j < NP; ++j) m[j] = _mm512_loadu_ps(ep.multiplier + channel + 16 * j);
@@ -150,6 +163,11 @@ NOTCH_OP void store_halves(std::uint8_t* p, std::uint8_t* q, nvec v, index_t n) 
     _mm256_mask_storeu_epi8(p, mask, _mm512_castsi512_si256(v));
     _mm256_mask_storeu_epi8(q, mask, _mm512_extracti64x4_epi64(v, 1));
 }
+/// Each byte plus 128: s8 codes become u8.
+NOTCH_OP nvec nflip(nvec v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+/// sum + the sum of the bytes, in some of the lanes of 64 bits.
+NOTCH_OP nvec nsum_bytes(nvec sum, nvec v) { return _mm512_add_epi64(sum, _mm512_sad_epu8(v, _mm512_setzero_si512())); }
+NOTCH_OP std::int32_t nsum_lanes(nvec v) { return static_cast<std::int32_t>(_mm512_reduce_add_epi64(v)); }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) { return _mm512_max_epu8(a, b); }
 NOTCH_OP nvec load_n32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
 NOTCH_OP nfloat load_n32(const float* p) { return _mm512_loadu_ps(p); }

@@ -18,6 +18,7 @@ namespace arch::avx512vnni {
 #include <notch/kernels/arch/avx512.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_6x64c4__avx512vnni";
+inline constexpr int max_panels = 4;
 inline constexpr bool use_pairs = false; // VNNI is exact and faster
 inline constexpr int chains_needed = 8;  // vpdpbusd: latency 4 to 5, one or two a cycle
 
@@ -31,16 +32,16 @@ template <int NP> constexpr int tile_rows() { return NP == 4 ? 6 : NP == 3 ? 8 :
 NOTCH_OP void vpdpbusd(__m512i& acc, __m512i a, __m512i b) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
 }
-template <bool Safe> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
+template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
     __m512i v;
     __asm__("vpbroadcastd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const std::uint8_t(*)[4]>(p)));
     return v;
 }
-template <bool Safe> NOTCH_OP a_quad set_a(std::uint32_t quad) {
+template <product P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return _mm512_set1_epi32(static_cast<std::int32_t>(quad));
 }
-template <bool Safe> NOTCH_OP b_quad load_b(const std::int8_t* p) { return _mm512_loadu_si512(p); }
-template <bool Safe> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) { vpdpbusd(acc, a, b); }
+template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return _mm512_loadu_si512(p); }
+template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) { vpdpbusd(acc, a, b); }
 
 template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = _mm512_loadu_si512(w);

@@ -89,6 +89,9 @@ NOTCH_OP void store_f32(float* p, f32x16 x, index_t n) {
 NOTCH_OP void store_bytes(std::uint8_t* p, acc16 x, index_t n) {
     for (index_t i = 0; i < n; ++i) p[i] = static_cast<std::uint8_t>(x.v[i]);
 }
+NOTCH_OP void store_words(std::uint16_t* p, acc16 x, index_t n) {
+    for (index_t i = 0; i < n; ++i) p[i] = static_cast<std::uint16_t>(x.v[i]);
+}
 NOTCH_OP f32x16 to_f32(acc16 x) {
     f32x16 r;
     NOTCH_EACH16(r.v[i] = static_cast<float>(x.v[i]));
@@ -121,6 +124,33 @@ NOTCH_OP acc16 add(acc16 a, acc16 b) {
                                                    static_cast<std::uint32_t>(b.v[i])));
     return a;
 }
+NOTCH_OP acc16 sub(acc16 a, acc16 b) {
+    NOTCH_EACH16(a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) -
+                                                   static_cast<std::uint32_t>(b.v[i])));
+    return a;
+}
+NOTCH_OP acc16 mul_s32(acc16 a, acc16 b) {
+    NOTCH_EACH16(a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) *
+                                                   static_cast<std::uint32_t>(b.v[i])));
+    return a;
+}
+NOTCH_OP acc16 and_s32(acc16 a, acc16 b) {
+    NOTCH_EACH16(a.v[i] &= b.v[i]);
+    return a;
+}
+NOTCH_OP acc16 high_half(acc16 a) {
+    NOTCH_EACH16(a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) >> 16));
+    return a;
+}
+NOTCH_OP acc16 bits_of(f32x16 x) {
+    acc16 r;
+    __builtin_memcpy(&r, &x, sizeof r);
+    return r;
+}
+NOTCH_OP f32x16 add_rounded(f32x16 a, f32x16 b) {
+    NOTCH_EACH16(a.v[i] = rounded(a.v[i]) + b.v[i]);
+    return a;
+}
 NOTCH_OP f32x16 round(f32x16 x) {
     NOTCH_EACH16(x.v[i] = half_even::round(x.v[i]));
     return x;
@@ -143,20 +173,22 @@ NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return a;
 }
 
-template <bool Safe> NOTCH_OP a_quad load_a(const std::uint8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
-template <bool Safe> NOTCH_OP a_quad set_a(std::uint32_t q) {
+template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+template <product P> NOTCH_OP a_quad set_a(std::uint32_t q) {
     return {{static_cast<std::int32_t>(q & 255), static_cast<std::int32_t>(q >> 8 & 255),
              static_cast<std::int32_t>(q >> 16 & 255), static_cast<std::int32_t>(q >> 24)}};
 }
-template <bool Safe> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {p}; }
-template <bool Safe> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
+template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {p}; }
+template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
     acc16 sum;
     NOTCH_EACH16(sum.v[i] = a.v[0] * b.p[4 * i] + a.v[1] * b.p[4 * i + 1] + a.v[2] * b.p[4 * i + 2] +
                             a.v[3] * b.p[4 * i + 3]);
     acc = add(acc, sum);
 }
+struct code_stage {};
+NOTCH_OP code_stage make_stage(const epilogue_args&) { return {}; }
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage&, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
                           std::uint8_t* c, index_t ldc) {
     for (int i = 0; i < MR; ++i)
         for (index_t j = 0; j < cols; ++j)
@@ -172,6 +204,15 @@ template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n)
 template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec x, index_t n) {
     for (index_t i = 0; i < n; ++i) p[i] = x.b[i];
 }
+NOTCH_OP nvec nflip(nvec v) {
+    NOTCH_EACH16(v.b[i] ^= 0x80);
+    return v;
+}
+NOTCH_OP nvec nsum_bytes(nvec sum, nvec v) {
+    NOTCH_EACH16(sum.d[i % 4] += v.b[i]);
+    return sum;
+}
+NOTCH_OP std::int32_t nsum_lanes(nvec v) { return v.d[0] + v.d[1] + v.d[2] + v.d[3]; }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) {
     NOTCH_EACH16(a.b[i] = a.b[i] > b.b[i] ? a.b[i] : b.b[i]);
     return a;

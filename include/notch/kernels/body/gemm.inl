@@ -1,24 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by kernels/gemm.hpp in the region of each instruction set: the integer matrix product on the packed
-// layout [N/16][segment][K/4][16][4], written over the operations of kernels/arch/<isa>.hpp:
+// Included by kernels/gemm.hpp in the region of each instruction set: the integer matrix product on
+// the packed layout [N/16][segments][K/4][16][4], written over the operations of
+// kernels/arch/<isa>.hpp:
 //
 //   acc16           16 int32 accumulators
 //   a_quad, b_quad  four bytes of a row, broadcast; a 64-byte row of a panel; ready to multiply
-//   dot<Safe>       acc16 += a_quad . b_quad, four products a lane; exact. Safe allows vpmaddubsw.
+//   dot<P>          acc16 += a_quad . b_quad, four products a lane; exact
 //   tile_rows<NP>   rows of a tile with NP panels
 //   store_codes     the register path of the epilogue
 //
-// The accumulators of a tile stay in registers for all of K; K is never split, so no partial sums
-// go through memory.
+// P says how the operands come:
+//
+//   product::direct    bytes as they are, in the rows of the caller and in the packed panels
+//   product::pairs     the same, for weights for which packing has proved that the sum of two
+//                      products cannot saturate 16 bits (vpmaddubsw)
+//   product::wide      bytes that were widened to 16 bits beforehand, into a block on the stack:
+//                      where the exact product works on 16-bit lanes (vpmaddwd) the tile then
+//                      has loads and products only
+//
+// The accumulators of a tile stay in registers for all of K. Only the wide product splits K, so that
+// its blocks stay in L1; partial sums are exact int32, in any order.
 
-/// Bytes 0..count-1 (count < 4), the others 0: never reads past the row.
+/// Bytes 0..count-1 (count <= 4), the others 0: never reads past the row.
 static inline std::uint32_t load_partial(const std::uint8_t* p, index_t count) {
     std::uint32_t v = p[0];
     if (count > 1) v |= static_cast<std::uint32_t>(p[1]) << 8;
     if (count > 2) v |= static_cast<std::uint32_t>(p[2]) << 16;
+    if (count > 3) v |= static_cast<std::uint32_t>(p[3]) << 24;
     return v;
 }
+
+/// Some tiles, one below the other, of the same panels.
+struct tile_job {
+    const std::uint8_t* a;   ///< row 0
+    index_t lda;
+    const index_t* segment;
+    index_t segments, k4, tail;
+    const std::int8_t* b;
+    index_t panel_stride;
+    const std::int32_t* start; ///< where the accumulators begin: the bias, or partial sums
+    index_t start_stride;      ///< from one row to the next; 0 for the bias
+    outer_product outer[2];    ///< row terms of row 0, column terms of column 0
+    const float* row_scale;     ///< of row 0, or null
+    const epilogue_args* ep;
+    index_t channel, cols;
+    std::uint8_t* c;
+    index_t ldc_bytes;
+    index_t tiles;
+};
 
 /// The f32 output from the registers.
 template <int MR, int NP>
@@ -36,109 +66,134 @@ NOTCH_OP void store_floats(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_
     }
 }
 
-/// A tile that the register path does not cover: rows x panels vectors of accumulators.
-static NOTCH_NOINLINE void store_tile(const epilogue_args& ep, const std::int32_t* lanes, index_t rows,
-                                      index_t panels, index_t channel, index_t cols, std::uint8_t* c,
-                                      index_t ldc_bytes) {
+/// A tile that the register paths do not cover: rows x panels vectors of accumulators.
+static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
+                                      index_t panels, std::uint8_t* c) {
+    const epilogue_args& ep = *t.ep;
     const index_t size = store_size(ep.store);
     for (index_t i = 0; i < rows; ++i)
         for (index_t j = 0; j < panels; ++j) {
-            const index_t left = cols - 16 * j;
-            store_any(ep, load_s32(lanes + (i * panels + j) * 16), channel + 16 * j, left < 16 ? left : 16,
-                      c + i * ldc_bytes + 16 * j * size);
+            const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
+            acc16 v = load_s32(lanes + (i * panels + j) * 16);
+            for (int o = 0; o < 2; ++o)
+                if (t.outer[o].row)
+                    v = sub(v, mul_s32(set_s32(t.outer[o].row[first + i]), load_s32(t.outer[o].col + 16 * j)));
+            std::uint8_t* out = c + i * t.ldc_bytes + 16 * j * size;
+            if (t.row_scale) store_scaled(ep, v, set_f32(t.row_scale[first + i]), channel, cols, out);
+            else store_any(ep, v, channel, cols, out);
         }
 }
 
-/// One tile: MR rows x NP panels. KU chains of accumulators hide the latency of short tiles.
-template <int MR, int NP, int KU, bool Safe>
-NOTCH_NOINLINE void gemm_tile(const gemm_args& g, const std::uint8_t* a, const std::int8_t* b,
-                              index_t channel, index_t cols, std::uint8_t* c, index_t ldc_bytes) {
-    acc16 acc[KU][MR][NP];
-    NOTCH_UNROLL
-    for (int j = 0; j < NP; ++j) {
-        const acc16 bias = load_s32(g.ep.bias + channel + 16 * j);
+/// t.tiles tiles of MR rows x NP panels. KU chains of accumulators hide the latency of short tiles.
+template <int MR, int NP, int KU, product P> NOTCH_NOINLINE void gemm_tile(const tile_job& t) {
+    const epilogue_args& ep = *t.ep;
+    const index_t stride = t.panel_stride;
+    const index_t lda = t.lda;
+    constexpr int b_bytes = P == product::wide ? 128 : 64;
+    const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
+    const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
+                       ep.mode == requant_mode::float_scale && plain;
+    const code_stage stage = make_stage(ep);
+    const std::uint8_t* a = t.a;
+    std::uint8_t* c = t.c;
+    const std::int32_t* start = t.start;
+    for (index_t n = 0; n < t.tiles; ++n, a += MR * lda, c += MR * t.ldc_bytes, start += MR * t.start_stride) {
+        acc16 acc[KU][MR][NP];
         NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) {
-            acc[0][i][j] = bias;
+        for (int j = 0; j < NP; ++j) {
             NOTCH_UNROLL
-            for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
+            for (int i = 0; i < MR; ++i) {
+                acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
+                NOTCH_UNROLL
+                for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
+            }
         }
-    }
-    const index_t stride = g.panel_stride;
-    const index_t lda = g.lda;
-    for (index_t s = 0; s < g.segments; ++s) {
-        // A base pointer every three rows: the others are reached by [p + lda] and [p + 2 * lda].
-        const std::uint8_t* p[(MR + 2) / 3];
-        NOTCH_UNROLL
-        for (int i = 0; i < (MR + 2) / 3; ++i) p[i] = a + g.segment[s] + 3 * i * lda;
-        index_t k = g.k4;
-        for (; k >= KU; k -= KU) {
+        const std::int8_t* b = t.b;
+        for (index_t s = 0; s < t.segments; ++s) {
+            // A base pointer every three rows: the others are reached by [p + lda] and [p + 2 * lda].
+            const std::uint8_t* p[(MR + 2) / 3];
             NOTCH_UNROLL
-            for (int u = 0; u < KU; ++u) {
-                b_quad bq[NP];
+            for (int i = 0; i < (MR + 2) / 3; ++i) p[i] = a + t.segment[s] + 3 * i * lda;
+            index_t k = t.k4;
+            for (; k >= KU; k -= KU) {
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) bq[j] = load_b<Safe>(b + j * stride + 64 * u);
-                NOTCH_UNROLL
-                for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<Safe>(p[i / 3] + i % 3 * lda + 4 * u);
+                for (int u = 0; u < KU; ++u) {
+                    b_quad bq[NP];
                     NOTCH_UNROLL
-                    for (int j = 0; j < NP; ++j) dot<Safe>(acc[u][i][j], aq, bq[j]);
+                    for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride + b_bytes * u);
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = load_a<P>(p[i / 3] + i % 3 * lda + 4 * u);
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[u][i][j], aq, bq[j]);
+                    }
+                }
+                NOTCH_UNROLL
+                for (int i = 0; i < (MR + 2) / 3; ++i) p[i] += 4 * KU;
+                b += b_bytes * KU;
+            }
+            if constexpr (KU > 1) {
+                for (; k > 0; --k) {
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = load_a<P>(p[i / 3] + i % 3 * lda);
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
+                    }
+                    NOTCH_UNROLL
+                    for (int i = 0; i < (MR + 2) / 3; ++i) p[i] += 4;
+                    b += b_bytes;
                 }
             }
-            NOTCH_UNROLL
-            for (int i = 0; i < (MR + 2) / 3; ++i) p[i] += 4 * KU;
-            b += 64 * KU;
+            if constexpr (P != product::wide) {
+                if (t.tail > 0) {
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = set_a<P>(load_partial(p[i / 3] + i % 3 * lda, t.tail));
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
+                    }
+                    b += b_bytes;
+                }
+            }
         }
-        for (; k > 0; --k) {
+        NOTCH_UNROLL
+        for (int u = 1; u < KU; ++u) {
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                const a_quad aq = load_a<Safe>(p[i / 3] + i % 3 * lda);
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
+                for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
             }
-            NOTCH_UNROLL
-            for (int i = 0; i < (MR + 2) / 3; ++i) p[i] += 4;
-            b += 64;
         }
-        if (g.tail > 0) {
+        if (codes) {
+            store_codes<MR, NP>(ep, stage, acc[0], t.channel, t.cols, c, t.ldc_bytes);
+            continue;
+        }
+        if (ep.store == store_kind::f32 && plain && !ep.f_bias) {
+            store_floats<MR, NP>(ep, acc[0], t.channel, t.cols, c, t.ldc_bytes);
+            continue;
+        }
+        if (ep.store == store_kind::s32 && plain && t.cols >= 16 * NP) {
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                const a_quad aq = set_a<Safe>(load_partial(p[i / 3] + i % 3 * lda, g.tail));
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
+                for (int j = 0; j < NP; ++j)
+                    store_s32(reinterpret_cast<std::int32_t*>(c + i * t.ldc_bytes) + 16 * j, acc[0][i][j], 16);
             }
-            b += 64;
+            continue;
         }
-    }
-    NOTCH_UNROLL
-    for (int u = 1; u < KU; ++u) {
+        // Through memory: a loop over acc itself would keep the accumulators out of the registers.
+        alignas(64) std::int32_t lanes[MR * NP * 16];
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i) {
             NOTCH_UNROLL
-            for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
+            for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
         }
+        store_tile(t, lanes, n * MR, MR, NP, c);
     }
-    const bool codes = g.ep.store == store_kind::u8 || g.ep.store == store_kind::s8;
-    if (codes && g.ep.bounded && g.ep.mode == requant_mode::float_scale) {
-        store_codes<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
-        return;
-    }
-    if (g.ep.store == store_kind::f32) {
-        store_floats<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
-        return;
-    }
-    // Through memory: a loop over acc itself would keep the accumulators out of the registers.
-    alignas(64) std::int32_t lanes[MR * NP * 16];
-    NOTCH_UNROLL
-    for (int i = 0; i < MR; ++i) {
-        NOTCH_UNROLL
-        for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
-    }
-    store_tile(g.ep, lanes, MR, NP, channel, cols, c, ldc_bytes);
 }
 
-using gemm_tile_fn = void (*)(const gemm_args&, const std::uint8_t*, const std::int8_t*, index_t,
-                              index_t, std::uint8_t*, index_t);
+using gemm_tile_fn = void (*)(const tile_job&);
 
 /// The number of accumulator chains for a tile: enough to hide the latency of the dot product
 /// (chains_needed of the instruction set), not more: short K would pay for joining them.
@@ -150,62 +205,281 @@ template <int MR, int NP> constexpr int chains() {
 }
 
 /// The tiles that exist: full height, then halves. Fewer tiles mean shorter compile times.
-template <int NP, bool Safe, int MR = tile_rows<NP>()>
+template <int NP, product P, int MR = tile_rows<NP>()>
 static inline gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
     if constexpr (MR > 1) {
-        if (rows < MR) return pick_tile<NP, Safe, (MR > 8 ? 8 : MR > 4 ? 4 : MR / 2)>(rows, taken);
+        if (rows < MR) return pick_tile<NP, P, (MR > 8 ? 8 : MR > 4 ? 4 : MR / 2)>(rows, taken);
     }
     taken = MR;
-    return gemm_tile<MR, NP, chains<MR, NP>(), Safe>;
+    return gemm_tile<MR, NP, chains<MR, NP>(), P>;
 }
 
-/// All rows over NP panels.
-template <int NP, bool Safe>
-static void gemm_panels(const gemm_args& g, index_t column, index_t cols) {
-    const index_t size = store_size(g.ep.store);
-    const std::int8_t* b = g.b + column / 16 * g.panel_stride;
-    for (index_t row = 0; row < g.m;) {
-        index_t rows = 0;
-        const gemm_tile_fn tile = pick_tile<NP, Safe>(g.m - row, rows);
-        std::uint8_t* c = static_cast<std::uint8_t*>(g.c) + (row * g.ldc + column) * size;
-        tile(g, g.a + row * g.lda, b, column, cols, c, g.ldc * size);
-        if (g.ep.on_tile)
-            g.ep.on_tile(g.ep.context, {c, g.row + row, g.col + column, rows, cols, g.ldc});
-        row += rows;
+/// t.a, t.c, t.start and the terms of outer products are those of row 0 of `rows` rows; on_tile is
+/// called if `last`, the accumulators being complete.
+template <int NP, product P>
+static void run_tiles(const gemm_args& g, tile_job t, index_t first_row, index_t column, index_t rows, bool last) {
+    for (index_t row = 0; row < rows;) {
+        index_t height = 0;
+        const gemm_tile_fn tile = pick_tile<NP, P>(rows - row, height);
+        const bool tell = last && g.ep.on_tile;
+        t.tiles = tell ? 1 : (rows - row) / height;
+        tile(t);
+        const index_t done = t.tiles * height;
+        if (tell) g.ep.on_tile(g.ep.context, {t.c, g.row + first_row + row, g.col + column, done, t.cols, g.ldc});
+        t.a += done * t.lda;
+        t.c += done * t.ldc_bytes;
+        t.start += done * t.start_stride;
+        for (outer_product& o : t.outer)
+            if (o.row) o.row += done;
+        if (t.row_scale) t.row_scale += done;
+        row += done;
     }
 }
 
-template <bool Safe> static void gemm_all(const gemm_args& g) {
-    // Panels outside, rows inside: the weights come from the outer cache levels once.
-    for (index_t column = 0; column < g.n;) {
-        const index_t left = g.n - column;
-        const index_t panels = (left + 15) / 16;
+/// The job of all rows of g over the panels from `column` on.
+static inline tile_job make_job(const gemm_args& g, index_t column, index_t cols) {
+    tile_job t;
+    t.a = g.a;
+    t.lda = g.lda;
+    t.segment = g.segment;
+    t.segments = g.segments;
+    t.k4 = g.k4;
+    t.tail = g.tail;
+    t.b = g.b + column / 16 * g.panel_stride;
+    t.panel_stride = g.panel_stride;
+    t.start = g.ep.bias + column;
+    t.start_stride = 0;
+    for (int o = 0; o < 2; ++o) {
+        t.outer[o] = g.outer[o];
+        if (t.outer[o].col) t.outer[o].col += column;
+    }
+    t.row_scale = g.row_scale;
+    t.ep = &g.ep;
+    t.channel = column;
+    t.cols = cols;
+    t.c = static_cast<std::uint8_t*>(g.c) + column * store_size(g.ep.store);
+    t.ldc_bytes = g.ldc * store_size(g.ep.store);
+    t.tiles = 0;
+    return t;
+}
+
+/// Calls f<NP>(column, cols) for groups of panels, from left to right.
+template <class F> NOTCH_OP void for_panels(index_t n, const F& f) {
+    for (index_t column = 0; column < n;) {
+        const index_t left = n - column, panels = (left + 15) / 16;
         if constexpr (max_panels == 4) {
             if (panels >= 4) {
-                gemm_panels<4, Safe>(g, column, left < 64 ? left : 64);
+                f.template operator()<4>(column, left < 64 ? left : 64);
                 column += 64;
                 continue;
             }
             if (panels == 3) {
-                gemm_panels<3, Safe>(g, column, left);
+                f.template operator()<3>(column, left);
                 return;
             }
             if (panels == 2) {
-                gemm_panels<2, Safe>(g, column, left);
+                f.template operator()<2>(column, left);
                 return;
             }
         }
-        gemm_panels<1, Safe>(g, column, left < 16 ? left : 16);
+        f.template operator()<1>(column, left < 16 ? left : 16);
         column += 16;
+    }
+}
+
+/// Rows as they are. Panels outside, rows inside: the weights come from the outer cache levels once.
+template <product P> static void gemm_direct(const gemm_args& g) {
+    for_panels(g.n, [&]<int NP>(index_t column, index_t cols) {
+        run_tiles<NP, P>(g, make_job(g, column, cols), 0, column, g.m, true);
+    });
+}
+
+/// The rows of g from `row` on, moved by `rows`.
+static inline gemm_args rows_from(const gemm_args& g, index_t row, index_t rows) {
+    gemm_args part = g;
+    part.a = g.a + row * g.lda;
+    part.m = rows;
+    part.row = g.row + row;
+    part.c = static_cast<std::uint8_t*>(g.c) + row * g.ldc * store_size(g.ep.store);
+    for (outer_product& o : part.outer)
+        if (o.row) o.row += row;
+    if (part.row_scale) part.row_scale += row;
+    return part;
+}
+
+/// A run of quads and up to three bytes more, each byte plus 128; zeros fill the last quad.
+static inline void flip_quads(const std::uint8_t* from, index_t quads, index_t tail, std::uint8_t* to) {
+    const index_t bytes = 4 * quads + tail;
+    index_t i = 0;
+    for (; i + byte_width <= bytes; i += byte_width)
+        store_nbytes<true>(to + i, nflip(load_nbytes<true>(from + i, byte_width)), byte_width);
+    if (i < bytes) store_nbytes<false>(to + i, nflip(load_nbytes<false>(from + i, bytes - i)), bytes - i);
+    if (tail > 0)
+        for (index_t k = tail; k < 4; ++k) to[4 * quads + k] = 0;
+}
+/// The sum of n bytes, as u8 codes.
+static inline std::int32_t sum_bytes(const std::uint8_t* p, index_t n, bool flip) {
+    nvec sum = set_n32(0);
+    index_t i = 0;
+    for (; i + byte_width <= n; i += byte_width) {
+        const nvec v = load_nbytes<true>(p + i, byte_width);
+        sum = nsum_bytes(sum, flip ? nflip(v) : v);
+    }
+    std::int32_t rest = nsum_lanes(sum);
+    for (; i < n; ++i) rest += flip ? p[i] ^ 0x80 : p[i];
+    return rest;
+}
+
+/// Signed rows: copies of some rows at a time, each byte plus 128, a segment next to the other.
+template <product P> static NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
+    const index_t quads = g.k4 + (g.tail > 0), bytes = 4 * g.segments * quads;
+    // Rows a multiple of 4096 bytes apart would share cache lines' places.
+    const index_t pitch = (bytes + 63) / 64 * 64 + (bytes % 4096 == 0 ? 64 : 0);
+    constexpr index_t room = 68 * 1024; // one row of the longest K that cannot overflow, 65,793
+    alignas(64) std::uint8_t copy[room];
+    constexpr index_t height = tile_rows<max_panels>();
+    index_t block = room / (pitch > 0 ? pitch : 64);
+    block = block >= height ? block / height * height : block;
+    const index_t origin = 0;
+    for (index_t row = 0; row < g.m; row += block) {
+        const index_t rows = g.m - row < block ? g.m - row : block;
+        for (index_t i = 0; i < rows; ++i) {
+            const std::uint8_t* from = g.a + (row + i) * g.lda;
+            for (index_t s = 0; s < g.segments; ++s)
+                flip_quads(from + g.segment[s], g.k4, g.tail, copy + i * pitch + 4 * s * quads);
+        }
+        gemm_args part = rows_from(g, row, rows);
+        part.a = copy;
+        part.lda = pitch;
+        part.segment = &origin;
+        part.segments = 1;
+        part.k4 = g.segments * quads;
+        part.tail = 0;
+        part.flip = false;
+        gemm_direct<P>(part);
+    }
+}
+
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
+/// Quads first ... first + count - 1 of a row (of all its segments, one after the other), widened.
+static inline void widen_row(const gemm_args& g, index_t row, index_t first, index_t count, std::uint8_t* to) {
+    const index_t quads = g.k4 + (g.tail > 0);
+    for (index_t done = 0; done < count;) {
+        const index_t s = (first + done) / quads, k = (first + done) % quads;
+        index_t here = quads - k < count - done ? quads - k : count - done; // quads within this segment
+        const std::uint8_t* from = g.a + row * g.lda + g.segment[s] + 4 * k;
+        const bool ends = g.tail > 0 && k + here == quads;
+        const index_t whole = here - ends;
+        index_t q = 0;
+        for (; q + 8 <= whole; q += 8) widen_quads8(from + 4 * q, g.flip, to + 4 * (done + q));
+        for (; q < here; ++q) {
+            std::uint32_t quad = load_partial(from + 4 * q, q < whole ? 4 : g.tail);
+            if (g.flip) quad ^= 0x80808080u >> (q < whole ? 0 : 8 * (4 - g.tail));
+            const std::uint32_t even = quad & 0x00ff00ffu, odd = quad >> 8 & 0x00ff00ffu;
+            __builtin_memcpy(to + 4 * (done + q), &even, 4);
+            __builtin_memcpy(to + 4 * (done + q) + wide_plane, &odd, 4);
+        }
+        done += here;
+    }
+}
+
+/// Widened operands: blocks of 128 quads of K, rows 16 at a time, two panels; see arch/avx2.hpp.
+static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
+    constexpr index_t most_quads = wide_quads, most_rows = 64, some_rows = wide_rows;
+    constexpr index_t pitch = 2 * wide_plane + 64, columns = 32;
+    alignas(64) std::int8_t b[2 * most_quads * 128];
+    alignas(64) std::uint8_t a[some_rows * pitch];
+    alignas(64) std::int32_t partial[most_rows * columns];
+    const index_t quads = g.k4 + (g.tail > 0), all = g.segments * quads;
+    const index_t blocks = all > most_quads ? (all + most_quads - 1) / most_quads : 1;
+    const index_t block = (all + blocks - 1) / blocks; // equal parts
+    epilogue_args sums;
+    sums.store = store_kind::s32;
+    const index_t origin = 0;
+    const index_t height = blocks == 1 ? g.m : most_rows;
+    for (index_t row = 0; row < g.m; row += height) {
+        const index_t rows = g.m - row < height ? g.m - row : height;
+        for (index_t column = 0; column < g.n; column += columns) {
+            const index_t left = g.n - column, panels = left > 16 ? 2 : 1;
+            for (index_t first = 0, k = 0; k < blocks; ++k, first += block) {
+                const index_t count = all - first < block ? all - first : block;
+                for (index_t j = 0; j < panels; ++j)
+                    widen_panel(g.b + (column / 16 + j) * g.panel_stride + first * 64, count, b + j * count * 128);
+                for (index_t i = 0; i < rows; i += some_rows) {
+                    const index_t some = rows - i < some_rows ? rows - i : some_rows;
+                    const gemm_args part = rows_from(g, row + i, some);
+                    for (index_t r = 0; r < some; ++r) widen_row(part, r, first, count, a + r * pitch);
+                    for (index_t j = 0; j < panels; ++j) {
+                        tile_job t = make_job(part, column + 16 * j, left - 16 * j < 16 ? left - 16 * j : 16);
+                        t.a = a;
+                        t.lda = pitch;
+                        t.segment = &origin;
+                        t.segments = 1;
+                        t.k4 = count;
+                        t.tail = 0;
+                        t.b = b + j * count * 128;
+                        if (k > 0) {
+                            t.start = partial + i * columns + 16 * j;
+                            t.start_stride = columns;
+                        }
+                        const bool last = k + 1 == blocks;
+                        if (!last) {
+                            t.outer[0] = t.outer[1] = {};
+                            t.row_scale = nullptr;
+                            t.ep = &sums;
+                            t.cols = 16;
+                            t.c = reinterpret_cast<std::uint8_t*>(partial + i * columns + 16 * j);
+                            t.ldc_bytes = columns * 4;
+                        }
+                        run_tiles<1, product::wide>(part, t, 0, column + 16 * j, some, last);
+                    }
+                }
+            }
+        }
+    }
+}
+#endif
+
+template <product P> static void gemm_rows(const gemm_args& g) {
+    if (g.flip) gemm_flipped<P>(g);
+    else gemm_direct<P>(g);
+}
+
+static void gemm_product(const gemm_args& g) {
+    if (use_pairs && g.pairs_safe) {
+        gemm_rows<use_pairs ? product::pairs : product::direct>(g);
+        return;
+    }
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
+    if (g.m >= wide_least_rows) {
+        gemm_wide(g);
+        return;
+    }
+#endif
+    gemm_rows<product::direct>(g);
+}
+
+/// Weights with zero points: the sums of the rows are taken first, some rows at a time.
+static NOTCH_NOINLINE void gemm_with_row_sums(const gemm_args& g) {
+    constexpr index_t block = 240;
+    std::int32_t sums[block];
+    for (index_t row = 0; row < g.m; row += block) {
+        gemm_args part = rows_from(g, row, g.m - row < block ? g.m - row : block);
+        for (index_t i = 0; i < part.m; ++i) {
+            std::int32_t sum = 0;
+            for (index_t s = 0; s < g.segments; ++s)
+                sum += sum_bytes(part.a + i * g.lda + g.segment[s], g.segment_bytes, g.flip);
+            sums[i] = sum;
+        }
+        part.outer[1] = {sums, g.w_zero_point};
+        gemm_product(part);
     }
 }
 
 static void gemm_u8s8(const gemm_args& g) {
     if (g.m <= 0 || g.n <= 0) return;
-    if (use_pairs && g.pairs_safe)
-        gemm_all<true && use_pairs>(g);
-    else
-        gemm_all<false>(g);
+    if (g.w_zero_point) gemm_with_row_sums(g);
+    else gemm_product(g);
 }
 
 inline constexpr gemm_kernels gemm_table = {gemm_name, gemm_u8s8};

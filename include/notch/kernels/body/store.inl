@@ -10,33 +10,63 @@ static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_
                : requantize_fixed_single(acc, ep.fixed[channel], ep.zero_point, range);
 }
 
+/// Finished real values as f32 or bf16 (round half to even; they are never NaN).
+NOTCH_OP void store_real(const epilogue_args& ep, f32x16 y, index_t cols, void* out) {
+    y = min(max(y, set_f32(ep.f_lo)), set_f32(ep.f_hi));
+    if (ep.store == store_kind::f32) {
+        store_f32(static_cast<float*>(out), y, cols);
+        return;
+    }
+    const acc16 bits = bits_of(y);
+    const acc16 half = add(set_s32(0x7fff), and_s32(high_half(bits), set_s32(1)));
+    store_words(static_cast<std::uint16_t*>(out), high_half(add(bits, half)), cols);
+}
+
+/// f32 and bf16 outputs of rows with a scale of their own.
+NOTCH_OP void store_scaled(const epilogue_args& ep, acc16 v, f32x16 row_scale, index_t channel, index_t cols, void* out) {
+    const f32x16 y = mul(to_f32(v), mul(row_scale, load_f32(ep.multiplier + channel)));
+    store_real(ep, ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y, cols, out);
+}
+
 /// Any epilogue that the register path does not cover: one accumulator vector, cols <= 16 results.
 NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index_t cols, void* out) {
     switch (ep.store) {
     case store_kind::s32: store_s32(static_cast<std::int32_t*>(out), v, cols); return;
-    case store_kind::f32: {
-        f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
-        y = min(max(y, set_f32(ep.f_lo)), set_f32(ep.f_hi));
-        store_f32(static_cast<float*>(out), y, cols);
+    case store_kind::f32:
+    case store_kind::bf16: {
+        const f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
+        store_real(ep, ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y, cols, out);
         return;
     }
     case store_kind::u8:
-    case store_kind::s8: break;
+    case store_kind::s8:
+    case store_kind::s16: break;
     }
+    acc16 codes;
     if (ep.mode == requant_mode::float_scale) {
         f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
         y = min(max(y, set_f32(static_cast<float>(ep.lo - ep.zero_point))),
                 set_f32(static_cast<float>(ep.hi - ep.zero_point)));
-        store_bytes(static_cast<std::uint8_t*>(out), add(to_s32(y), set_s32(ep.zero_point)), cols);
-        return;
+        codes = add(to_s32(y), set_s32(ep.zero_point));
+    } else {
+        std::int32_t lane[16] = {};
+        store_s32(lane, v, 16);
+        for (index_t i = 0; i < cols; ++i) lane[i] = requantize_fixed(ep, lane[i], channel + i, {ep.lo, ep.hi});
+        codes = load_s32(lane);
     }
-    std::int32_t lane[16];
-    store_s32(lane, v, 16);
-    for (index_t i = 0; i < cols; ++i)
-        static_cast<std::uint8_t*>(out)[i] =
-            static_cast<std::uint8_t>(requantize_fixed(ep, lane[i], channel + i, {ep.lo, ep.hi}));
+    if (ep.store == store_kind::s16) store_words(static_cast<std::uint16_t*>(out), codes, cols);
+    else store_bytes(static_cast<std::uint8_t*>(out), codes, cols);
 }
 
+/// Bytes of one result.
 static inline index_t store_size(store_kind k) {
-    return k == store_kind::s32 || k == store_kind::f32 ? 4 : 1;
+    switch (k) {
+    case store_kind::u8:
+    case store_kind::s8: return 1;
+    case store_kind::s16:
+    case store_kind::bf16: return 2;
+    case store_kind::s32:
+    case store_kind::f32: break;
+    }
+    return 4;
 }
