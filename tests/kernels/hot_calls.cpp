@@ -66,6 +66,11 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
     const packed_weights matrix = pack({weights.data(), out, c}), conv = pack_conv2d(weights, out, c, s);
     const packed_depthwise deep = pack_depthwise(std::span(weights).first(static_cast<std::size_t>(9 * c)), c, s);
     const auto gemm_ep = make_epilogue(matrix, stage::requantize{p, scale, p}, stage::relu{});
+    const auto rows_ep = make_epilogue(matrix, stage::dequantize_rows{scale});
+    const auto operand = make_operand<std::int8_t>(out, c, 1);
+    const auto operand_ep = make_epilogue(operand, stage::accumulators{});
+    std::vector<float> floats(y.size());
+    std::vector<std::int32_t> sums(static_cast<std::size_t>(h * out));
     const auto conv_ep = make_epilogue(conv, stage::requantize{p, scale, p}, stage::relu6{});
     const auto deep_ep = make_epilogue(deep, stage::requantize_fixed{p, scale, p});
     const nhwc_view<const std::uint8_t> in(x.data(), n, h, w, c);
@@ -73,11 +78,15 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
     for (isa i : available_isas()) {
         context ctx(i);
         const index_t need = std::max({conv2d_workspace_size(conv, n, h, w, ctx), depthwise_workspace_size(deep, n, h, w, ctx),
-                                       pool_workspace_size(s, ctx)});
+                                       pool_workspace_size(s, ctx), gemm_dynamic_workspace_size(n * h * w, c),
+                                       gemm_batched_workspace_size(operand, ctx)});
         std::vector<std::byte> memory(static_cast<std::size_t>(need));
         ctx.workspace = memory;
         const long before = allocations;
         gemm(matrix_view<const std::uint8_t>(x.data(), n * h * w, c), matrix, gemm_ep, matrix_view<std::uint8_t>(y.data(), n * h * w, out), ctx);
+        gemm_dynamic(matrix_view<const float>(real.data(), n * h * w, c), matrix, rows_ep, matrix_view<float>(floats.data(), n * h * w, out), ctx);
+        gemm_batched<rhs::plain>(batch_view<const std::uint8_t>(x.data(), 1, h, c), batch_view<const std::int8_t>(weights.data(), 1, c, out),
+                                 operand, operand_ep, batch_view<std::int32_t>(sums.data(), 1, h, out), ctx);
         conv2d(in, conv, conv_ep, nhwc_view<std::uint8_t>(y.data(), n, h, w, out), ctx);
         depthwise(in, deep, deep_ep, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);
         max_pool(in, s, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);

@@ -55,6 +55,7 @@ void conv2d(nhwc_view<const std::uint8_t> x, const packed_weights& w, const epil
                   "range's code type, dequantize: float, accumulators: int32_t)");
     const window& s = w.geometry;
     if (w.channels == 0) fail(errc::invalid_argument, "conv2d: w was packed for a matrix; use pack_conv2d");
+    detail::check_no_rows("conv2d", ep.rows);
     detail::check_input_type<std::uint8_t>("conv2d", ep.x_signed);
     detail::check_conv("conv2d", x, s, w.channels, w.n, ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;

@@ -39,6 +39,7 @@ void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const
                   "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
     const window& s = w.geometry;
+    detail::check_no_rows("depthwise", ep.rows);
     detail::check_input_type<std::uint8_t>("depthwise", ep.x_signed);
     detail::check_conv("depthwise", x, s, w.channels, w.channels, ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;

@@ -43,6 +43,7 @@ template <class Out, class F = no_functor> struct epilogue {
     /// Of the u8 codes that kernels compute with: for s8 inputs 128 more than the caller's.
     std::int32_t x_zero_point = 0;
     bool x_signed = false;
+    bool rows = false; ///< made for gemm_dynamic
     index_t outputs = 0;
     [[no_unique_address]] F functor;
 
@@ -77,6 +78,7 @@ template <class S> struct output_of { using type = void; };
 template <> struct output_of<stage::accumulators> { using type = std::int32_t; };
 template <> struct output_of<stage::dequantize> { using type = float; };
 template <> struct output_of<stage::dequantize_bf16> { using type = bfloat16; };
+template <> struct output_of<stage::dequantize_rows> { using type = float; };
 template <class R> struct output_of<stage::requantize<R>> { using type = typename R::code_type; };
 template <class R> struct output_of<stage::requantize_fixed<R>> { using type = typename R::code_type; };
 
@@ -115,7 +117,7 @@ struct epilogue_plan {
     std::span<const float> w_scales;
     std::span<const std::int32_t> bias;
     std::span<const float> real_bias;
-    bool x_signed = false;
+    bool x_signed = false, rows = false;
     requant_mode mode = requant_mode::float_scale;
     bool has_scale = false, has_y = false;
     std::int32_t qmin = 0, qmax = 0;
@@ -131,6 +133,10 @@ struct epilogue_plan {
         x = s.x;
         w_scales = s.w_scales;
         has_scale = true;
+    }
+    void take(const stage::dequantize_rows& s) {
+        take(stage::dequantize{{1.0f, 0}, s.w_scales});
+        rows = true;
     }
     void take(const stage::dequantize_bf16& s) { take(stage::dequantize{s.x, s.w_scales}); }
     template <class R> void take(const stage::requantize<R>& s) {
@@ -178,6 +184,11 @@ inline float output_multiplier(const epilogue_plan& plan, index_t c) {
     return static_cast<float>(plan.has_y ? product / static_cast<double>(plan.y.scale) : product);
 }
 
+/// Only gemm_dynamic gives rows their scales.
+inline void check_no_rows(std::string_view where, bool rows) {
+    if (rows) fail(errc::invalid_argument, cat(where, ": the epilogue has stage::dequantize_rows, which is for gemm_dynamic"));
+}
+
 /// Whether codes of this type are what the epilogue was made for.
 template <class Code> void check_input_type(std::string_view where, bool x_signed) {
     if (std::is_signed_v<Code> == x_signed) return;
@@ -191,6 +202,10 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     const index_t n = w.outputs(), padded = round_up(n, depthwise_width);
     e.outputs = n;
     e.x_signed = plan.x_signed;
+    e.rows = plan.rows;
+    if (plan.rows && (plan.x_signed || !plan.bias.empty()))
+        fail(errc::invalid_argument, cat(where, ": stage::dequantize_rows goes with stage::real_bias, not with ",
+                                         plan.x_signed ? "stage::s8_input" : "stage::bias"));
     e.x_zero_point = plan.x.zero_point + (plan.x_signed ? 128 : 0);
     if (e.x_zero_point < 0 || e.x_zero_point > 255)
         fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be ",
@@ -275,7 +290,7 @@ template <class Packed, class... Stages>
                   "notch::make_epilogue: an argument is not a stage; see notch::stage in kernels/epilogue.hpp");
     static_assert((0 + ... + (detail::is_output<Stages> ? 1 : 0)) == 1,
                   "notch::make_epilogue needs exactly one of stage::requantize, stage::requantize_fixed, "
-                  "stage::dequantize, stage::dequantize_bf16, stage::accumulators");
+                  "stage::dequantize, stage::dequantize_bf16, stage::dequantize_rows, stage::accumulators");
     static_assert((0 + ... + (std::is_same_v<Stages, stage::bias> ? 1 : 0)) <= 1,
                   "notch::make_epilogue takes at most one stage::bias");
     static_assert((0 + ... + (detail::is_functor<Stages> ? 1 : 0)) <= 1,

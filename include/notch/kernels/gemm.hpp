@@ -117,6 +117,7 @@ void gemm(matrix_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep,
     detail::check_equal("gemm", "the number of rows of y", y.rows, x.rows);
     detail::check_equal("gemm", "the number of columns of y", y.cols, w.n);
     detail::check_equal("gemm", "the number of channels of the epilogue", ep.outputs, w.n);
+    detail::check_no_rows("gemm", ep.rows);
     detail::check_input_type<code>("gemm", ep.x_signed);
     if (w.channels != 0) fail(errc::invalid_argument, "gemm: w was packed for a convolution; use pack");
     const index_t whole = 0;

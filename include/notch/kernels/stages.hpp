@@ -8,6 +8,8 @@
 //   accumulators{x_zero_point}         acc                                                 int32
 //   dequantize{x, w_scales}            float(acc) * (x.scale * w_scale[c])                 float
 //   dequantize_bf16{x, w_scales}       the same, rounded to bfloat16                    bfloat16
+//   dequantize_rows{w_scales}          float(acc) * (s[m] * w_scale[c]), for gemm_dynamic: rows of x   float
+//                                      have a scale s[m] and a zero point each, found at run time
 //   requantize<Range>{x, w_scales, y}  clamp(round_half_even(float(acc) * m[c]) + y.zero_point)
 //                                      m[c] = x.scale * w_scale[c] / y.scale    uint8, int8, int16
 //   requantize_fixed<Range>{...}       the same with a fixed_point multiplier (TFLite, gemmlowp)
@@ -17,7 +19,7 @@
 //   relu{}, relu6{}, clamp{lo, hi}     bounds in real units, applied to the codes
 //   on_tile{f}                         f(tile) for each finished rectangle, still hot in L1
 //
-// Exactly one of the first five is needed; w_scales has one entry or one for each output channel.
+// Exactly one of the first six is needed; w_scales has one entry or one for each output channel.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +60,9 @@ struct dequantize {
 };
 struct dequantize_bf16 {
     quant_params x;
+    std::span<const float> w_scales;
+};
+struct dequantize_rows {
     std::span<const float> w_scales;
 };
 template <range_type Range = affine<8>> struct requantize {

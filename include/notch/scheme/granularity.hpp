@@ -3,6 +3,7 @@
 // notch/scheme/granularity.hpp: how many scales a tensor has.
 //
 //   per_tensor          one scale for all elements
+//   per_token           one scale for each row of a matrix of activations, found at run time
 //   per_channel<Axis>   one scale for each index along Axis; the tensor is seen as
 //                       [outer][channels][inner], inner being the product of the extents after Axis
 #pragma once
@@ -18,6 +19,11 @@ NOTCH_NAMESPACE_BEGIN
 struct per_tensor {
     static constexpr bool is_per_tensor = true;
     static constexpr int axis = -1;
+};
+
+struct per_token {
+    static constexpr bool is_per_tensor = false;
+    static constexpr int axis = 0;
 };
 
 template <int Axis> struct per_channel {
