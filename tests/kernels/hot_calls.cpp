@@ -14,7 +14,8 @@
 #include <notch/kernels/add.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
-#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/gemm_batched.hpp>
+#include <notch/kernels/gemm_dynamic.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
 
