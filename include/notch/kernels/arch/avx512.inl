@@ -127,8 +127,19 @@ NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m5
         }
         const __m512i codes = _mm512_permutexvar_epi32(stage.order, pack_codes(v[0], v[1], v[2], v[3], stage));
         std::uint8_t* p = c + i * ldc;
-        if constexpr (NP >= 3) {
+        if (NP == 4 && cols >= 64) {
+            _mm512_storeu_si512(p, codes);
+        } else if constexpr (NP >= 3) {
             _mm512_mask_storeu_epi8(p, first64(cols < 16 * NP ? cols : 16 * NP), codes);
+        } else if (NP == 2 && cols >= 32) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(codes));
+            if (i + 1 < MR)
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + ldc), _mm512_extracti64x4_epi64(codes, 1));
+        } else if (NP == 1 && cols >= 16) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_castsi512_si128(codes));
+            if (i + 1 < MR) _mm_storeu_si128(reinterpret_cast<__m128i*>(p + ldc), _mm512_extracti32x4_epi32(codes, 1));
+            if (i + 2 < MR) _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 2 * ldc), _mm512_extracti32x4_epi32(codes, 2));
+            if (i + 3 < MR) _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 3 * ldc), _mm512_extracti32x4_epi32(codes, 3));
         } else if constexpr (NP == 2) {
             const auto mask = static_cast<__mmask32>(first64(cols < 32 ? cols : 32));
             _mm256_mask_storeu_epi8(p, mask, _mm512_castsi512_si256(codes));

@@ -50,38 +50,27 @@ struct tile_job {
     index_t tiles;
 };
 
-/// The f32 output from the registers.
-template <int MR, int NP>
-NOTCH_OP void store_floats(const epilogue_args& ep, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
-                           std::uint8_t* c, index_t ldc_bytes) {
-    const f32x16 lo = set_f32(ep.f_lo), hi = set_f32(ep.f_hi);
-    NOTCH_UNROLL
-    for (int j = 0; j < NP; ++j) {
-        const f32x16 m = load_f32(ep.multiplier + channel + 16 * j);
-        const index_t left = cols - 16 * j;
-        NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i)
-            store_f32(reinterpret_cast<float*>(c + i * ldc_bytes) + 16 * j, min(max(mul(to_f32(acc[i][j]), m), lo), hi),
-                      left < 16 ? left : 16);
-    }
-}
-
-/// A tile that the register paths do not cover: rows x panels vectors of accumulators.
+/// A tile that the register path does not cover: rows x panels vectors of accumulators. Not inlined,
+/// so that it does not weigh on the registers of the loops.
 static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
                                       index_t panels, std::uint8_t* c) {
     const epilogue_args& ep = *t.ep;
     const index_t size = store_size(ep.store);
-    for (index_t i = 0; i < rows; ++i)
-        for (index_t j = 0; j < panels; ++j) {
-            const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
+    const bool corrected = t.outer[0].row || t.outer[1].row;
+    for (index_t j = 0; j < panels; ++j) {
+        const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
+        for (index_t i = 0; i < rows; ++i) {
             acc16 v = load_s32(lanes + (i * panels + j) * 16);
-            for (int o = 0; o < 2; ++o)
-                if (t.outer[o].row)
-                    v = sub(v, mul_s32(set_s32(t.outer[o].row[first + i]), load_s32(t.outer[o].col + 16 * j)));
+            if (corrected) {
+                for (int o = 0; o < 2; ++o)
+                    if (t.outer[o].row)
+                        v = sub(v, mul_s32(set_s32(t.outer[o].row[first + i]), load_s32(t.outer[o].col + 16 * j)));
+            }
             std::uint8_t* out = c + i * t.ldc_bytes + 16 * j * size;
             if (t.row_scale) store_scaled(ep, v, set_f32(t.row_scale[first + i]), channel, cols, out);
             else store_any(ep, v, channel, cols, out);
         }
+    }
 }
 
 /// t.tiles tiles of MR rows x NP panels. KU chains of accumulators hide the latency of short tiles.
@@ -101,9 +90,11 @@ template <int MR, int NP, int KU, product P> NOTCH_NOINLINE void gemm_tile(const
         acc16 acc[KU][MR][NP];
         NOTCH_UNROLL
         for (int j = 0; j < NP; ++j) {
+            const acc16 bias = load_s32(start + 16 * j);
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
+                if constexpr (P == product::wide) acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
+                else acc[0][i][j] = bias; // only the wide product has partial sums
                 NOTCH_UNROLL
                 for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
             }
@@ -167,19 +158,6 @@ template <int MR, int NP, int KU, product P> NOTCH_NOINLINE void gemm_tile(const
         }
         if (codes) {
             store_codes<MR, NP>(ep, stage, acc[0], t.channel, t.cols, c, t.ldc_bytes);
-            continue;
-        }
-        if (ep.store == store_kind::f32 && plain && !ep.f_bias) {
-            store_floats<MR, NP>(ep, acc[0], t.channel, t.cols, c, t.ldc_bytes);
-            continue;
-        }
-        if (ep.store == store_kind::s32 && plain && t.cols >= 16 * NP) {
-            NOTCH_UNROLL
-            for (int i = 0; i < MR; ++i) {
-                NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j)
-                    store_s32(reinterpret_cast<std::int32_t*>(c + i * t.ldc_bytes) + 16 * j, acc[0][i][j], 16);
-            }
             continue;
         }
         // Through memory: a loop over acc itself would keep the accumulators out of the registers.
