@@ -78,7 +78,7 @@ TEST_CASE("softmax of two codes: all differences, all errors as stated") {
 
 TEST_CASE("softmax of codes stays within its error for long and short rows") {
     std::mt19937 g(3);
-    for (std::size_t n : {1, 2, 3, 10, 100, 257, 1000, 5000, 100000})
+    for (std::size_t n : std::initializer_list<std::size_t>{1, 2, 3, 10, 100, 257, 1000, 5000, 100000})
         for (float scale : {0.0005f, 0.02f, 0.05f, 0.11f, 0.5f, 5.0f})
             for (int hi : {0, 1, 20, 255}) {
                 std::vector<std::uint8_t> x = random_codes<std::uint8_t>(g, n, 0, hi);
@@ -87,7 +87,7 @@ TEST_CASE("softmax of codes stays within its error for long and short rows") {
                 CHECK(row_error(x, make_softmax(scale), static_cast<double>(scale)) <= 0.5 + static_cast<double>(n) * 0x1p-23 + 0x1p-20);
             }
     // One far above many whose exponential is just below half a unit of 2^-30: the worst for the sum.
-    for (std::size_t n : {1000, 1000000}) {
+    for (std::size_t n : std::initializer_list<std::size_t>{1000, 1000000}) {
         std::vector<std::uint8_t> x(n, 0);
         x[n / 2] = 1;
         const float scale = 21.5f; // e^-21.5 = 0.494 * 2^-30
@@ -123,7 +123,7 @@ TEST_CASE("softmax of accumulators stays within its error") {
                 break;
             }
         }
-        for (std::size_t n : {1, 3, 17, 300, 4000})
+        for (std::size_t n : std::initializer_list<std::size_t>{1, 3, 17, 300, 4000})
             for (double spread : {1.0, 5.0, 40.0}) {
                 std::vector<std::int32_t> x(n);
                 for (auto& v : x) v = static_cast<std::int32_t>(std::min(2e9, spread / step) * (static_cast<double>(g() % 10001) / 10000.0 - 0.5));

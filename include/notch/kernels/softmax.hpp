@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include <notch/core/view.hpp>
+#include <notch/kernels/lanes.hpp>
 #include <notch/kernels/lookup.hpp>
 #include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>

@@ -81,7 +81,7 @@ namespace detail {
     return static_cast<std::uint32_t>(exp2_q30(static_cast<std::int32_t>(t & 32767u))) >> (t >> 15);
 }
 
-/// R and the last shift of a row: code = min((E * reciprocal + 2^(shift - 1)) >> shift, 255). shift 0
+/// R and the last shift of a row, from S > 0: code = min((E * reciprocal + 2^(shift - 1)) >> shift, 255). shift 0
 /// means that all codes are 0.
 struct softmax_divisor {
     std::uint64_t reciprocal = 0;
@@ -156,7 +156,7 @@ namespace ref {
 template <class X, byte_code Y, class Params> void softmax(matrix_view<const X> x, const Params& p, matrix_view<Y> y) {
     detail::check_equal("ref::softmax", "the number of columns of y", y.cols, x.cols);
     detail::check_equal("ref::softmax", "the number of rows of y", y.rows, x.rows);
-    for (index_t i = 0; i < x.rows; ++i) {
+    for (index_t i = 0; i < x.rows && x.cols > 0; ++i) {
         std::int64_t top = std::numeric_limits<std::int64_t>::min();
         for (index_t j = 0; j < x.cols; ++j) top = x(i, j) > top ? x(i, j) : top;
         const auto e = [&](index_t j) -> std::uint32_t {
