@@ -21,7 +21,7 @@ struct lookup_args {
     const std::uint8_t* x = nullptr;
     const std::uint8_t* table = nullptr; ///< 256 bytes
     std::uint8_t* y = nullptr;
-    index_t n = 0;
+    index_t rows = 1, cols = 0, ldx = 0, ldy = 0;
 };
 struct lookup_kernels {
     void (*lookup_bytes)(const lookup_args&) = nullptr;
@@ -45,11 +45,6 @@ inline constexpr const lookup_kernels* lookup_tables[isa_count] = NOTCH_KERNEL_T
     return kernels_for(lookup_tables, i);
 }
 
-/// A span may be null only if it is empty.
-template <class T> void check_span(std::string_view where, std::string_view name, std::span<T> s) {
-    if (s.data() == nullptr && !s.empty()) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
-}
-
 } // namespace detail
 
 /// y[i] = table[x[i]]. y may be x. Allocates nothing; long spans are shared out over ctx.executor.
@@ -63,7 +58,7 @@ void lookup(std::span<const std::type_identity_t<X>> x, const lookup_table<X, Y>
     auto* to = reinterpret_cast<std::uint8_t*>(y.data());
     const lookup_kernels& k = detail::lookup_kernels_for(ctx.target);
     detail::split(ctx.executor, static_cast<index_t>(x.size()), 16384, [&](index_t begin, index_t end) {
-        k.lookup_bytes({from + begin, table.bytes, to + begin, end - begin});
+        k.lookup_bytes({from + begin, table.bytes, to + begin, 1, end - begin, 0, 0});
     });
 }
 

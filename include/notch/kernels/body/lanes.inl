@@ -28,6 +28,10 @@ NOTCH_OP lanes mul_even_signed(lanes a, lanes b) { return _mm512_mul_epi32(a, b)
 NOTCH_OP lanes mul_32(lanes a, lanes b) { return _mm512_mullo_epi32(a, b); }
 /// 16-bit products of adjacent pairs, added; of lanes whose factor b has a high half of 0, the product.
 NOTCH_OP lanes mul_16(lanes a, lanes b) { return _mm512_madd_epi16(a, b); }
+/// float(v) * m, rounded to even; below 2^31.
+NOTCH_OP lanes round_product(lanes v, float m) {
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_set1_ps(m)));
+}
 NOTCH_OP lanes min_s32(lanes a, lanes b) { return _mm512_min_epi32(a, b); }
 NOTCH_OP lanes left_64(lanes v, int n) { return _mm512_sll_epi64(v, _mm_cvtsi32_si128(n)); }
 NOTCH_OP lanes odd_of(lanes even, lanes odd) { return _mm512_mask_mov_epi32(even, 0xaaaa, odd); }
@@ -88,6 +92,9 @@ NOTCH_OP lanes mul_even(lanes a, lanes b) { return _mm256_mul_epu32(a, b); }
 NOTCH_OP lanes mul_even_signed(lanes a, lanes b) { return _mm256_mul_epi32(a, b); }
 NOTCH_OP lanes mul_32(lanes a, lanes b) { return _mm256_mullo_epi32(a, b); }
 NOTCH_OP lanes mul_16(lanes a, lanes b) { return _mm256_madd_epi16(a, b); }
+NOTCH_OP lanes round_product(lanes v, float m) {
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_set1_ps(m)));
+}
 NOTCH_OP lanes min_s32(lanes a, lanes b) { return _mm256_min_epi32(a, b); }
 NOTCH_OP lanes left_64(lanes v, int n) { return _mm256_sll_epi64(v, _mm_cvtsi32_si128(n)); }
 NOTCH_OP lanes odd_of(lanes even, lanes odd) { return _mm256_blend_epi32(even, odd, 0xaa); }

@@ -73,34 +73,41 @@ NOTCH_OP __m256i look_up(const byte_table& t, __m256i x) {
 
 #endif
 
-/// y[i] = table[x[i]]; y may be x.
+/// y[i][j] = table[x[i][j]]; y may be x.
 static void lookup_bytes(const lookup_args& p) {
-    index_t i = 0;
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
     const byte_table t = load_table(p.table);
-    for (; i + 64 <= p.n; i += 64) _mm512_storeu_si512(p.y + i, look_up(t, _mm512_loadu_si512(p.x + i)));
-    if (i < p.n) {
-        const __mmask64 rest = (1ull << (p.n - i)) - 1ull;
-        _mm512_mask_storeu_epi8(p.y + i, rest, look_up(t, _mm512_maskz_loadu_epi8(rest, p.x + i)));
-    }
+#elif NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI
+    const bool vectors = p.cols >= 64 || (p.cols >= 32 && p.rows > 1); // worth loading the table
+    byte_table t;
+    if (vectors) t = load_table(p.table);
+#endif
+    for (index_t i = 0; i < p.rows; ++i) {
+        const std::uint8_t* x = p.x + i * p.ldx;
+        std::uint8_t* y = p.y + i * p.ldy;
+        index_t j = 0;
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+        for (; j + 64 <= p.cols; j += 64) _mm512_storeu_si512(y + j, look_up(t, _mm512_loadu_si512(x + j)));
+        if (j < p.cols) {
+            const __mmask64 rest = (1ull << (p.cols - j)) - 1ull;
+            _mm512_mask_storeu_epi8(y + j, rest, look_up(t, _mm512_maskz_loadu_epi8(rest, x + j)));
+        }
 #else
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI
-    if (p.n >= 64) {
-        const byte_table t = load_table(p.table);
-        for (; i + 32 <= p.n; i += 32)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(p.y + i),
-                                look_up(t, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p.x + i))));
-    }
+        for (; vectors && j + 32 <= p.cols; j += 32)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + j),
+                                look_up(t, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + j))));
 #endif
-    for (; i + 4 <= p.n; i += 4) {
-        const std::uint8_t a = p.table[p.x[i]], b = p.table[p.x[i + 1]], c = p.table[p.x[i + 2]], d = p.table[p.x[i + 3]];
-        p.y[i] = a;
-        p.y[i + 1] = b;
-        p.y[i + 2] = c;
-        p.y[i + 3] = d;
-    }
-    for (; i < p.n; ++i) p.y[i] = p.table[p.x[i]];
+        for (; j + 4 <= p.cols; j += 4) {
+            const std::uint8_t a = p.table[x[j]], b = p.table[x[j + 1]], c = p.table[x[j + 2]], d = p.table[x[j + 3]];
+            y[j] = a;
+            y[j + 1] = b;
+            y[j + 2] = c;
+            y[j + 3] = d;
+        }
+        for (; j < p.cols; ++j) y[j] = p.table[x[j]];
 #endif
+    }
 }
 
 inline constexpr lookup_kernels lookup_kernel_table = {lookup_bytes};
