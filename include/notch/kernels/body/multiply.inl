@@ -9,9 +9,9 @@
 // Codes are taken as s8 (u8 minus 128), and so are the zero points of the arguments.
 
 #if NOTCH_MULTIPLY_LANES
-NOTCH_OP lanes product_lanes(const std::uint8_t* a, const std::uint8_t* b, index_t n, const multiply_args& p, lanes za,
-                             lanes zb, lanes zy) {
-    const lanes va = sub_32(load_lanes_s8(a, n, p.a_flip), za), vb = sub_32(load_lanes_s8(b, n, p.b_flip), zb);
+NOTCH_OP vec32 product_lanes(const std::uint8_t* a, const std::uint8_t* b, index_t n, const multiply_args& p, vec32 za,
+                             vec32 zb, vec32 zy) {
+    const vec32 va = sub_32(load_lanes_s8(a, n, p.a_flip), za), vb = sub_32(load_lanes_s8(b, n, p.b_flip), zb);
     return add_32(round_product(mul_32(va, vb), p.multiplier), zy);
 }
 #endif
@@ -22,19 +22,19 @@ static void multiply_rows(const multiply_args& p) {
         std::uint8_t* y = p.y + i * p.ldy;
         index_t j = 0;
 #if NOTCH_MULTIPLY_LANES
-        const lanes za = set_lanes(static_cast<std::uint32_t>(p.a_zero_point)), zb = set_lanes(static_cast<std::uint32_t>(p.b_zero_point));
-        const lanes zy = set_lanes(static_cast<std::uint32_t>(p.y_zero_point));
-        const lanes lo = set_lanes(static_cast<std::uint32_t>(p.range.lo)), hi = set_lanes(static_cast<std::uint32_t>(p.range.hi));
-        const lanes byte_lo = set_bytes(p.range.lo), byte_hi = set_bytes(p.range.hi);
+        const vec32 za = set_lanes(static_cast<std::uint32_t>(p.a_zero_point)), zb = set_lanes(static_cast<std::uint32_t>(p.b_zero_point));
+        const vec32 zy = set_lanes(static_cast<std::uint32_t>(p.y_zero_point));
+        const vec32 lo = set_lanes(static_cast<std::uint32_t>(p.range.lo)), hi = set_lanes(static_cast<std::uint32_t>(p.range.hi));
+        const vec32 byte_lo = set_bytes(p.range.lo), byte_hi = set_bytes(p.range.hi);
         for (; j + 4 * lane_count <= p.cols; j += 4 * lane_count) {
-            lanes v[4];
+            vec32 v[4];
             NOTCH_UNROLL
             for (int q = 0; q < 4; ++q)
                 v[q] = product_lanes(a + j + q * lane_count, b + j + q * lane_count, lane_count, p, za, zb, zy);
             store_packed(y + j, v, p.y_signed, byte_lo, byte_hi);
         }
         for (; j < p.cols; j += lane_count) {
-            const lanes v = product_lanes(a + j, b + j, p.cols - j, p, za, zb, zy);
+            const vec32 v = product_lanes(a + j, b + j, p.cols - j, p, za, zb, zy);
             store_lanes8(y + j, min_s32(max_s32(v, lo), hi), p.cols - j);
         }
 #else

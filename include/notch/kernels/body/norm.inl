@@ -123,41 +123,41 @@ NOTCH_OP norm_sums sums_of_words(const std::int16_t* x, index_t n) {
 
 /// detail::norm_output without the clamp, for the lanes from column j on.
 template <bool Wide>
-NOTCH_OP lanes norm_lanes(lanes c, const norm_args& p, index_t j, lanes a, lanes a_low, lanes b) {
-    lanes z = add_32(mul_32(c, a), b);
+NOTCH_OP vec32 norm_lanes(vec32 c, const norm_args& p, index_t j, vec32 a, vec32 a_low, vec32 b) {
+    vec32 z = add_32(mul_32(c, a), b);
     if constexpr (Wide) z = add_32(z, right_32<15>(mul_16(c, a_low)));
     // gamma from column j + 1 on has its odd columns in the even lanes.
-    const lanes even = mul_even_signed(z, load_lanes(p.gamma + j)), odd = mul_even_signed(odd_down(z), load_lanes(p.gamma + j + 1));
+    const vec32 even = mul_even_signed(z, load_lanes(p.gamma + j)), odd = mul_even_signed(odd_down(z), load_lanes(p.gamma + j + 1));
     // The low 32 bits of the products shifted right; the upper lanes get theirs by a shift to the left.
-    const lanes v = odd_of(right_64(even, p.constants.product_shift), left_64(odd, 32 - p.constants.product_shift));
+    const vec32 v = odd_of(right_64(even, p.constants.product_shift), left_64(odd, 32 - p.constants.product_shift));
     return right_32<10>(add_32(v, load_lanes(p.beta + j)));
 }
 
 template <bool Wide> NOTCH_OP void norm_rows(const norm_args& p) {
     const index_t n = p.constants.cols;
-    const lanes lo = set_lanes(static_cast<std::uint32_t>(p.constants.range.lo)), hi = set_lanes(static_cast<std::uint32_t>(p.constants.range.hi));
-    const lanes byte_lo = set_bytes(p.constants.range.lo), byte_hi = set_bytes(p.constants.range.hi);
+    const vec32 lo = set_lanes(static_cast<std::uint32_t>(p.constants.range.lo)), hi = set_lanes(static_cast<std::uint32_t>(p.constants.range.hi));
+    const vec32 byte_lo = set_bytes(p.constants.range.lo), byte_hi = set_bytes(p.constants.range.hi);
     for (index_t i = 0; i < p.rows; ++i) {
         const auto* bytes = static_cast<const std::uint8_t*>(p.x) + i * p.ldx;
         const auto* words = static_cast<const std::int16_t*>(p.x) + i * p.ldx;
         const norm_sums s = Wide ? sums_of_words(words, n) : sums_of_bytes(bytes, n, p.x_flip);
         const detail::norm_row_factors f = detail::norm_row(s.sum, s.squares, p.constants);
-        const lanes a = set_lanes(static_cast<std::uint32_t>(f.a)), a_low = set_lanes(static_cast<std::uint32_t>(f.a_low));
-        const lanes b = set_lanes(static_cast<std::uint32_t>(f.b));
+        const vec32 a = set_lanes(static_cast<std::uint32_t>(f.a)), a_low = set_lanes(static_cast<std::uint32_t>(f.a_low));
+        const vec32 b = set_lanes(static_cast<std::uint32_t>(f.b));
         index_t j = 0;
         for (; !p.y_wide && j + 4 * lane_count <= n; j += 4 * lane_count) {
-            lanes v[4];
+            vec32 v[4];
             NOTCH_UNROLL
             for (int q = 0; q < 4; ++q) {
                 const index_t at = j + q * lane_count;
-                const lanes c = Wide ? load_lanes_s16(words + at, lane_count) : load_lanes_s8(bytes + at, lane_count, p.x_flip);
+                const vec32 c = Wide ? load_lanes_s16(words + at, lane_count) : load_lanes_s8(bytes + at, lane_count, p.x_flip);
                 v[q] = norm_lanes<Wide>(c, p, at, a, a_low, b);
             }
             store_packed(static_cast<std::uint8_t*>(p.y) + i * p.ldy + j, v, p.y_signed, byte_lo, byte_hi);
         }
         for (; j < n; j += lane_count) {
-            const lanes c = Wide ? load_lanes_s16(words + j, n - j) : load_lanes_s8(bytes + j, n - j, p.x_flip);
-            const lanes codes = min_s32(max_s32(norm_lanes<Wide>(c, p, j, a, a_low, b), lo), hi);
+            const vec32 c = Wide ? load_lanes_s16(words + j, n - j) : load_lanes_s8(bytes + j, n - j, p.x_flip);
+            const vec32 codes = min_s32(max_s32(norm_lanes<Wide>(c, p, j, a, a_low, b), lo), hi);
             if (p.y_wide) store_lanes16(static_cast<std::int16_t*>(p.y) + i * p.ldy + j, codes, n - j);
             else store_lanes8(static_cast<std::uint8_t*>(p.y) + i * p.ldy + j, codes, n - j);
         }

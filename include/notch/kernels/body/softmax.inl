@@ -16,13 +16,13 @@
 
 #if NOTCH_SOFTMAX_512
 /// e[top - code] for the first n of 16 codes.
-NOTCH_OP lanes softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip, std::uint8_t top) {
+NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip, std::uint8_t top) {
     const __m128i codes = _mm_xor_si128(_mm_maskz_loadu_epi8(first_lanes(n), x), _mm_set1_epi8(static_cast<char>(flip)));
     const __m512i d = _mm512_maskz_sub_epi32(first_lanes(n), _mm512_set1_epi32(top), _mm512_cvtepu8_epi32(codes));
     return _mm512_i32gather_epi32(d, e, 4);
 }
 #else
-NOTCH_OP lanes softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip, std::uint8_t top) {
+NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip, std::uint8_t top) {
     std::uint32_t l[8] = {};
     for (index_t i = 0; i < 8 && i < n; ++i) l[i] = e[top - (x[i] ^ flip)];
     return load_lanes(l);
@@ -31,32 +31,32 @@ NOTCH_OP lanes softmax_gather(const std::uint32_t* e, const std::uint8_t* x, ind
 
 /// detail::softmax_code for each lane, xor flip.
 struct softmax_output {
-    lanes reciprocal, half, flip;
+    vec32 reciprocal, half, flip;
     int shift;
 };
 NOTCH_OP softmax_output make_output(detail::softmax_divisor d, std::uint8_t flip) {
     return {set_lanes64(d.reciprocal), set_lanes64(std::uint64_t{1} << (d.shift - 1)), set_lanes(flip), d.shift};
 }
-NOTCH_OP lanes output_codes(lanes e, const softmax_output& o) {
-    const lanes even = right_64(add_64(mul_even(e, o.reciprocal), o.half), o.shift);
-    const lanes odd = right_64(add_64(mul_even(odd_down(e), o.reciprocal), o.half), o.shift);
-    const lanes codes = min_u32(or_bits(even, odd_up(odd)), set_lanes(255));
+NOTCH_OP vec32 output_codes(vec32 e, const softmax_output& o) {
+    const vec32 even = right_64(add_64(mul_even(e, o.reciprocal), o.half), o.shift);
+    const vec32 odd = right_64(add_64(mul_even(odd_down(e), o.reciprocal), o.half), o.shift);
+    const vec32 codes = min_u32(or_bits(even, odd_up(odd)), set_lanes(255));
     // The flip is 0 or 128: an addition without a carry into the next lane.
     return add_32(codes, o.flip);
 }
 
 /// detail::softmax_exponential for each lane.
 struct softmax_scaling {
-    lanes multiplier, half, furthest;
+    vec32 multiplier, half, furthest;
     int shift;
 };
-NOTCH_OP lanes exponentials(lanes d, const softmax_scaling& s) {
-    const lanes near = min_u32(d, s.furthest);
-    const lanes even = right_64(add_64(mul_even(near, s.multiplier), s.half), s.shift);
-    const lanes odd = right_64(add_64(mul_even(odd_down(near), s.multiplier), s.half), s.shift);
-    const lanes t = min_u32(or_bits(even, odd_up(odd)), set_lanes(31u << 15));
-    const lanes f = and_bits(t, set_lanes(32767));
-    lanes v = set_lanes(3596);
+NOTCH_OP vec32 exponentials(vec32 d, const softmax_scaling& s) {
+    const vec32 near = min_u32(d, s.furthest);
+    const vec32 even = right_64(add_64(mul_even(near, s.multiplier), s.half), s.shift);
+    const vec32 odd = right_64(add_64(mul_even(odd_down(near), s.multiplier), s.half), s.shift);
+    const vec32 t = min_u32(or_bits(even, odd_up(odd)), set_lanes(31u << 15));
+    const vec32 f = and_bits(t, set_lanes(32767));
+    vec32 v = set_lanes(3596);
     v = add_32(set_lanes(static_cast<std::uint32_t>(-27834)), right_32<15>(mul_16(v, f)));
     v = add_32(set_lanes(31359), right_32<17>(mul_16(v, f)));
     v = add_32(set_lanes(static_cast<std::uint32_t>(-22708)), right_32<17>(mul_16(v, f)));
@@ -220,16 +220,16 @@ static void softmax_s32(const softmax_args& p) {
 #if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
     const softmax_scaling s{set_lanes64(p.scaling.multiplier), set_lanes64(std::uint64_t{1} << (p.scaling.shift - 1)),
                             set_lanes(p.scaling.furthest), p.scaling.shift};
-    const lanes least = set_lanes(0x80000000u), low = set_lanes64(0xffffffffu);
+    const vec32 least = set_lanes(0x80000000u), low = set_lanes64(0xffffffffu);
     for (index_t i = 0; i < p.rows; ++i) {
         const std::int32_t* x = static_cast<const std::int32_t*>(p.x) + i * p.ldx;
         std::uint8_t* y = p.y + i * p.ldy;
-        lanes tops = least;
+        vec32 tops = least;
         for (index_t j = 0; j < p.cols; j += lane_count) tops = max_s32(tops, load_lanes(x + j, p.cols - j, least));
-        const lanes top = set_lanes(static_cast<std::uint32_t>(max_of_lanes(tops)));
-        lanes even = set_lanes(0), odd = even;
+        const vec32 top = set_lanes(static_cast<std::uint32_t>(max_of_lanes(tops)));
+        vec32 even = set_lanes(0), odd = even;
         for (index_t j = 0; j < p.cols; j += lane_count) {
-            const lanes e = keep_lanes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), p.cols - j);
+            const vec32 e = keep_lanes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), p.cols - j);
             even = add_64(even, and_bits(e, low));
             odd = add_64(odd, odd_down(e));
         }
