@@ -23,7 +23,8 @@ template <class T> void check(std::mt19937& g, index_t rows, const std::vector<i
     index_t all = 0;
     for (index_t c : cols) {
         const index_t ld = c + static_cast<index_t>(g() % 3);
-        memory.push_back(std::make_unique<guarded<T>>(random_codes<T>(g, static_cast<std::size_t>(rows > 0 ? (rows - 1) * ld + c : 0)), at_front));
+        memory.push_back(std::make_unique<guarded<T>>(
+            random_codes<T>(g, static_cast<std::size_t>(rows > 0 ? (rows - 1) * ld + c : 0)), at_front));
         x.emplace_back(memory.back()->data(), rows, c, ld);
         const quant_params q{0.01f * static_cast<float>(1 + g() % 20), full_range<T>.lo + static_cast<int>(g() % 256)};
         p.push_back(make_concat<T>(g() % 3 ? q : y_params, y_params));
@@ -55,7 +56,8 @@ TEST_CASE("concat: every code lands on the nearest one of the output's grid, and
                 CHECK(p.copy == (sx == 0.05f && zx == zy));
                 for (int c = 0; c < 256; ++c) {
                     const double real = static_cast<double>(sx) * (c - zx) / static_cast<double>(0.05f) + zy;
-                    const double error = std::fabs(std::fmin(std::fmax(real, 0), 255) - p.table(static_cast<std::uint8_t>(c)));
+                    const double error =
+                        std::fabs(std::fmin(std::fmax(real, 0), 255) - p.table(static_cast<std::uint8_t>(c)));
                     if (!(error <= (p.copy ? 0.0 : 0.50004))) CHECK(error <= 0.50004);
                 }
             }
@@ -77,7 +79,9 @@ TEST_CASE("concat agrees with ref on every instruction set") {
 TEST_CASE("concat refuses bad arguments") {
     using u8 = std::uint8_t;
     const quant_params q{0.1f, 0};
-    const auto make = [](quant_params x, quant_params y) { return error_text(errc::invalid_argument, [&] { (void)make_concat<u8>(x, y); }); };
+    const auto make = [](quant_params x, quant_params y) {
+        return error_text(errc::invalid_argument, [&] { (void)make_concat<u8>(x, y); });
+    };
     for (float bad : {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         CHECK_THAT(make({bad, 0}, q), contains_text("x.scale"));
         CHECK_THAT(make(q, {bad, 0}), contains_text("y.scale"));
@@ -87,11 +91,17 @@ TEST_CASE("concat refuses bad arguments") {
     CHECK_THAT(make({1e30f, 0}, {1e-30f, 0}), contains_text("differ too much"));
     std::vector<u8> a(6), y(12, 9);
     using in = matrix_view<const u8>;
-    const in two[] = {in(a.data(), 2, 3), in(a.data(), 2, 2)}, uneven[] = {in(a.data(), 2, 3), in(a.data(), 3, 2)}, null[] = {in(a.data(), 2, 3), in(nullptr, 2, 2)};
+    const in two[] = {in(a.data(), 2, 3), in(a.data(), 2, 2)}, uneven[] = {in(a.data(), 2, 3), in(a.data(), 3, 2)},
+             null[] = {in(a.data(), 2, 3), in(nullptr, 2, 2)};
     const concat_params<u8> p[] = {make_concat<u8>(q, q), make_concat<u8>(q, {0.2f, 0})};
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { concat<u8>(two, std::span(p).first(1), matrix_view<u8>(y.data(), 2, 5)); }), contains_text("number of params is 1"));
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { concat<u8>(two, p, matrix_view<u8>(y.data(), 2, 6)); }), contains_text("columns of y is 6, expected 5"));
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { concat<u8>(uneven, p, matrix_view<u8>(y.data(), 2, 5)); }), contains_text("rows of x[1] is 3"));
-    CHECK_THAT(error_text(errc::invalid_argument, [&] { concat<u8>(null, p, matrix_view<u8>(y.data(), 2, 5)); }), contains_text("x[1] is null"));
+    CHECK_THAT(error_text(errc::shape_mismatch,
+                          [&] { concat<u8>(two, std::span(p).first(1), matrix_view<u8>(y.data(), 2, 5)); }),
+               contains_text("number of params is 1"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { concat<u8>(two, p, matrix_view<u8>(y.data(), 2, 6)); }),
+               contains_text("columns of y is 6, expected 5"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { concat<u8>(uneven, p, matrix_view<u8>(y.data(), 2, 5)); }),
+               contains_text("rows of x[1] is 3"));
+    CHECK_THAT(error_text(errc::invalid_argument, [&] { concat<u8>(null, p, matrix_view<u8>(y.data(), 2, 5)); }),
+               contains_text("x[1] is null"));
     CHECK(y == std::vector<u8>(12, 9));
 }

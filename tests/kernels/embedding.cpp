@@ -13,13 +13,15 @@ using namespace notch;
 
 namespace {
 
-template <class T, class Y, class I> void check(std::mt19937& g, index_t table_rows, index_t cols, index_t rows, bool per_row) {
+template <class T, class Y, class I>
+void check(std::mt19937& g, index_t table_rows, index_t cols, index_t rows, bool per_row) {
     const index_t ld = cols + static_cast<index_t>(g() % 3), ldy = cols + static_cast<index_t>(g() % 3);
     const bool at_front = g() % 2;
     const guarded<T> codes(random_codes<T>(g, static_cast<std::size_t>((table_rows - 1) * ld + cols)), at_front);
     std::vector<float> scales(static_cast<std::size_t>(per_row ? table_rows : 1));
     for (float& s : scales) s = 0.001f * static_cast<float>(1 + g() % 1000);
-    const auto zeros = random_codes<std::int32_t>(g, per_row ? static_cast<std::size_t>(table_rows) : g() % 2, full_range<T>.lo, full_range<T>.hi);
+    const auto zeros = random_codes<std::int32_t>(g, per_row ? static_cast<std::size_t>(table_rows) : g() % 2,
+                                                  full_range<T>.lo, full_range<T>.hi);
     const embedding_table<T> t{matrix_view<const T>(codes.data(), table_rows, cols, ld), scales, zeros};
     const guarded<I> at(random_codes<I>(g, static_cast<std::size_t>(rows), 0, static_cast<int>(table_rows) - 1));
     const std::span<const I> indices(at.data(), at.size());
@@ -74,7 +76,8 @@ TEST_CASE("embedding: values by hand") {
         embedding(t, std::span<const std::int32_t>(indices), matrix_view<float>(v, 3, 2), context(i));
         const float want[] = {-8, 14, 0.5f, 1, -8, 14};
         for (int j = 0; j < 6; ++j) CHECK(v[j] == want[j]);
-        embedding(t, std::span<const std::int32_t>(indices), {1.0f, 10}, matrix_view<std::uint8_t>(y, 3, 2), context(i));
+        embedding(t, std::span<const std::int32_t>(indices), {1.0f, 10}, matrix_view<std::uint8_t>(y, 3, 2),
+                  context(i));
         const int want_codes[] = {2, 24, 10, 11, 2, 24}; // 0.5 is a tie, to even
         for (int j = 0; j < 6; ++j) CHECK(int{y[j]} == want_codes[j]);
     }
@@ -95,19 +98,61 @@ TEST_CASE("embedding checks before it writes") {
         const std::span<const std::int64_t> indices(at);
         const std::string text = detail::cat("indices[1] is ", bad, ", the table has 3 rows");
         CHECK_THAT(error_text(invalid, [&] { embedding(table, indices, out(y.data(), 2, 4)); }), contains_text(text));
-        CHECK_THAT(error_text(invalid, [&] { embedding(embedding_table<std::int8_t>{table, one, {}}, indices, real(v.data(), 2, 4)); }), contains_text(text));
-        CHECK_THAT(error_text(invalid, [&] { embedding(embedding_table<std::int8_t>{table, one, {}}, indices, {1.0f, 0}, out(y.data(), 2, 4)); }), contains_text(text));
+        CHECK_THAT(
+            error_text(invalid,
+                       [&] {
+                           embedding(embedding_table<std::int8_t>{table, one, {}}, indices, real(v.data(), 2, 4));
+                       }),
+            contains_text(text));
+        CHECK_THAT(
+            error_text(
+                invalid,
+                [&] {
+                    embedding(embedding_table<std::int8_t>{table, one, {}}, indices, {1.0f, 0}, out(y.data(), 2, 4));
+                }),
+            contains_text(text));
     }
     const std::int32_t at[] = {0, 2};
     const std::span<const std::int32_t> indices(at);
-    CHECK_THAT(error_text(invalid, [&] { embedding(embedding_table<std::int8_t>{table, three, {}}, indices, real(v.data(), 2, 4)); }), contains_text("row 2.scale is 0"));
-    CHECK_THAT(error_text(invalid, [&] { embedding(embedding_table<std::int8_t>{table, one, zeros}, indices, real(v.data(), 2, 4)); }), contains_text("row 2.zero_point is 200"));
-    CHECK_THAT(error_text(shape, [&] { embedding(embedding_table<std::int8_t>{table, two, {}}, indices, real(v.data(), 2, 4)); }), contains_text("number of scales is 2"));
-    CHECK_THAT(error_text(invalid, [&] { embedding(embedding_table<std::int8_t>{table, one, {}}, indices, {1e-10f, 0}, out(y.data(), 2, 4)); }), contains_text("times y.scale"));
-    CHECK_THAT(error_text(invalid, [&] { embedding(embedding_table<std::int8_t>{table, one, {}}, indices, {0.0f, 0}, out(y.data(), 2, 4)); }), contains_text("y_params.scale"));
-    CHECK_THAT(error_text(shape, [&] { embedding(table, indices, out(y.data(), 1, 4)); }), contains_text("rows of y is 1"));
-    CHECK_THAT(error_text(shape, [&] { embedding(table, indices, out(y.data(), 2, 3)); }), contains_text("columns of y is 3"));
-    CHECK_THAT(error_text(invalid, [&] { embedding(table, std::span<const std::int32_t>(static_cast<const std::int32_t*>(nullptr), 2), out(y.data(), 2, 4)); }), contains_text("indices is null"));
+    CHECK_THAT(error_text(invalid,
+                          [&] {
+                              embedding(embedding_table<std::int8_t>{table, three, {}}, indices, real(v.data(), 2, 4));
+                          }),
+               contains_text("row 2.scale is 0"));
+    CHECK_THAT(error_text(invalid,
+                          [&] {
+                              embedding(embedding_table<std::int8_t>{table, one, zeros}, indices, real(v.data(), 2, 4));
+                          }),
+               contains_text("row 2.zero_point is 200"));
+    CHECK_THAT(error_text(shape,
+                          [&] {
+                              embedding(embedding_table<std::int8_t>{table, two, {}}, indices, real(v.data(), 2, 4));
+                          }),
+               contains_text("number of scales is 2"));
+    CHECK_THAT(
+        error_text(
+            invalid,
+            [&] {
+                embedding(embedding_table<std::int8_t>{table, one, {}}, indices, {1e-10f, 0}, out(y.data(), 2, 4));
+            }),
+        contains_text("times y.scale"));
+    CHECK_THAT(
+        error_text(invalid,
+                   [&] {
+                       embedding(embedding_table<std::int8_t>{table, one, {}}, indices, {0.0f, 0}, out(y.data(), 2, 4));
+                   }),
+        contains_text("y_params.scale"));
+    CHECK_THAT(error_text(shape, [&] { embedding(table, indices, out(y.data(), 1, 4)); }),
+               contains_text("rows of y is 1"));
+    CHECK_THAT(error_text(shape, [&] { embedding(table, indices, out(y.data(), 2, 3)); }),
+               contains_text("columns of y is 3"));
+    CHECK_THAT(error_text(invalid,
+                          [&] {
+                              embedding(table,
+                                        std::span<const std::int32_t>(static_cast<const std::int32_t*>(nullptr), 2),
+                                        out(y.data(), 2, 4));
+                          }),
+               contains_text("indices is null"));
     CHECK(y == std::vector<std::int8_t>(8, 9));
     CHECK(v == std::vector<float>(8, 9.0f));
 }

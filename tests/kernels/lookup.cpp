@@ -33,19 +33,27 @@ const named all_functions[] = {
     {"erfc", [](double x) { return functions::erfc(x); }, [](real x) { return std::erfc(x); }, 43},
     {"gelu", [](double x) { return functions::gelu(x); }, [](real x) { return x * phi(x); }, 41},
     {"gelu_tanh", [](double x) { return functions::gelu_tanh(x); },
-     [](real x) { return x / (1 + std::exp(-2 * 0.79788456080286535587989211986876L * x * (1 + 0.044715L * x * x))); }, 41},
+     [](real x) { return x / (1 + std::exp(-2 * 0.79788456080286535587989211986876L * x * (1 + 0.044715L * x * x))); },
+     41},
     {"silu", [](double x) { return functions::silu(x); }, [](real x) { return x / (1 + std::exp(-x)); }, 48},
     {"swish", [](double x) { return functions::swish(x); }, [](real x) { return x / (1 + std::exp(-x)); }, 48},
     {"mish", [](double x) { return functions::mish(x); },
-     [](real x) { const real e = std::exp(x); return x * (e * (e + 2)) / (e * (e + 2) + 2); }, 48},
+     [](real x) {
+         const real e = std::exp(x);
+         return x * (e * (e + 2)) / (e * (e + 2) + 2);
+     },
+     48},
     {"relu", [](double x) { return functions::relu(x); }, [](real x) { return std::fmax(x, 0.0L); }, 52},
-    {"relu6", [](double x) { return functions::relu6(x); }, [](real x) { return std::fmin(std::fmax(x, 0.0L), 6.0L); }, 52},
+    {"relu6", [](double x) { return functions::relu6(x); }, [](real x) { return std::fmin(std::fmax(x, 0.0L), 6.0L); },
+     52},
     {"hard_sigmoid", [](double x) { return functions::hard_sigmoid(x); },
      [](real x) { return std::fmin(std::fmax(x + 3, 0.0L), 6.0L) / 6; }, 40},
     {"hard_swish", [](double x) { return functions::hard_swish(x); },
      [](real x) { return x * std::fmin(std::fmax(x + 3, 0.0L), 6.0L) / 6; }, 40},
-    {"leaky_relu", [](double x) { return functions::leaky_relu{0.2}(x); }, [](real x) { return x < 0 ? static_cast<real>(0.2) * x : x; }, 52},
-    {"elu", [](double x) { return functions::elu{1.5}(x); }, [](real x) { return x < 0 ? 1.5L * std::expm1(x) : x; }, 48},
+    {"leaky_relu", [](double x) { return functions::leaky_relu{0.2}(x); },
+     [](real x) { return x < 0 ? static_cast<real>(0.2) * x : x; }, 52},
+    {"elu", [](double x) { return functions::elu{1.5}(x); }, [](real x) { return x < 0 ? 1.5L * std::expm1(x) : x; },
+     48},
 };
 
 /// y[i] = table[x[i]] on every instruction set, sizes around whole vectors, against guard pages.
@@ -114,7 +122,8 @@ TEST_CASE("activation functions at infinities and far out") {
         CHECK(functions::tanh(-big) == -1.0);
         CHECK(functions::erfc(big) == 0.0);
         CHECK(functions::erfc(-big) == 2.0);
-        for (auto* f : {functions::gelu, functions::gelu_tanh, functions::silu, functions::mish, functions::hard_swish}) {
+        for (auto* f :
+             {functions::gelu, functions::gelu_tanh, functions::silu, functions::mish, functions::hard_swish}) {
             CHECK(f(big) == big);
             CHECK(f(-big) == 0.0);
         }
@@ -132,7 +141,9 @@ TEST_CASE("every entry of a lookup table is the nearest code") {
                     const quant_params x{sx, zx}, y{sy, zx - 128};
                     const auto t = make_lookup<std::uint8_t, std::int8_t>(f.f, x, y);
                     for (int c = 0; c < 256; ++c) {
-                        const real value = f.exact(static_cast<real>(c - zx) * static_cast<real>(sx)) / static_cast<real>(sy) + y.zero_point;
+                        const real value =
+                            f.exact(static_cast<real>(c - zx) * static_cast<real>(sx)) / static_cast<real>(sy) +
+                            y.zero_point;
                         const real inside = std::fmin(std::fmax(value, -128.0L), 127.0L);
                         const real error = std::fabs(inside - t(static_cast<std::uint8_t>(c)));
                         if (!(error <= 0.5L + 0x1p-30L)) {
@@ -147,7 +158,8 @@ TEST_CASE("lookup tables are the same on every machine") {
     std::uint64_t digest = 14695981039346656037u;
     for (const named& f : all_functions)
         for (int k = 0; k < 200; ++k) {
-            const quant_params x{0.0007f * static_cast<float>(1 + k), k % 256}, y{0.00031f * static_cast<float>(1 + k % 37), k % 100};
+            const quant_params x{0.0007f * static_cast<float>(1 + k), k % 256},
+                y{0.00031f * static_cast<float>(1 + k % 37), k % 100};
             const auto t = make_lookup<std::uint8_t, std::uint8_t>(f.f, x, y);
             for (std::uint8_t b : t.bytes) digest = (digest ^ b) * 1099511628211u;
         }
@@ -158,7 +170,10 @@ TEST_CASE("lookup: NaN and infinities of the function, ranges, and values by han
     const quant_params x{1.0f, 0}, y{0.5f, 10};
     const double inf = std::numeric_limits<double>::infinity();
     const auto odd = make_lookup<std::uint8_t, std::uint8_t>(
-        [&](double v) { return v == 0 ? std::nan("") : v == 1 ? inf : v == 2 ? -inf : v == 3 ? 0.25 : v == 4 ? 0.75 : v; }, x, y);
+        [&](double v) {
+            return v == 0 ? std::nan("") : v == 1 ? inf : v == 2 ? -inf : v == 3 ? 0.25 : v == 4 ? 0.75 : v;
+        },
+        x, y);
     CHECK(int{odd(0)} == 10);
     CHECK(int{odd(1)} == 255);
     CHECK(int{odd(2)} == 0);
@@ -170,7 +185,7 @@ TEST_CASE("lookup: NaN and infinities of the function, ranges, and values by han
     CHECK(int{clipped(4)} == 4);
     CHECK(int{clipped(127)} == 5);
     const auto gelu = make_lookup<std::int8_t, std::int8_t>(functions::gelu, {0.1f, 0}, {0.1f, 0});
-    CHECK(int{gelu(10)} == 8); // gelu(1) = 0.841
+    CHECK(int{gelu(10)} == 8);   // gelu(1) = 0.841
     CHECK(int{gelu(-10)} == -2); // -0.159
 }
 
@@ -203,6 +218,8 @@ TEST_CASE("lookup refuses bad arguments") {
     const auto t = make_lookup<std::uint8_t, std::uint8_t>(functions::relu, good, good);
     std::vector<std::uint8_t> x(5), y(4);
     CHECK_THAT(error_text(errc::shape_mismatch, [&] { lookup(x, t, y); }), contains_text("size of y is 4, expected 5"));
-    CHECK_THAT(error_text(errc::invalid_argument, [&] { lookup(std::span<const std::uint8_t>(static_cast<const std::uint8_t*>(nullptr), 4), t, y); }),
-               contains_text("x is null"));
+    CHECK_THAT(
+        error_text(errc::invalid_argument,
+                   [&] { lookup(std::span<const std::uint8_t>(static_cast<const std::uint8_t*>(nullptr), 4), t, y); }),
+        contains_text("x is null"));
 }

@@ -18,7 +18,8 @@ using namespace notch;
 namespace {
 
 enum class fill { random, narrow, constant, one_differs, two_values, extremes };
-constexpr fill all_fills[] = {fill::random, fill::narrow, fill::constant, fill::one_differs, fill::two_values, fill::extremes};
+constexpr fill all_fills[] = {fill::random,      fill::narrow,     fill::constant,
+                              fill::one_differs, fill::two_values, fill::extremes};
 
 template <class T> std::vector<T> make_row(std::mt19937& g, std::size_t n, fill f) {
     constexpr int lo = std::numeric_limits<T>::min(), hi = std::numeric_limits<T>::max();
@@ -49,16 +50,19 @@ struct setting {
 };
 
 template <class X, class Y>
-norm_params<X, Y> make(const setting& s, index_t cols, quant_params x, std::span<const float> gamma, std::span<const float> beta, quant_params y) {
+norm_params<X, Y> make(const setting& s, index_t cols, quant_params x, std::span<const float> gamma,
+                       std::span<const float> beta, quant_params y) {
     return s.kind == norm_kind::layer ? make_layer_norm<X, Y>(cols, x, s.epsilon, gamma, beta, y)
                                       : make_rms_norm<X, Y>(cols, x, s.epsilon, gamma, y);
 }
 
 /// One row by the definition against long double.
-template <class X, class Y> void check_error(std::mt19937& g, const setting& s, std::size_t n, fill f, double& worst, double& stated) {
+template <class X, class Y>
+void check_error(std::mt19937& g, const setting& s, std::size_t n, fill f, double& worst, double& stated) {
     const auto codes = make_row<X>(g, n, f);
     const bool has_gamma = g() % 4 != 0, has_beta = s.kind == norm_kind::layer && g() % 4 != 0;
-    const auto gamma = random_floats(g, has_gamma ? n : 0, s.gamma_size), beta = random_floats(g, has_beta ? n : 0, s.beta_size);
+    const auto gamma = random_floats(g, has_gamma ? n : 0, s.gamma_size),
+               beta = random_floats(g, has_beta ? n : 0, s.beta_size);
     const code_range xr = detail::norm_range<X>, yr = detail::norm_range<Y>;
     const quant_params x{s.x_scale, sizeof(X) == 2 ? 0 : xr.lo + static_cast<int>(g() % 256)};
     const quant_params y{s.y_scale, yr.lo + static_cast<int>(g() % 256)};
@@ -79,13 +83,18 @@ template <class X, class Y> void check_error(std::mt19937& g, const setting& s, 
     for (std::size_t j = 0; j < n; ++j) {
         long double z = (v[j] - mean) / std::sqrt(variance + static_cast<long double>(s.epsilon));
         // A row without variance: 0, also where epsilon is 0.
-        if ((s.kind == norm_kind::layer && flat) || (s.kind == norm_kind::rms && flat && codes[0] == x.zero_point)) z = 0;
-        const long double real = (z * (has_gamma ? gamma[j] : 1.0f) + (has_beta ? beta[j] : 0.0f)) / static_cast<long double>(s.y_scale) + y.zero_point;
-        const long double inside = std::min(std::max(real, static_cast<long double>(yr.lo)), static_cast<long double>(yr.hi));
+        if ((s.kind == norm_kind::layer && flat) || (s.kind == norm_kind::rms && flat && codes[0] == x.zero_point))
+            z = 0;
+        const long double real =
+            (z * (has_gamma ? gamma[j] : 1.0f) + (has_beta ? beta[j] : 0.0f)) / static_cast<long double>(s.y_scale) +
+            y.zero_point;
+        const long double inside =
+            std::min(std::max(real, static_cast<long double>(yr.lo)), static_cast<long double>(yr.hi));
         const double error = static_cast<double>(std::fabs(inside - got[j]));
         if (error - 0.5 > worst * (p.max_error - 0.5)) worst = (error - 0.5) / (p.max_error - 0.5);
         if (!(error <= p.max_error)) {
-            INFO("n " << n << " fill " << static_cast<int>(f) << " column " << j << " error " << error << " stated " << p.max_error);
+            INFO("n " << n << " fill " << static_cast<int>(f) << " column " << j << " error " << error << " stated "
+                      << p.max_error);
             CHECK(error <= p.max_error);
         }
     }
@@ -94,9 +103,11 @@ template <class X, class Y> void check_error(std::mt19937& g, const setting& s, 
 
 template <class X, class Y> void check_kernels(std::mt19937& g, const setting& s, index_t rows, index_t cols, fill f) {
     const auto n = static_cast<std::size_t>(cols);
-    const auto gamma = random_floats(g, n, s.gamma_size), beta = random_floats(g, s.kind == norm_kind::layer ? n : 0, s.beta_size);
+    const auto gamma = random_floats(g, n, s.gamma_size),
+               beta = random_floats(g, s.kind == norm_kind::layer ? n : 0, s.beta_size);
     const code_range xr = detail::norm_range<X>, yr = detail::norm_range<Y>;
-    const quant_params x{s.x_scale, sizeof(X) == 2 ? 0 : xr.lo + static_cast<int>(g() % 256)}, y{s.y_scale, yr.lo + static_cast<int>(g() % 256)};
+    const quant_params x{s.x_scale, sizeof(X) == 2 ? 0 : xr.lo + static_cast<int>(g() % 256)},
+        y{s.y_scale, yr.lo + static_cast<int>(g() % 256)};
     const auto p = make<X, Y>(s, cols, x, gamma, beta, y);
     const index_t ldx = cols + static_cast<index_t>(g() % 3), ldy = cols + static_cast<index_t>(g() % 3);
     const auto size = [&](index_t ld) { return static_cast<std::size_t>(rows > 0 ? (rows - 1) * ld + cols : 0); };
@@ -114,8 +125,10 @@ template <class X, class Y> void check_kernels(std::mt19937& g, const setting& s
             if (threads > 1 && rows < 4) continue;
             const thread_team team{threads};
             guarded<Y> to(std::vector<Y>(size(ldy), Y(77)), at_front);
-            norm(matrix_view<const X>(from.data(), rows, cols, ldx), p, matrix_view<Y>(to.data(), rows, cols, ldy), context(i, team));
-            INFO(to_string(i) << " " << rows << " x " << cols << " threads " << threads << " fill " << static_cast<int>(f));
+            norm(matrix_view<const X>(from.data(), rows, cols, ldx), p, matrix_view<Y>(to.data(), rows, cols, ldy),
+                 context(i, team));
+            INFO(to_string(i) << " " << rows << " x " << cols << " threads " << threads << " fill "
+                              << static_cast<int>(f));
             CHECK(std::vector<Y>(to.begin(), to.end()) == want);
         }
 }
@@ -130,11 +143,13 @@ TEST_CASE("norms stay within the error that their parameters state") {
             for (fill f : all_fills)
                 for (float epsilon : {0.0f, 1e-6f, 1e-5f, 1e-3f}) {
                     if (n > 60000 && epsilon > 0.0f && epsilon < 1e-4f) continue;
-                    const setting a{kind, 0.02f, epsilon, 0.03f, 1.0f, 0.5f}, b{kind, 0.004f, epsilon, 0.05f, 3.0f, 2.0f};
+                    const setting a{kind, 0.02f, epsilon, 0.03f, 1.0f, 0.5f},
+                        b{kind, 0.004f, epsilon, 0.05f, 3.0f, 2.0f};
                     check_error<std::uint8_t, std::uint8_t>(g, a, n, f, worst, stated);
                     check_error<std::int8_t, std::int8_t>(g, b, n, f, worst, stated);
                     check_error<std::uint8_t, std::int8_t>(g, b, n, f, worst, stated);
-                    const setting c{kind, 1e-4f, epsilon, 0.03f, 1.0f, 0.5f}, d{kind, 0.003f, epsilon, n > 60000 ? 2e-3f : 2e-4f, 1.0f, 1.0f};
+                    const setting c{kind, 1e-4f, epsilon, 0.03f, 1.0f, 0.5f},
+                        d{kind, 0.003f, epsilon, n > 60000 ? 2e-3f : 2e-4f, 1.0f, 1.0f};
                     check_error<std::int16_t, std::uint8_t>(g, c, n, f, worst_wide, stated_wide);
                     check_error<std::int16_t, std::int8_t>(g, a, n, f, worst_wide, stated_wide);
                     check_error<std::int8_t, std::int16_t>(g, d, n, f, worst_wide, stated_wide);
@@ -171,7 +186,8 @@ TEST_CASE("norms agree with ref on every instruction set") {
     for (index_t n = 1; n <= 135; ++n) cols.push_back(n);
     for (index_t n : cols)
         for (norm_kind kind : {norm_kind::layer, norm_kind::rms}) {
-            const setting s{kind, 0.02f, 1e-5f, 0.03f, 1.5f, 1.0f}, fine{kind, 0.02f, g() % 2 ? 0.0f : 1e-3f, 1e-3f, 1.0f, 1.0f};
+            const setting s{kind, 0.02f, 1e-5f, 0.03f, 1.5f, 1.0f},
+                fine{kind, 0.02f, g() % 2 ? 0.0f : 1e-3f, 1e-3f, 1.0f, 1.0f};
             const fill f = all_fills[g() % 6], h = all_fills[g() % 6];
             const index_t rows = n > 60000 ? 1 : 3;
             check_kernels<std::uint8_t, std::uint8_t>(g, s, rows, n, f);
@@ -197,7 +213,8 @@ TEST_CASE("norms clamp to a range, and work in place") {
     CHECK(*std::max_element(want.begin(), want.end()) == 170);
     for (isa i : available_isas()) {
         auto y = x;
-        norm(matrix_view<const std::uint8_t>(y.data(), 6, 200), p, matrix_view<std::uint8_t>(y.data(), 6, 200), context(i));
+        norm(matrix_view<const std::uint8_t>(y.data(), 6, 200), p, matrix_view<std::uint8_t>(y.data(), 6, 200),
+             context(i));
         CHECK(y == want);
     }
 }
@@ -207,7 +224,8 @@ TEST_CASE("norms refuse bad arguments") {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
     const quant_params q{0.1f, 0};
     const std::vector<float> two{1.0f, 1.0f}, bad_gamma{1.0f, nan}, three(3, 1.0f), huge{1e9f, 1.0f};
-    const auto layer = [&](errc code, index_t cols, quant_params x, float e, std::span<const float> gamma, std::span<const float> beta, quant_params y) {
+    const auto layer = [&](errc code, index_t cols, quant_params x, float e, std::span<const float> gamma,
+                           std::span<const float> beta, quant_params y) {
         return error_text(code, [&] { (void)make_layer_norm<u8, u8>(cols, x, e, gamma, beta, y); });
     };
     const errc invalid = errc::invalid_argument;
@@ -227,17 +245,31 @@ TEST_CASE("norms refuse bad arguments") {
     CHECK_THAT(layer(errc::overflow, 2, q, 0, huge, two, q), contains_text("too large for y.scale"));
     CHECK_THAT(layer(errc::overflow, 2, q, 0, two, huge, q), contains_text("too large for y.scale"));
     CHECK_THAT(layer(errc::overflow, 2, {1e-20f, 0}, 1.0f, two, two, q), contains_text("too large for x.scale"));
-    CHECK_THAT(error_text(invalid, [&] { (void)make_rms_norm<std::int16_t, u8>(2, {0.1f, 1}, 0, two, q); }), contains_text("x.zero_point"));
-    CHECK_THAT(error_text(invalid, [&] { (void)make_layer_norm<u8, u8>(2, q, 0, two, two, q, {3, 2}); }), contains_text("3..2"));
+    CHECK_THAT(error_text(invalid,
+                          [&] {
+                              (void)make_rms_norm<std::int16_t, u8>(2, {0.1f, 1}, 0, two, q);
+                          }),
+               contains_text("x.zero_point"));
+    CHECK_THAT(error_text(invalid,
+                          [&] {
+                              (void)make_layer_norm<u8, u8>(2, q, 0, two, two, q, {3, 2});
+                          }),
+               contains_text("3..2"));
 
     const auto p = make_layer_norm<u8, u8>(2, q, 0, two, two, q);
     std::vector<u8> x(6), y(6);
     using in = matrix_view<const u8>;
     using out = matrix_view<u8>;
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { norm(in(x.data(), 2, 3), p, out(y.data(), 2, 3)); }), contains_text("columns of x is 3"));
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { norm(in(x.data(), 2, 2), p, out(y.data(), 2, 3)); }), contains_text("columns of y is 3"));
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { norm(in(x.data(), 2, 2), p, out(y.data(), 3, 2)); }), contains_text("rows of y is 3"));
-    CHECK_THAT(error_text(invalid, [&] { norm(in(nullptr, 2, 2), p, out(y.data(), 2, 2)); }), contains_text("x is null"));
-    CHECK_THAT(error_text(invalid, [&] { norm(in(x.data(), 2, 2), p, out(nullptr, 2, 2)); }), contains_text("y is null"));
-    CHECK_THAT(error_text(invalid, [&] { norm(in(x.data(), 2, 2), norm_params<u8, u8>(), out(y.data(), 2, 2)); }), contains_text("make_layer_norm"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { norm(in(x.data(), 2, 3), p, out(y.data(), 2, 3)); }),
+               contains_text("columns of x is 3"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { norm(in(x.data(), 2, 2), p, out(y.data(), 2, 3)); }),
+               contains_text("columns of y is 3"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { norm(in(x.data(), 2, 2), p, out(y.data(), 3, 2)); }),
+               contains_text("rows of y is 3"));
+    CHECK_THAT(error_text(invalid, [&] { norm(in(nullptr, 2, 2), p, out(y.data(), 2, 2)); }),
+               contains_text("x is null"));
+    CHECK_THAT(error_text(invalid, [&] { norm(in(x.data(), 2, 2), p, out(nullptr, 2, 2)); }),
+               contains_text("y is null"));
+    CHECK_THAT(error_text(invalid, [&] { norm(in(x.data(), 2, 2), norm_params<u8, u8>(), out(y.data(), 2, 2)); }),
+               contains_text("make_layer_norm"));
 }

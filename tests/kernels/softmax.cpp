@@ -43,7 +43,8 @@ template <class X, class Params> double row_error(const std::vector<X>& x, const
 }
 
 /// Every instruction set against ref, rows with gaps between them, at guard pages.
-template <class X, class Y, class Params> void check(std::mt19937& g, index_t rows, index_t cols, int lo, int hi, const Params& p) {
+template <class X, class Y, class Params>
+void check(std::mt19937& g, index_t rows, index_t cols, int lo, int hi, const Params& p) {
     const index_t ldx = cols + static_cast<index_t>(g() % 3), ldy = cols + static_cast<index_t>(g() % 3);
     const auto size = [&](index_t ld) { return static_cast<std::size_t>(rows > 0 ? (rows - 1) * ld + cols : 0); };
     const auto x = random_codes<X>(g, size(ldx), lo, hi, g() % 4 == 0);
@@ -56,8 +57,10 @@ template <class X, class Y, class Params> void check(std::mt19937& g, index_t ro
             if (threads > 1 && rows < 4) continue;
             const thread_team team{threads};
             guarded<Y> to(std::vector<Y>(size(ldy), Y(77)), at_front);
-            softmax(matrix_view<const X>(from.data(), rows, cols, ldx), p, matrix_view<Y>(to.data(), rows, cols, ldy), context(i, team));
-            INFO(to_string(i) << " " << rows << " x " << cols << " codes " << lo << ".." << hi << " threads " << threads);
+            softmax(matrix_view<const X>(from.data(), rows, cols, ldx), p, matrix_view<Y>(to.data(), rows, cols, ldy),
+                    context(i, team));
+            INFO(to_string(i) << " " << rows << " x " << cols << " codes " << lo << ".." << hi << " threads "
+                              << threads);
             CHECK(std::vector<Y>(to.begin(), to.end()) == want);
         }
 }
@@ -84,7 +87,8 @@ TEST_CASE("softmax of codes stays within its error for long and short rows") {
                 std::vector<std::uint8_t> x = random_codes<std::uint8_t>(g, n, 0, hi);
                 if (g() % 2) x[g() % n] = 255;
                 INFO("n " << n << " scale " << scale << " hi " << hi);
-                CHECK(row_error(x, make_softmax(scale), static_cast<double>(scale)) <= 0.5 + static_cast<double>(n) * 0x1p-23 + 0x1p-20);
+                CHECK(row_error(x, make_softmax(scale), static_cast<double>(scale)) <=
+                      0.5 + static_cast<double>(n) * 0x1p-23 + 0x1p-20);
             }
     // One far above many whose exponential is just below half a unit of 2^-30: the worst for the sum.
     for (std::size_t n : std::initializer_list<std::size_t>{1000, 1000000}) {
@@ -126,7 +130,9 @@ TEST_CASE("softmax of accumulators stays within its error") {
         for (std::size_t n : std::initializer_list<std::size_t>{1, 3, 17, 300, 4000})
             for (double spread : {1.0, 5.0, 40.0}) {
                 std::vector<std::int32_t> x(n);
-                for (auto& v : x) v = static_cast<std::int32_t>(std::min(2e9, spread / step) * (static_cast<double>(g() % 10001) / 10000.0 - 0.5));
+                for (auto& v : x)
+                    v = static_cast<std::int32_t>(std::min(2e9, spread / step) *
+                                                  (static_cast<double>(g() % 10001) / 10000.0 - 0.5));
                 INFO("scale " << scale << " n " << n << " spread " << spread);
                 CHECK(row_error(x, p, step) <= bound + static_cast<double>(n) * 0x1p-22);
             }
@@ -149,7 +155,8 @@ TEST_CASE("softmax: values by hand") {
         }
         // A mask of INT32_MIN takes no part.
         const std::int32_t scores[] = {1000, std::numeric_limits<std::int32_t>::min(), 1000, 1000 - 6931}; // 1/2 of it
-        softmax(matrix_view<const std::int32_t>(scores, 1, 4), make_softmax_s32(1e-4f), matrix_view<std::uint8_t>(y, 1, 4), context(i));
+        softmax(matrix_view<const std::int32_t>(scores, 1, 4), make_softmax_s32(1e-4f),
+                matrix_view<std::uint8_t>(y, 1, 4), context(i));
         CHECK(int{y[0]} == 102); // 256 / 2.5
         CHECK(int{y[1]} == 0);
         CHECK(int{y[3]} == 51);
@@ -158,12 +165,14 @@ TEST_CASE("softmax: values by hand") {
 
 TEST_CASE("softmax agrees with ref on every instruction set") {
     std::mt19937 g(7);
-    const softmax_params params[] = {make_softmax(0.001f), make_softmax(0.05f), make_softmax(0.4f), make_softmax(30.0f)};
+    const softmax_params params[] = {make_softmax(0.001f), make_softmax(0.05f), make_softmax(0.4f),
+                                     make_softmax(30.0f)};
     std::vector<index_t> cols{200, 255, 256, 257, 600, 1023, 1500};
     for (index_t n = 0; n <= 140; ++n) cols.push_back(n);
     for (index_t n : cols)
         for (const softmax_params& p : params) {
-            const int hi = g() % 2 ? 255 : static_cast<int>(g() % 256), lo = static_cast<int>(g() % static_cast<unsigned>(hi + 1));
+            const int hi = g() % 2 ? 255 : static_cast<int>(g() % 256),
+                      lo = static_cast<int>(g() % static_cast<unsigned>(hi + 1));
             check<std::uint8_t, std::uint8_t>(g, 3, n, lo, hi, p);
             check<std::int8_t, std::int8_t>(g, 2, n, lo - 128, hi - 128, p);
             check<std::int8_t, std::uint8_t>(g, 1, n, lo - 128, hi - 128, p);
@@ -193,7 +202,8 @@ TEST_CASE("softmax works in place") {
     ref::softmax(matrix_view<const std::int8_t>(x.data(), 5, 333), p, matrix_view<std::int8_t>(want.data(), 5, 333));
     for (isa i : available_isas()) {
         auto y = x;
-        softmax(matrix_view<const std::int8_t>(y.data(), 5, 333), p, matrix_view<std::int8_t>(y.data(), 5, 333), context(i));
+        softmax(matrix_view<const std::int8_t>(y.data(), 5, 333), p, matrix_view<std::int8_t>(y.data(), 5, 333),
+                context(i));
         CHECK(y == want);
     }
 }
@@ -201,10 +211,13 @@ TEST_CASE("softmax works in place") {
 TEST_CASE("softmax refuses bad arguments") {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
     for (float bad : {0.0f, -1.0f, nan, inf}) {
-        CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax(bad); }), contains_text("make_softmax: scale"));
+        CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax(bad); }),
+                   contains_text("make_softmax: scale"));
         CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax(1.0f, bad); }), contains_text("beta"));
-        CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax_s32(bad); }), contains_text("make_softmax_s32: scale"));
-        CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax_s32(1.0f, bad); }), contains_text("beta"));
+        CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax_s32(bad); }),
+                   contains_text("make_softmax_s32: scale"));
+        CHECK_THAT(error_text(errc::invalid_argument, [&] { (void)make_softmax_s32(1.0f, bad); }),
+                   contains_text("beta"));
     }
     // The smallest and the largest scales are fine.
     for (float good : {std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::max()}) {
@@ -215,12 +228,28 @@ TEST_CASE("softmax refuses bad arguments") {
     using in = matrix_view<const std::uint8_t>;
     using out = matrix_view<std::uint8_t>;
     const softmax_params p = make_softmax(1.0f);
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { softmax(in(x.data(), 2, 3), p, out(y.data(), 3, 3)); }), contains_text("rows of y"));
-    CHECK_THAT(error_text(errc::shape_mismatch, [&] { softmax(in(x.data(), 2, 3), p, out(y.data(), 2, 2, 3)); }), contains_text("columns of y"));
-    CHECK_THAT(error_text(errc::invalid_argument, [&] { softmax(in(nullptr, 2, 3), p, out(y.data(), 2, 3)); }), contains_text("x is null"));
-    CHECK_THAT(error_text(errc::invalid_argument, [&] { softmax(in(x.data(), 2, 3, 2), p, out(y.data(), 2, 3)); }), contains_text("stride 2"));
-    CHECK_THAT(error_text(errc::invalid_argument, [&] { softmax(in(x.data(), 2, 3), softmax_params{}, out(y.data(), 2, 3)); }), contains_text("make_softmax"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { softmax(in(x.data(), 2, 3), p, out(y.data(), 3, 3)); }),
+               contains_text("rows of y"));
+    CHECK_THAT(error_text(errc::shape_mismatch, [&] { softmax(in(x.data(), 2, 3), p, out(y.data(), 2, 2, 3)); }),
+               contains_text("columns of y"));
+    CHECK_THAT(error_text(errc::invalid_argument, [&] { softmax(in(nullptr, 2, 3), p, out(y.data(), 2, 3)); }),
+               contains_text("x is null"));
+    CHECK_THAT(error_text(errc::invalid_argument, [&] { softmax(in(x.data(), 2, 3, 2), p, out(y.data(), 2, 3)); }),
+               contains_text("stride 2"));
+    CHECK_THAT(
+        error_text(errc::invalid_argument, [&] { softmax(in(x.data(), 2, 3), softmax_params{}, out(y.data(), 2, 3)); }),
+        contains_text("make_softmax"));
     const std::int32_t score = 1;
-    CHECK_THAT(error_text(errc::overflow, [&] { softmax(matrix_view<const std::int32_t>(&score, 1, max_softmax_cols + 1), make_softmax_s32(1.0f), out(y.data(), 1, max_softmax_cols + 1)); }), contains_text("2147483649"));
-    CHECK_THAT(error_text(errc::invalid_argument, [&] { softmax(matrix_view<const std::int32_t>(&score, 1, 1), softmax_s32_params{1, 63, 1}, out(y.data(), 1, 1)); }), contains_text("make_softmax_s32"));
+    CHECK_THAT(error_text(errc::overflow,
+                          [&] {
+                              softmax(matrix_view<const std::int32_t>(&score, 1, max_softmax_cols + 1),
+                                      make_softmax_s32(1.0f), out(y.data(), 1, max_softmax_cols + 1));
+                          }),
+               contains_text("2147483649"));
+    CHECK_THAT(error_text(errc::invalid_argument,
+                          [&] {
+                              softmax(matrix_view<const std::int32_t>(&score, 1, 1), softmax_s32_params{1, 63, 1},
+                                      out(y.data(), 1, 1));
+                          }),
+               contains_text("make_softmax_s32"));
 }

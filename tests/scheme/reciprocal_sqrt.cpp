@@ -14,7 +14,8 @@ TEST_CASE("reciprocal_sqrt is as accurate as it says") {
         const notch::fixed_reciprocal_sqrt r = notch::reciprocal_sqrt(v);
         const bool in_range = r.mantissa >= 1u << 30 && r.mantissa <= 1u << 31 && r.shift >= 31 && r.shift <= 62;
         if (!in_range) CHECK(v == 0);
-        const long double error = std::fabs(std::ldexp(static_cast<long double>(r.mantissa), -r.shift) * std::sqrt(static_cast<long double>(v)) - 1);
+        const long double error = std::fabs(
+            std::ldexp(static_cast<long double>(r.mantissa), -r.shift) * std::sqrt(static_cast<long double>(v)) - 1);
         worst = error > worst ? error : worst;
     };
     for (std::uint64_t v = 1; v <= 300000; ++v) check(v);

@@ -45,21 +45,25 @@ inline constexpr const embedding_kernels* embedding_tables[isa_count] = NOTCH_KE
 } // namespace detail
 
 /// y(i, :) = table(indices[i], :). I is std::int32_t or std::int64_t and must be named if indices is no span:
-/// embedding<T, I>(...). y does not overlap the table. Rows are shared out over ctx.executor; no workspace, no allocation.
+/// embedding<T, I>(...). y does not overlap the table. Rows are shared out over ctx.executor; no workspace, no
+/// allocation.
 template <byte_code T, embedding_index I>
-void embedding(std::type_identity_t<matrix_view<const T>> table, std::span<const I> indices, matrix_view<T> y, const context& ctx = {}) {
+void embedding(std::type_identity_t<matrix_view<const T>> table, std::span<const I> indices, matrix_view<T> y,
+               const context& ctx = {}) {
     detail::check_embedding<T, I>("embedding", table, indices, y);
     if (y.cols == 0) return;
     detail::split(ctx.executor, y.rows, detail::row_grain(y.cols), [&](index_t begin, index_t end) {
         for (index_t i = begin; i < end; ++i)
-            std::memcpy(y.data + i * y.stride, table.data + static_cast<index_t>(indices[static_cast<std::size_t>(i)]) * table.stride,
+            std::memcpy(y.data + i * y.stride,
+                        table.data + static_cast<index_t>(indices[static_cast<std::size_t>(i)]) * table.stride,
                         static_cast<std::size_t>(y.cols));
     });
 }
 
 /// y(i, j) = (codes(indices[i], j) - zero_point) * scale, with the params of the table or of the row.
 template <byte_code T, embedding_index I>
-void embedding(const embedding_table<T>& table, std::span<const I> indices, matrix_view<float> y, const context& ctx = {}) {
+void embedding(const embedding_table<T>& table, std::span<const I> indices, matrix_view<float> y,
+               const context& ctx = {}) {
     detail::check_embedding<T, I>("embedding", table, indices, y, 0.0f);
     if (y.cols == 0) return;
     const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);

@@ -7,5 +7,5 @@
 #include <notch/kernels/table.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/lanes.inl>
-#include <notch/kernels/arch/for_vbmi.inl>
+#define NOTCH_BODY_VBMI
 #include <notch/kernels/arch/for_each.inl>

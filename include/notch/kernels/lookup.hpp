@@ -30,7 +30,7 @@ struct lookup_kernels {
 NOTCH_NAMESPACE_END
 
 #define NOTCH_BODY <notch/kernels/body/lookup.inl>
-#include <notch/kernels/arch/for_vbmi.inl>
+#define NOTCH_BODY_VBMI
 #include <notch/kernels/arch/for_each.inl>
 
 NOTCH_KEYED_BEGIN

@@ -45,7 +45,8 @@ inline constexpr const multiply_kernels* multiply_tables[isa_count] = NOTCH_KERN
 template <byte_code A, byte_code B, byte_code Y> multiply_args make_multiply_args(const multiply_params<A, B, Y>& p) {
     const auto is_code = [](std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 255; };
     if (!(p.multiplier > 0.0f && p.multiplier <= 16384.0f) || !is_code(p.a_zero_point) || !is_code(p.b_zero_point) ||
-        !is_code(p.y_zero_point) || p.range.lo > p.range.hi || p.range.lo < full_range<Y>.lo || p.range.hi > full_range<Y>.hi)
+        !is_code(p.y_zero_point) || p.range.lo > p.range.hi || p.range.lo < full_range<Y>.lo ||
+        p.range.hi > full_range<Y>.hi)
         fail(errc::invalid_argument, "multiply: the parameters do not come from make_multiply");
     multiply_args m;
     m.a_flip = std::is_same_v<A, std::uint8_t> ? 128 : 0;
@@ -58,7 +59,9 @@ template <byte_code A, byte_code B, byte_code Y> multiply_args make_multiply_arg
     m.range = p.range;
     return m;
 }
-template <class T> const std::uint8_t* as_bytes(const T* p) noexcept { return reinterpret_cast<const std::uint8_t*>(p); }
+template <class T> const std::uint8_t* as_bytes(const T* p) noexcept {
+    return reinterpret_cast<const std::uint8_t*>(p);
+}
 template <class T> std::uint8_t* as_bytes(T* p) noexcept { return reinterpret_cast<std::uint8_t*>(p); }
 
 } // namespace detail

@@ -48,8 +48,8 @@ inline constexpr const norm_kernels* norm_tables[isa_count] = NOTCH_KERNEL_TABLE
 /// must have. A code is at most p.max_error away from the real value (clamped to the range of codes). y may be x if
 /// both have codes of one size. Rows are shared out over ctx.executor; no workspace, no allocation.
 template <norm_code X, norm_code Y>
-void norm(matrix_view<const std::type_identity_t<X>> x, const norm_params<X, Y>& p, matrix_view<std::type_identity_t<Y>> y,
-          const context& ctx = {}) {
+void norm(matrix_view<const std::type_identity_t<X>> x, const norm_params<X, Y>& p,
+          matrix_view<std::type_identity_t<Y>> y, const context& ctx = {}) {
     const index_t cols = p.constants.cols;
     if (cols < 1 || p.gamma.size() < cols + 64 || p.beta.size() < cols + 64)
         fail(errc::invalid_argument, "norm: the parameters do not come from make_layer_norm or make_rms_norm");

@@ -40,7 +40,7 @@ struct softmax_kernels {
 NOTCH_NAMESPACE_END
 
 #define NOTCH_BODY <notch/kernels/body/softmax.inl>
-#include <notch/kernels/arch/for_vbmi.inl>
+#define NOTCH_BODY_VBMI
 #include <notch/kernels/arch/for_each.inl>
 
 NOTCH_KEYED_BEGIN
@@ -55,14 +55,14 @@ inline constexpr const softmax_kernels* softmax_tables[isa_count] = NOTCH_KERNEL
     return kernels_for(softmax_tables, i);
 }
 
-template <class X, byte_code Y>
-softmax_args check_softmax(matrix_view<const X> x, matrix_view<Y> y) {
+template <class X, byte_code Y> softmax_args check_softmax(matrix_view<const X> x, matrix_view<Y> y) {
     check_view("softmax", "x", x);
     check_view("softmax", "y", y);
     check_equal("softmax", "the number of rows of y", y.rows, x.rows);
     check_equal("softmax", "the number of columns of y", y.cols, x.cols);
     if (x.cols > max_softmax_cols)
-        fail(errc::overflow, cat("softmax: rows have ", x.cols, " columns, their sum fits for at most ", max_softmax_cols));
+        fail(errc::overflow,
+             cat("softmax: rows have ", x.cols, " columns, their sum fits for at most ", max_softmax_cols));
     softmax_args a;
     a.x = x.data;
     a.rows = x.cols > 0 ? x.rows : 0;
@@ -107,7 +107,8 @@ void softmax(matrix_view<const X> x, const softmax_params& p, matrix_view<Y> y, 
 /// is INT32_MIN (a mask) has probability 0, unless the row's maximum is less than 31 ln 2 above it.
 /// At most 0.508 + cols * 2^-22 codes from the real value, and 255 for p = 1.
 template <byte_code Y>
-void softmax(matrix_view<const std::int32_t> x, const softmax_s32_params& p, matrix_view<Y> y, const context& ctx = {}) {
+void softmax(matrix_view<const std::int32_t> x, const softmax_s32_params& p, matrix_view<Y> y,
+             const context& ctx = {}) {
     softmax_args a = detail::check_softmax(x, y);
     if (p.shift < 1 || p.shift > 62 || p.multiplier > 0x7fffffffu)
         fail(errc::invalid_argument, "softmax: the parameters do not come from make_softmax_s32");

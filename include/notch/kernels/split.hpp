@@ -29,11 +29,13 @@ template <class Work> void split(const executor_ref& executor, index_t n, index_
         index_t n, grain, blocks, tasks;
     } j{work, n, grain, blocks, tasks};
     executor.run(tasks, {[](void* context, index_t t) {
-        const job& p = *static_cast<const job*>(context);
-        const index_t share = p.blocks / p.tasks, rest = p.blocks % p.tasks;
-        const index_t first = t * share + (t < rest ? t : rest), last = first + share + (t < rest ? 1 : 0);
-        p.work(first * p.grain, last < p.blocks ? last * p.grain : p.n);
-    }, &j});
+                             const job& p = *static_cast<const job*>(context);
+                             const index_t share = p.blocks / p.tasks, rest = p.blocks % p.tasks;
+                             const index_t first = t * share + (t < rest ? t : rest),
+                                           last = first + share + (t < rest ? 1 : 0);
+                             p.work(first * p.grain, last < p.blocks ? last * p.grain : p.n);
+                         },
+                         &j});
 }
 
 /// A span may be null only if it is empty.

@@ -4,7 +4,8 @@
 // of an input become
 //
 //     y = x                                                                if x and y have the same params
-//     y = requantize_float(x - x_zero_point, m, y_zero_point, all codes)   else; m = x_scale / y_scale in double, rounded
+//     y = requantize_float(x - x_zero_point, m, y_zero_point, all codes)   else; m = x_scale / y_scale in double,
+//     rounded
 //                                                                          once to float
 //
 // At most 0.50004 codes from the real value (clamped), and none for equal params.
@@ -32,8 +33,8 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 
-/// Prepares the rescaling of an input with the params x to those of the output. A ratio x.scale / y.scale that is no normal
-/// float is an error.
+/// Prepares the rescaling of an input with the params x to those of the output. A ratio x.scale / y.scale that is no
+/// normal float is an error.
 template <byte_code T> [[nodiscard]] concat_params<T> make_concat(quant_params x, quant_params y) {
     detail::check_params("make_concat", "x", x, full_range<T>.lo, full_range<T>.hi);
     detail::check_params("make_concat", "y", y, full_range<T>.lo, full_range<T>.hi);
@@ -53,8 +54,10 @@ namespace ref {
 
 /// Rows of y are the rows of all inputs, one after the other.
 template <byte_code T>
-void concat(std::span<const matrix_view<const T>> x, std::span<const concat_params<T>> p, matrix_view<std::type_identity_t<T>> y) {
-    detail::check_equal("ref::concat", "the number of params", static_cast<index_t>(p.size()), static_cast<index_t>(x.size()));
+void concat(std::span<const matrix_view<const T>> x, std::span<const concat_params<T>> p,
+            matrix_view<std::type_identity_t<T>> y) {
+    detail::check_equal("ref::concat", "the number of params", static_cast<index_t>(p.size()),
+                        static_cast<index_t>(x.size()));
     index_t column = 0;
     for (std::size_t k = 0; k < x.size(); ++k) {
         detail::check_equal("ref::concat", "the number of rows of an input", x[k].rows, y.rows);

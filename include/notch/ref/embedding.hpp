@@ -47,7 +47,8 @@ NOTCH_KEYED_BEGIN
 namespace detail {
 
 template <byte_code T, embedding_index I, class Y>
-void check_embedding(const char* where, matrix_view<const T> table, std::span<const I> indices, const matrix_view<Y>& y) {
+void check_embedding(const char* where, matrix_view<const T> table, std::span<const I> indices,
+                     const matrix_view<Y>& y) {
     check_view(where, "the table", table);
     check_view(where, "y", y);
     check_equal(where, "the number of rows of y", y.rows, static_cast<index_t>(indices.size()));
@@ -61,7 +62,8 @@ void check_embedding(const char* where, matrix_view<const T> table, std::span<co
 
 /// And the params of every row that is asked for. y_scale 0: none.
 template <byte_code T, embedding_index I, class Y>
-void check_embedding(const char* where, const embedding_table<T>& t, std::span<const I> indices, const matrix_view<Y>& y, float y_scale) {
+void check_embedding(const char* where, const embedding_table<T>& t, std::span<const I> indices,
+                     const matrix_view<Y>& y, float y_scale) {
     check_embedding(where, t.codes, indices, y);
     const auto rows = static_cast<index_t>(t.codes.rows), scales = static_cast<index_t>(t.scales.size()),
                zeros = static_cast<index_t>(t.zero_points.size());
@@ -76,7 +78,8 @@ void check_embedding(const char* where, const embedding_table<T>& t, std::span<c
             p.zero_point <= full_range<T>.hi && ratio >= 0x1p-100 && ratio <= 0x1p22)
             continue;
         check_params(where, cat("row ", row), p, full_range<T>.lo, full_range<T>.hi);
-        fail(errc::invalid_argument, cat(where, ": the scale of row ", row, " is ", ratio, " times y.scale, must be 2^-100 ... 2^22 times"));
+        fail(errc::invalid_argument,
+             cat(where, ": the scale of row ", row, " is ", ratio, " times y.scale, must be 2^-100 ... 2^22 times"));
     }
 }
 
@@ -89,7 +92,8 @@ template <byte_code T, embedding_index I>
 void embedding(matrix_view<const T> table, std::type_identity_t<std::span<const I>> indices, matrix_view<T> y) {
     detail::check_embedding<T, I>("ref::embedding", table, indices, y);
     for (index_t i = 0; i < y.rows; ++i)
-        for (index_t j = 0; j < y.cols; ++j) y(i, j) = table(static_cast<index_t>(indices[static_cast<std::size_t>(i)]), j);
+        for (index_t j = 0; j < y.cols; ++j)
+            y(i, j) = table(static_cast<index_t>(indices[static_cast<std::size_t>(i)]), j);
 }
 
 /// Rows as real values.
@@ -105,7 +109,8 @@ void embedding(const embedding_table<T>& t, std::type_identity_t<std::span<const
 
 /// Rows as codes with the params y_params.
 template <byte_code T, embedding_index I, byte_code Y>
-void embedding(const embedding_table<T>& t, std::type_identity_t<std::span<const I>> indices, quant_params y_params, matrix_view<Y> y) {
+void embedding(const embedding_table<T>& t, std::type_identity_t<std::span<const I>> indices, quant_params y_params,
+               matrix_view<Y> y) {
     detail::check_params("ref::embedding", "y_params", y_params, full_range<Y>.lo, full_range<Y>.hi);
     detail::check_embedding<T, I>("ref::embedding", t, indices, y, y_params.scale);
     for (index_t i = 0; i < y.rows; ++i) {
@@ -113,7 +118,8 @@ void embedding(const embedding_table<T>& t, std::type_identity_t<std::span<const
         const quant_params p = t.params(row);
         const auto m = static_cast<float>(static_cast<double>(p.scale) / static_cast<double>(y_params.scale));
         for (index_t j = 0; j < y.cols; ++j)
-            y(i, j) = static_cast<Y>(requantize_float(t.codes(row, j) - p.zero_point, m, y_params.zero_point, full_range<Y>));
+            y(i, j) =
+                static_cast<Y>(requantize_float(t.codes(row, j) - p.zero_point, m, y_params.zero_point, full_range<Y>));
     }
 }
 

@@ -49,8 +49,8 @@ namespace detail {
 
 inline void check_range(std::string_view where, code_range range, code_range all) {
     if (range.lo > range.hi || range.lo < all.lo || range.hi > all.hi)
-        fail(errc::invalid_argument, cat(where, ": the range of codes is ", range.lo, "..", range.hi,
-                                         ", must lie in ", all.lo, "..", all.hi));
+        fail(errc::invalid_argument,
+             cat(where, ": the range of codes is ", range.lo, "..", range.hi, ", must lie in ", all.lo, "..", all.hi));
 }
 
 /// clamp(round_half_even(value / scale) + zero_point) in double.

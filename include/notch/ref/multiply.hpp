@@ -3,7 +3,8 @@
 // notch/ref/multiply.hpp: the definition of the elementwise product of two tensors of 8-bit codes.
 //
 //     acc  = (a - a_zero_point) * (b - b_zero_point)                      exact, below 2^16
-//     code = requantize_float(acc, m, y_zero_point, range),  m = a_scale b_scale / y_scale in double, rounded once to float
+//     code = requantize_float(acc, m, y_zero_point, range),  m = a_scale b_scale / y_scale in double, rounded once to
+//     float
 //
 // acc is exact in float and the product is rounded once before it is rounded to a code: at most
 // 0.5 + 2^-23 |code - y_zero_point| codes from the real product, 0.50004 for 8 bits.

@@ -15,9 +15,9 @@
 // h_c = round((beta_c / y_scale + y_zero_point) 2^10) + 2^9. Rows have up to 65536 columns; codes are u8, s8 or s16
 // (s16 inputs have zero point 0).
 //
-// Why nothing overflows: |N_i| / sqrt(V) <= sqrt(n), and f is chosen so that sqrt(n) 2^f <= 2^30: z fits int32, and sums
-// modulo 2^32 give it. make_norm refuses gamma and beta for which sqrt(n) max|gamma| + max|beta| exceeds 2^20 codes, so
-// that the Q10 sum fits int32 too. The bound on |code - real value| before clamping, in codes, is in
+// Why nothing overflows: |N_i| / sqrt(V) <= sqrt(n), and f is chosen so that sqrt(n) 2^f <= 2^30: z fits int32, and
+// sums modulo 2^32 give it. make_norm refuses gamma and beta for which sqrt(n) max|gamma| + max|beta| exceeds 2^20
+// codes, so that the Q10 sum fits int32 too. The bound on |code - real value| before clamping, in codes, is in
 // norm_params::max_error: 1/2 from the last rounding, 2^-10 + 2^-11 from Q10, and
 //     sqrt(n) 2^-(w + 1) + max|gamma| / y_scale (t 2^-f + sqrt(n) (2^-29 + 2^-(e + 2) / (n - 1)))
 // from g, from z (t = 66 units for bytes, 4 for s16) and from the square root; for bytes usually below 0.502 in all.
@@ -51,12 +51,12 @@ concept norm_code = byte_code<T> || std::same_as<T, std::int16_t>;
 struct norm_constants {
     norm_kind kind = norm_kind::layer;
     index_t cols = 0;
-    std::int32_t zero_point = 0;      ///< of c; RMS norm
-    bool wide = false;                ///< s16 inputs
-    std::int32_t variance_shift = 0;  ///< e, even
-    std::int32_t fraction = 0;        ///< f
-    std::int32_t product_shift = 0;   ///< s, 1..32
-    std::uint64_t epsilon = 0;        ///< n^2 2^e epsilon / x_scale^2
+    std::int32_t zero_point = 0;     ///< of c; RMS norm
+    bool wide = false;               ///< s16 inputs
+    std::int32_t variance_shift = 0; ///< e, even
+    std::int32_t fraction = 0;       ///< f
+    std::int32_t product_shift = 0;  ///< s, 1..32
+    std::uint64_t epsilon = 0;       ///< n^2 2^e epsilon / x_scale^2
     code_range range;
 };
 
@@ -74,7 +74,8 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-template <norm_code T> inline constexpr code_range norm_range{std::numeric_limits<T>::min(), std::numeric_limits<T>::max()};
+template <norm_code T>
+inline constexpr code_range norm_range{std::numeric_limits<T>::min(), std::numeric_limits<T>::max()};
 
 /// The factors of a row.
 struct norm_row_factors {
@@ -91,7 +92,8 @@ struct norm_row_factors {
 [[nodiscard]] NOTCH_INLINE constexpr norm_row_factors norm_row(std::int64_t sum, std::int64_t squares,
                                                                const norm_constants& p) noexcept {
     const std::int64_t n = p.cols, zero = p.zero_point;
-    const std::int64_t v = p.kind == norm_kind::layer ? n * squares - sum * sum : n * (squares - 2 * zero * sum + n * zero * zero);
+    const std::int64_t v =
+        p.kind == norm_kind::layer ? n * squares - sum * sum : n * (squares - 2 * zero * sum + n * zero * zero);
     if (v == 0) return {};
     const fixed_reciprocal_sqrt r = reciprocal_sqrt((static_cast<std::uint64_t>(v) << p.variance_shift) + p.epsilon);
     const int shift = p.fraction + p.variance_shift / 2 - r.shift; // of n / sqrt(D 2^-e) in Q(f)
@@ -120,7 +122,8 @@ struct norm_row_factors {
 
 template <norm_code X, norm_code Y>
 norm_params<X, Y> make_norm(const char* where, norm_kind kind, index_t cols, quant_params x, float epsilon,
-                            std::span<const float> gamma, std::span<const float> beta, quant_params y, code_range range) {
+                            std::span<const float> gamma, std::span<const float> beta, quant_params y,
+                            code_range range) {
     constexpr bool wide = std::is_same_v<X, std::int16_t>;
     if (cols < 1 || cols > max_norm_cols)
         fail(errc::invalid_argument, cat(where, ": rows have ", cols, " columns, must be 1..", max_norm_cols));
@@ -164,8 +167,8 @@ norm_params<X, Y> make_norm(const char* where, norm_kind kind, index_t cols, qua
     largest("gamma", gamma, most_gamma);
     largest("beta", beta, most_beta);
     if (!(std::sqrt(n) * most_gamma + most_beta <= 0x1p20))
-        fail(errc::overflow, cat(where, ": gamma and beta are too large for y.scale ", y.scale, " (", most_gamma, " and ",
-                                 most_beta, " codes)"));
+        fail(errc::overflow, cat(where, ": gamma and beta are too large for y.scale ", y.scale, " (", most_gamma,
+                                 " and ", most_beta, " codes)"));
     int w = 42 - k.fraction;
     while (w > 0 && std::ldexp(most_gamma, w) > 0x1p30) --w;
     k.product_shift = k.fraction + w - 10;
@@ -179,7 +182,8 @@ norm_params<X, Y> make_norm(const char* where, norm_kind kind, index_t cols, qua
         const double g = (gamma.empty() ? 1.0 : static_cast<double>(gamma[at])) / sy;
         const double h = (beta.empty() ? 0.0 : static_cast<double>(beta[at])) / sy;
         p.gamma[c] = static_cast<std::int32_t>(std::nearbyint(std::ldexp(g, w)));
-        p.beta[c] = static_cast<std::int32_t>(std::nearbyint(std::ldexp(h + static_cast<double>(y.zero_point), 10))) + 512;
+        p.beta[c] =
+            static_cast<std::int32_t>(std::nearbyint(std::ldexp(h + static_cast<double>(y.zero_point), 10))) + 512;
     }
     const double root = std::sqrt(n);
     p.max_error = 0.5 + 0x1p-10 + 0x1p-11 + root * std::ldexp(0.5, -w) +
@@ -193,9 +197,9 @@ norm_params<X, Y> make_norm(const char* where, norm_kind kind, index_t cols, qua
 /// Prepares y = (x - mean) / sqrt(variance + epsilon) * gamma + beta over rows of cols codes. gamma and beta have
 /// cols elements, or none (1 and 0). Allocates; set-up time.
 template <norm_code X, norm_code Y>
-[[nodiscard]] norm_params<X, Y> make_layer_norm(index_t cols, quant_params x, float epsilon, std::span<const float> gamma,
-                                                std::span<const float> beta, quant_params y,
-                                                code_range range = detail::norm_range<Y>) {
+[[nodiscard]] norm_params<X, Y> make_layer_norm(index_t cols, quant_params x, float epsilon,
+                                                std::span<const float> gamma, std::span<const float> beta,
+                                                quant_params y, code_range range = detail::norm_range<Y>) {
     return detail::make_norm<X, Y>("make_layer_norm", norm_kind::layer, cols, x, epsilon, gamma, beta, y, range);
 }
 
@@ -213,7 +217,9 @@ template <norm_code X, norm_code Y> void norm(matrix_view<const X> x, const norm
     detail::check_equal("ref::norm", "the number of columns of x", x.cols, p.constants.cols);
     detail::check_equal("ref::norm", "the number of columns of y", y.cols, x.cols);
     detail::check_equal("ref::norm", "the number of rows of y", y.rows, x.rows);
-    const auto centred = [&](index_t i, index_t j) -> std::int32_t { return std::is_same_v<X, std::uint8_t> ? x(i, j) - 128 : x(i, j); };
+    const auto centred = [&](index_t i, index_t j) -> std::int32_t {
+        return std::is_same_v<X, std::uint8_t> ? x(i, j) - 128 : x(i, j);
+    };
     for (index_t i = 0; i < x.rows; ++i) {
         std::int64_t sum = 0, squares = 0;
         for (index_t j = 0; j < x.cols; ++j) {

@@ -66,15 +66,16 @@ namespace detail {
 /// numbers, and the shifts round down. Relative error below 2^-14.38 (all 2^15 arguments
 /// were tried); p(0) is exact.
 [[nodiscard]] NOTCH_INLINE constexpr std::int32_t exp2_q30(std::int32_t f) noexcept {
-    std::int32_t v = 3596;        // Q19
-    v = -27834 + (v * f >> 15);   // Q19
-    v = 31359 + (v * f >> 17);    // Q17
-    v = -22708 + (v * f >> 17);   // Q15
+    std::int32_t v = 3596;      // Q19
+    v = -27834 + (v * f >> 15); // Q19
+    v = 31359 + (v * f >> 17);  // Q17
+    v = -22708 + (v * f >> 17); // Q15
     return (1 << 30) + v * f;
 }
 
 /// 2^30 exp(-x) from the accumulator's distance to the row's maximum.
-[[nodiscard]] NOTCH_INLINE constexpr std::uint32_t softmax_exponential(std::uint32_t d, const softmax_s32_params& p) noexcept {
+[[nodiscard]] NOTCH_INLINE constexpr std::uint32_t softmax_exponential(std::uint32_t d,
+                                                                       const softmax_s32_params& p) noexcept {
     const std::uint64_t near = d < p.furthest ? d : p.furthest;
     const std::uint64_t wide = (near * p.multiplier + (std::uint64_t{1} << (p.shift - 1))) >> p.shift;
     const auto t = static_cast<std::uint32_t>(wide < (31u << 15) ? wide : 31u << 15);
@@ -142,8 +143,10 @@ inline void check_softmax_factor(std::string_view where, float scale, float beta
         std::uint64_t lo = 0, hi = p.furthest;
         while (lo < hi) {
             const std::uint64_t mid = (lo + hi) / 2;
-            if (t(mid) >= end) hi = mid;
-            else lo = mid + 1;
+            if (t(mid) >= end)
+                hi = mid;
+            else
+                lo = mid + 1;
         }
         p.furthest = static_cast<std::uint32_t>(lo);
     }
@@ -160,8 +163,10 @@ template <class X, byte_code Y, class Params> void softmax(matrix_view<const X> 
         std::int64_t top = std::numeric_limits<std::int64_t>::min();
         for (index_t j = 0; j < x.cols; ++j) top = x(i, j) > top ? x(i, j) : top;
         const auto e = [&](index_t j) -> std::uint32_t {
-            if constexpr (std::is_same_v<Params, softmax_params>) return p.exponential[top - x(i, j)];
-            else return detail::softmax_exponential(static_cast<std::uint32_t>(top - x(i, j)), p);
+            if constexpr (std::is_same_v<Params, softmax_params>)
+                return p.exponential[top - x(i, j)];
+            else
+                return detail::softmax_exponential(static_cast<std::uint32_t>(top - x(i, j)), p);
         };
         std::uint64_t sum = 0;
         for (index_t j = 0; j < x.cols; ++j) sum += e(j);

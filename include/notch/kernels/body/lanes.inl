@@ -37,7 +37,8 @@ NOTCH_OP vec32 left_64(vec32 v, int n) { return _mm512_sll_epi64(v, _mm_cvtsi32_
 NOTCH_OP vec32 odd_of(vec32 even, vec32 odd) { return _mm512_mask_mov_epi32(even, 0xaaaa, odd); }
 /// n bytes (signed, after xor with flip) or s16; lanes past the end are 0 (or what 0 ^ flip is).
 NOTCH_OP vec32 load_lanes_s8(const std::uint8_t* p, index_t n, std::uint8_t flip) {
-    return _mm512_cvtepi8_epi32(_mm_xor_si128(_mm_maskz_loadu_epi8(first_lanes(n), p), _mm_set1_epi8(static_cast<char>(flip))));
+    return _mm512_cvtepi8_epi32(
+        _mm_xor_si128(_mm_maskz_loadu_epi8(first_lanes(n), p), _mm_set1_epi8(static_cast<char>(flip))));
 }
 NOTCH_OP vec32 load_lanes_s16(const std::int16_t* p, index_t n) {
     return _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
@@ -73,7 +74,8 @@ NOTCH_OP std::int32_t max_of_lanes(vec32 v) { return _mm512_reduce_max_epi32(v);
 inline constexpr index_t lane_count = 8;
 using vec32 = __m256i;
 NOTCH_OP vec32 first_lanes(index_t n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n < 8 ? n : 8)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n < 8 ? n : 8)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 NOTCH_OP vec32 set_lanes(std::uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
 NOTCH_OP vec32 set_lanes64(std::uint64_t v) { return _mm256_set1_epi64x(static_cast<long long>(v)); }

@@ -10,7 +10,8 @@ struct byte_table {
     __m512i t[4];
 };
 NOTCH_OP byte_table load_table(const std::uint8_t* p) {
-    return {{_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_loadu_si512(p + 128), _mm512_loadu_si512(p + 192)}};
+    return {
+        {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_loadu_si512(p + 128), _mm512_loadu_si512(p + 192)}};
 }
 NOTCH_OP __m512i look_up(const byte_table& t, __m512i x) {
     const __m512i low = _mm512_permutex2var_epi8(t.t[0], x, t.t[1]), high = _mm512_permutex2var_epi8(t.t[2], x, t.t[3]);
@@ -25,7 +26,8 @@ struct byte_table {
     __m512i t[4];
 };
 NOTCH_OP byte_table load_table(const std::uint8_t* p) {
-    return {{_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_loadu_si512(p + 128), _mm512_loadu_si512(p + 192)}};
+    return {
+        {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_loadu_si512(p + 128), _mm512_loadu_si512(p + 192)}};
 }
 NOTCH_OP __m512i look_up(const byte_table& t, __m512i x) {
     const __m512i even = _mm512_srli_epi16(x, 1), odd = _mm512_srli_epi16(x, 9);
@@ -62,8 +64,10 @@ NOTCH_OP __m256i look_up(const byte_table& t, __m256i x) {
         NOTCH_UNROLL
         for (int q = 0; q < 2; ++q) {
             const __m256i* s = t.t + 8 * h + 4 * q;
-            const __m256i a = _mm256_blendv_epi8(_mm256_shuffle_epi8(s[0], nibble), _mm256_shuffle_epi8(s[1], nibble), bit4);
-            const __m256i b = _mm256_blendv_epi8(_mm256_shuffle_epi8(s[2], nibble), _mm256_shuffle_epi8(s[3], nibble), bit4);
+            const __m256i a =
+                _mm256_blendv_epi8(_mm256_shuffle_epi8(s[0], nibble), _mm256_shuffle_epi8(s[1], nibble), bit4);
+            const __m256i b =
+                _mm256_blendv_epi8(_mm256_shuffle_epi8(s[2], nibble), _mm256_shuffle_epi8(s[3], nibble), bit4);
             quarter[q] = _mm256_blendv_epi8(a, b, bit5);
         }
         half[h] = _mm256_blendv_epi8(quarter[0], quarter[1], bit6);

@@ -2,8 +2,8 @@
 //
 // Included by kernels/multiply.hpp in the region of each instruction set.
 
-#define NOTCH_MULTIPLY_LANES                                                                     \
-    (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI ||     \
+#define NOTCH_MULTIPLY_LANES                                                                                           \
+    (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI ||                           \
      NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI)
 
 // Codes are taken as s8 (u8 minus 128), and so are the zero points of the arguments.
@@ -22,9 +22,11 @@ static void multiply_rows(const multiply_args& p) {
         std::uint8_t* y = p.y + i * p.ldy;
         index_t j = 0;
 #if NOTCH_MULTIPLY_LANES
-        const vec32 za = set_lanes(static_cast<std::uint32_t>(p.a_zero_point)), zb = set_lanes(static_cast<std::uint32_t>(p.b_zero_point));
+        const vec32 za = set_lanes(static_cast<std::uint32_t>(p.a_zero_point)),
+                    zb = set_lanes(static_cast<std::uint32_t>(p.b_zero_point));
         const vec32 zy = set_lanes(static_cast<std::uint32_t>(p.y_zero_point));
-        const vec32 lo = set_lanes(static_cast<std::uint32_t>(p.range.lo)), hi = set_lanes(static_cast<std::uint32_t>(p.range.hi));
+        const vec32 lo = set_lanes(static_cast<std::uint32_t>(p.range.lo)),
+                    hi = set_lanes(static_cast<std::uint32_t>(p.range.hi));
         const vec32 byte_lo = set_bytes(p.range.lo), byte_hi = set_bytes(p.range.hi);
         for (; j + 4 * lane_count <= p.cols; j += 4 * lane_count) {
             vec32 v[4];
@@ -39,9 +41,10 @@ static void multiply_rows(const multiply_args& p) {
         }
 #else
         for (; j < p.cols; ++j) {
-            const std::int32_t va = static_cast<std::int8_t>(a[j] ^ p.a_flip), vb = static_cast<std::int8_t>(b[j] ^ p.b_flip);
-            y[j] = static_cast<std::uint8_t>(requantize_float((va - p.a_zero_point) * (vb - p.b_zero_point), p.multiplier,
-                                                              p.y_zero_point, p.range));
+            const std::int32_t va = static_cast<std::int8_t>(a[j] ^ p.a_flip),
+                               vb = static_cast<std::int8_t>(b[j] ^ p.b_flip);
+            y[j] = static_cast<std::uint8_t>(
+                requantize_float((va - p.a_zero_point) * (vb - p.b_zero_point), p.multiplier, p.y_zero_point, p.range));
         }
 #endif
     }

@@ -15,7 +15,8 @@ struct norm_sums {
 #if NOTCH_NORM_512
 
 NOTCH_OP std::int64_t sum_lanes32(__m512i v) {
-    return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_srai_epi64(_mm512_slli_epi64(v, 32), 32), _mm512_srai_epi64(v, 32)));
+    return _mm512_reduce_add_epi64(
+        _mm512_add_epi64(_mm512_srai_epi64(_mm512_slli_epi64(v, 32), 32), _mm512_srai_epi64(v, 32)));
 }
 NOTCH_OP norm_sums sums_of_bytes(const std::uint8_t* x, index_t n, std::uint8_t flip) {
     const __m512i flips = _mm512_set1_epi8(static_cast<char>(flip)), zero = _mm512_setzero_si512();
@@ -122,12 +123,12 @@ NOTCH_OP norm_sums sums_of_words(const std::int16_t* x, index_t n) {
 #if NOTCH_NORM_512 || NOTCH_NORM_256
 
 /// detail::norm_output without the clamp, for the lanes from column j on.
-template <bool Wide>
-NOTCH_OP vec32 norm_lanes(vec32 c, const norm_args& p, index_t j, vec32 a, vec32 a_low, vec32 b) {
+template <bool Wide> NOTCH_OP vec32 norm_lanes(vec32 c, const norm_args& p, index_t j, vec32 a, vec32 a_low, vec32 b) {
     vec32 z = add_32(mul_32(c, a), b);
     if constexpr (Wide) z = add_32(z, right_32<15>(mul_16(c, a_low)));
     // gamma from column j + 1 on has its odd columns in the even lanes.
-    const vec32 even = mul_even_signed(z, load_lanes(p.gamma + j)), odd = mul_even_signed(odd_down(z), load_lanes(p.gamma + j + 1));
+    const vec32 even = mul_even_signed(z, load_lanes(p.gamma + j)),
+                odd = mul_even_signed(odd_down(z), load_lanes(p.gamma + j + 1));
     // The low 32 bits of the products shifted right; the upper lanes get theirs by a shift to the left.
     const vec32 v = odd_of(right_64(even, p.constants.product_shift), left_64(odd, 32 - p.constants.product_shift));
     return right_32<10>(add_32(v, load_lanes(p.beta + j)));
@@ -135,14 +136,16 @@ NOTCH_OP vec32 norm_lanes(vec32 c, const norm_args& p, index_t j, vec32 a, vec32
 
 template <bool Wide> NOTCH_OP void norm_rows(const norm_args& p) {
     const index_t n = p.constants.cols;
-    const vec32 lo = set_lanes(static_cast<std::uint32_t>(p.constants.range.lo)), hi = set_lanes(static_cast<std::uint32_t>(p.constants.range.hi));
+    const vec32 lo = set_lanes(static_cast<std::uint32_t>(p.constants.range.lo)),
+                hi = set_lanes(static_cast<std::uint32_t>(p.constants.range.hi));
     const vec32 byte_lo = set_bytes(p.constants.range.lo), byte_hi = set_bytes(p.constants.range.hi);
     for (index_t i = 0; i < p.rows; ++i) {
         const auto* bytes = static_cast<const std::uint8_t*>(p.x) + i * p.ldx;
         const auto* words = static_cast<const std::int16_t*>(p.x) + i * p.ldx;
         const norm_sums s = Wide ? sums_of_words(words, n) : sums_of_bytes(bytes, n, p.x_flip);
         const detail::norm_row_factors f = detail::norm_row(s.sum, s.squares, p.constants);
-        const vec32 a = set_lanes(static_cast<std::uint32_t>(f.a)), a_low = set_lanes(static_cast<std::uint32_t>(f.a_low));
+        const vec32 a = set_lanes(static_cast<std::uint32_t>(f.a)),
+                    a_low = set_lanes(static_cast<std::uint32_t>(f.a_low));
         const vec32 b = set_lanes(static_cast<std::uint32_t>(f.b));
         index_t j = 0;
         for (; !p.y_wide && j + 4 * lane_count <= n; j += 4 * lane_count) {
@@ -150,7 +153,8 @@ template <bool Wide> NOTCH_OP void norm_rows(const norm_args& p) {
             NOTCH_UNROLL
             for (int q = 0; q < 4; ++q) {
                 const index_t at = j + q * lane_count;
-                const vec32 c = Wide ? load_lanes_s16(words + at, lane_count) : load_lanes_s8(bytes + at, lane_count, p.x_flip);
+                const vec32 c =
+                    Wide ? load_lanes_s16(words + at, lane_count) : load_lanes_s8(bytes + at, lane_count, p.x_flip);
                 v[q] = norm_lanes<Wide>(c, p, at, a, a_low, b);
             }
             store_packed(static_cast<std::uint8_t*>(p.y) + i * p.ldy + j, v, p.y_signed, byte_lo, byte_hi);
@@ -158,8 +162,10 @@ template <bool Wide> NOTCH_OP void norm_rows(const norm_args& p) {
         for (; j < n; j += lane_count) {
             const vec32 c = Wide ? load_lanes_s16(words + j, n - j) : load_lanes_s8(bytes + j, n - j, p.x_flip);
             const vec32 codes = min_s32(max_s32(norm_lanes<Wide>(c, p, j, a, a_low, b), lo), hi);
-            if (p.y_wide) store_lanes16(static_cast<std::int16_t*>(p.y) + i * p.ldy + j, codes, n - j);
-            else store_lanes8(static_cast<std::uint8_t*>(p.y) + i * p.ldy + j, codes, n - j);
+            if (p.y_wide)
+                store_lanes16(static_cast<std::int16_t*>(p.y) + i * p.ldy + j, codes, n - j);
+            else
+                store_lanes8(static_cast<std::uint8_t*>(p.y) + i * p.ldy + j, codes, n - j);
         }
     }
 }
@@ -176,8 +182,10 @@ template <bool Wide> NOTCH_OP void norm_rows(const norm_args& p) {
         for (index_t j = 0; j < n; ++j) {
             const std::int32_t c = Wide ? words[j] : static_cast<std::int8_t>(bytes[j] ^ p.x_flip);
             const std::int32_t code = detail::norm_output(c, f, p.gamma[j], p.beta[j], p.constants);
-            if (p.y_wide) static_cast<std::int16_t*>(p.y)[i * p.ldy + j] = static_cast<std::int16_t>(code);
-            else static_cast<std::uint8_t*>(p.y)[i * p.ldy + j] = static_cast<std::uint8_t>(code);
+            if (p.y_wide)
+                static_cast<std::int16_t*>(p.y)[i * p.ldy + j] = static_cast<std::int16_t>(code);
+            else
+                static_cast<std::uint8_t*>(p.y)[i * p.ldy + j] = static_cast<std::uint8_t>(code);
         }
     }
 }

@@ -16,13 +16,16 @@
 
 #if NOTCH_SOFTMAX_512
 /// e[top - code] for the first n of 16 codes.
-NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip, std::uint8_t top) {
-    const __m128i codes = _mm_xor_si128(_mm_maskz_loadu_epi8(first_lanes(n), x), _mm_set1_epi8(static_cast<char>(flip)));
+NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip,
+                              std::uint8_t top) {
+    const __m128i codes =
+        _mm_xor_si128(_mm_maskz_loadu_epi8(first_lanes(n), x), _mm_set1_epi8(static_cast<char>(flip)));
     const __m512i d = _mm512_maskz_sub_epi32(first_lanes(n), _mm512_set1_epi32(top), _mm512_cvtepu8_epi32(codes));
     return _mm512_i32gather_epi32(d, e, 4);
 }
 #else
-NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip, std::uint8_t top) {
+NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip,
+                              std::uint8_t top) {
     std::uint32_t l[8] = {};
     for (index_t i = 0; i < 8 && i < n; ++i) l[i] = e[top - (x[i] ^ flip)];
     return load_lanes(l);
@@ -104,7 +107,8 @@ NOTCH_OP std::uint64_t softmax_sum(const std::uint8_t* x, index_t cols, std::uin
         s2 = _mm512_add_epi64(s2, _mm512_sad_epu8(_mm512_maskz_mov_epi8(m, look_up(e[2], d)), zero));
         s3 = _mm512_add_epi64(s3, _mm512_sad_epu8(_mm512_maskz_mov_epi8(m, look_up(e[3], d)), zero));
     }
-    const __m512i low = _mm512_add_epi64(s0, _mm512_slli_epi64(s1, 8)), high = _mm512_add_epi64(s2, _mm512_slli_epi64(s3, 8));
+    const __m512i low = _mm512_add_epi64(s0, _mm512_slli_epi64(s1, 8)),
+                  high = _mm512_add_epi64(s2, _mm512_slli_epi64(s3, 8));
     return sum_lanes64(_mm512_add_epi64(low, _mm512_slli_epi64(high, 16)));
 }
 NOTCH_OP void softmax_apply(const std::uint8_t* x, std::uint8_t* y, index_t cols, std::uint8_t x_flip, std::uint8_t top,
@@ -113,8 +117,10 @@ NOTCH_OP void softmax_apply(const std::uint8_t* x, std::uint8_t* y, index_t cols
     const byte_table t = load_table(table);
     for (index_t j = 0; j < cols; j += 64) {
         const __m512i codes = look_up(t, _mm512_sub_epi8(from, softmax_codes(x + j, cols - j, flip)));
-        if (cols - j >= 64) _mm512_storeu_si512(y + j, codes);
-        else _mm512_mask_storeu_epi8(y + j, softmax_first64(cols - j), codes);
+        if (cols - j >= 64)
+            _mm512_storeu_si512(y + j, codes);
+        else
+            _mm512_mask_storeu_epi8(y + j, softmax_first64(cols - j), codes);
     }
 }
 
@@ -158,7 +164,8 @@ NOTCH_OP void softmax_apply(const std::uint8_t* x, std::uint8_t* y, index_t cols
     index_t j = 0;
 #if NOTCH_SOFTMAX_256
     if (cols >= 64) {
-        const __m256i flip = _mm256_set1_epi8(static_cast<char>(x_flip)), from = _mm256_set1_epi8(static_cast<char>(top));
+        const __m256i flip = _mm256_set1_epi8(static_cast<char>(x_flip)),
+                      from = _mm256_set1_epi8(static_cast<char>(top));
         const byte_table t = load_table(table);
         for (; j + 32 <= cols; j += 32) {
             const __m256i c = _mm256_xor_si256(flip, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + j)));
@@ -175,7 +182,8 @@ static void softmax_u8(const softmax_args& p) {
     alignas(64) std::uint8_t table[256];
     for (int d = 0; d < 256; ++d) table[d] = p.y_flip;
 #if NOTCH_SOFTMAX_512
-    const byte_table e[4] = {load_table(p.bytes), load_table(p.bytes + 256), load_table(p.bytes + 512), load_table(p.bytes + 768)};
+    const byte_table e[4] = {load_table(p.bytes), load_table(p.bytes + 256), load_table(p.bytes + 512),
+                             load_table(p.bytes + 768)};
 #endif
     for (index_t i = 0; i < p.rows; ++i) {
         const std::uint8_t* x = static_cast<const std::uint8_t*>(p.x) + i * p.ldx;
@@ -195,7 +203,8 @@ static void softmax_u8(const softmax_args& p) {
         const softmax_output o = make_output(divisor, p.y_flip);
         if (4 * p.cols <= p.live) { // cheaper than the table
             for (index_t j = 0; j < p.cols; j += lane_count)
-                store_lanes8(y + j, output_codes(softmax_gather(p.exponential, x + j, p.cols - j, p.x_flip, top), o), p.cols - j);
+                store_lanes8(y + j, output_codes(softmax_gather(p.exponential, x + j, p.cols - j, p.x_flip, top), o),
+                             p.cols - j);
             continue;
         }
         // Entries from live to the next multiple of the lanes come out as 0 too.
@@ -204,7 +213,8 @@ static void softmax_u8(const softmax_args& p) {
 #else
         if (p.cols < p.live) { // cheaper than the table
             for (index_t j = 0; j < p.cols; ++j)
-                y[j] = static_cast<std::uint8_t>(detail::softmax_code(p.exponential[top - (x[j] ^ p.x_flip)], divisor) ^ p.y_flip);
+                y[j] = static_cast<std::uint8_t>(detail::softmax_code(p.exponential[top - (x[j] ^ p.x_flip)], divisor) ^
+                                                 p.y_flip);
             continue;
         }
         for (index_t d = 0; d < p.live; ++d)
@@ -240,7 +250,8 @@ static void softmax_s32(const softmax_args& p) {
         }
         const softmax_output o = make_output(divisor, p.y_flip);
         for (index_t j = 0; j < p.cols; j += lane_count)
-            store_lanes8(y + j, output_codes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), o), p.cols - j);
+            store_lanes8(y + j, output_codes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), o),
+                         p.cols - j);
     }
 #else
     for (index_t i = 0; i < p.rows; ++i) {
@@ -249,7 +260,8 @@ static void softmax_s32(const softmax_args& p) {
         std::int32_t top = x[0];
         for (index_t j = 1; j < p.cols; ++j) top = x[j] > top ? x[j] : top;
         const auto e = [&](index_t j) {
-            return detail::softmax_exponential(static_cast<std::uint32_t>(top) - static_cast<std::uint32_t>(x[j]), p.scaling);
+            return detail::softmax_exponential(static_cast<std::uint32_t>(top) - static_cast<std::uint32_t>(x[j]),
+                                               p.scaling);
         };
         std::uint64_t sum = 0;
         for (index_t j = 0; j < p.cols; ++j) sum += e(j);
