@@ -9,6 +9,7 @@
 // Where there is no mmap, the memory comes from the heap and only a sanitizer sees such an access.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -28,7 +29,7 @@ enum class guard { after, before };
 /// n zero-initialized elements of a plain type.
 template <class T> class guarded {
 public:
-    explicit guarded(std::ptrdiff_t n, guard side = guard::after) : size_(static_cast<std::size_t>(n)) {
+    template <std::integral N> explicit guarded(N n, guard side = guard::after) : size_(static_cast<std::size_t>(n)) {
         const std::size_t bytes = size_ * sizeof(T);
 #if NOTCH_GUARD_PAGES
         const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -45,6 +46,12 @@ public:
         if (!base_) throw std::bad_alloc();
         data_ = reinterpret_cast<T*>(base_);
 #endif
+    }
+    /// A copy of a container's elements.
+    template <class Container>
+        requires(!std::integral<Container>)
+    explicit guarded(const Container& other, guard side = guard::after) : guarded(other.size(), side) {
+        for (std::size_t i = 0; i < size_; ++i) data_[i] = other.data()[i];
     }
     guarded(const guarded&) = delete;
     guarded& operator=(const guarded&) = delete;

@@ -12,12 +12,19 @@
 #include <vector>
 
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/concat.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/embedding.hpp>
+#include <notch/kernels/gemm.hpp>
 #include <notch/kernels/gemm_batched.hpp>
 #include <notch/kernels/gemm_dynamic.hpp>
+#include <notch/kernels/lookup.hpp>
+#include <notch/kernels/multiply.hpp>
+#include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/softmax.hpp>
 
 namespace {
 
@@ -95,6 +102,42 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
         add(x, x, sum, std::span(y).first(x.size()), ctx);
         dequantize<std::uint8_t>(x, p, real, ctx);
         quantize<affine<8>>(real, p, std::span(y).first(x.size()), ctx);
+        const long after = allocations;
+        INFO(to_string(i));
+        CHECK(after == before);
+    }
+}
+
+TEST_CASE("activations, softmax, norms, products, concat and embedding allocate nothing") {
+    using u8 = std::uint8_t;
+    const index_t rows = 9, cols = 130;
+    const std::vector<u8> x(static_cast<std::size_t>(rows * cols), 9);
+    const std::vector<std::int32_t> scores(x.size(), 5), indices{3, 0, 8};
+    std::vector<u8> y(3 * x.size());
+    std::vector<float> real(3 * static_cast<std::size_t>(cols));
+    const quant_params p{0.1f, 4}, q{0.2f, 5};
+    const auto table = make_lookup<u8, u8>(functions::gelu, p, q);
+    const softmax_params soft = make_softmax(0.1f);
+    const softmax_s32_params soft_s32 = make_softmax_s32(0.01f);
+    const auto layer = make_layer_norm<u8, u8>(cols, p, 1e-5f, {}, {}, q);
+    const auto product = make_multiply<u8, u8, u8>(p, q, q);
+    const concat_params<u8> join[] = {make_concat<u8>(p, q), make_concat<u8>(q, q)};
+    const float scale[] = {0.5f};
+    const matrix_view<const u8> in(x.data(), rows, cols), two[] = {in, in};
+    const matrix_view<u8> out(y.data(), rows, cols);
+    const embedding_table<u8> words{in, scale, {}};
+    for (isa i : available_isas()) {
+        const context ctx(i);
+        const long before = allocations;
+        lookup(x, table, std::span(y).first(x.size()), ctx);
+        softmax(in, soft, out, ctx);
+        softmax(matrix_view<const std::int32_t>(scores.data(), rows, cols), soft_s32, out, ctx);
+        norm(in, layer, out, ctx);
+        multiply(in, in, product, out, ctx);
+        concat<u8>(two, join, matrix_view<u8>(y.data(), rows, 2 * cols), ctx);
+        embedding(in, std::span<const std::int32_t>(indices), matrix_view<u8>(y.data(), 3, cols), ctx);
+        embedding(words, std::span<const std::int32_t>(indices), matrix_view<float>(real.data(), 3, cols), ctx);
+        embedding(words, std::span<const std::int32_t>(indices), q, matrix_view<u8>(y.data(), 3, cols), ctx);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);

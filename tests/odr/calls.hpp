@@ -10,13 +10,19 @@
 #include <span>
 
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/concat.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/embedding.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/gemm_batched.hpp>
 #include <notch/kernels/gemm_dynamic.hpp>
+#include <notch/kernels/lookup.hpp>
+#include <notch/kernels/multiply.hpp>
+#include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/softmax.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/ref/gemm.hpp>
 #include <notch/ref/quantize.hpp>
@@ -182,6 +188,36 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     buffer<std::uint8_t> sum(m * k);
     add(x, x, make_add({0.02f, 3}, {0.5f, 128}, {0.7f, 100}), sum, ctx);
     d.add(sum);
+
+    const matrix_view<std::uint8_t> rows(sum.data(), m, k);
+    lookup(x, make_lookup<std::uint8_t, std::uint8_t>(functions::gelu, x_params, {0.03f, 10}), sum, ctx);
+    d.add(sum);
+    lookup(x, make_lookup<std::uint8_t, std::uint8_t>(functions::elu{0.5}, x_params, {0.03f, 10}), sum, ctx);
+    d.add(sum);
+    softmax(x_view, make_softmax(0.02f), rows, ctx);
+    d.add(sum);
+    softmax(matrix_view<const std::int32_t>(acc.data(), m, n), make_softmax_s32(1e-4f),
+            matrix_view<std::uint8_t>(sum.data(), m, n), ctx);
+    d.add(sum);
+    const auto layer = make_layer_norm<std::uint8_t, std::uint8_t>(k, x_params, 1e-5f, {}, {}, {0.03f, 128});
+    const auto layer_copy = layer;
+    norm(x_view, layer_copy, rows, ctx);
+    d.add(sum);
+    multiply(x_view, x_view, make_multiply<std::uint8_t, std::uint8_t, std::uint8_t>(x_params, x_params, y_params), rows, ctx);
+    d.add(sum);
+    const matrix_view<const std::uint8_t> halves[] = {{x.data(), m, 60, k}, {x.data() + 60, m, k - 60, k}};
+    const concat_params<std::uint8_t> joined[] = {make_concat<std::uint8_t>(x_params, y_params),
+                                                  make_concat<std::uint8_t>(y_params, y_params)};
+    concat<std::uint8_t>(halves, joined, rows, ctx);
+    d.add(sum);
+    const std::int32_t words[] = {3, 0, 6, 3, 1, 2, 5};
+    const float word_scale[] = {0.05f};
+    const embedding_table<std::uint8_t> word_table{x_view, word_scale, {}};
+    embedding(word_table, std::span<const std::int32_t>(words), y_params, rows, ctx);
+    d.add(sum);
+    buffer<float> word_values(m * k);
+    embedding(word_table, std::span<const std::int32_t>(words), matrix_view<float>(word_values.data(), m, k), ctx);
+    d.add(word_values);
 
     const auto values = random.floats(1001);
     buffer<std::uint8_t> codes(values.size());

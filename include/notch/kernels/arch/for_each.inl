@@ -6,12 +6,14 @@
 //
 //     #define NOTCH_BODY <notch/kernels/body/gemm.inl>
 //     #define NOTCH_BODY_DOT       // only if the body uses dot products of bytes
+//     #define NOTCH_BODY_VBMI      // only if it looks tables of bytes up
 //     #include <notch/kernels/arch/for_each.inl>
 //
 // Without NOTCH_BODY_DOT, instruction sets that differ in their dot product alone share one copy
 // (see NOTCH_KERNEL_TABLES in kernels/table.hpp). The body sees NOTCH_OP, how its small functions
 // are declared, and NOTCH_ARCH_LEVEL, one of the NOTCH_ARCH_... numbers of kernels/table.hpp. No
-// include guard: each family includes it.
+// include guard: each family includes it. NOTCH_BODY_VBMI makes a further copy, arch::avx512vbmi, for
+// CPUs that have VBMI besides AVX-512 VNNI; it sees NOTCH_ARCH_VBMI, and no operations, only intrinsics.
 
 // Unrolled, the bodies would grow to hundreds of kilobytes of scalar code at -O3.
 #pragma push_macro("NOTCH_UNROLL")
@@ -72,8 +74,23 @@ NOTCH_KEYED_END
 NOTCH_TARGET_END
 #undef NOTCH_ARCH_LEVEL
 #endif // NOTCH_BODY_DOT
+
+#if defined(NOTCH_BODY_VBMI)
+#define NOTCH_ARCH_LEVEL NOTCH_ARCH_AVX512VNNI
+#define NOTCH_ARCH_VBMI
+NOTCH_TARGET_BEGIN_AVX512VBMI
+NOTCH_KEYED_BEGIN
+namespace arch::avx512vbmi {
+#include NOTCH_BODY
+} // namespace arch::avx512vbmi
+NOTCH_KEYED_END
+NOTCH_TARGET_END
+#undef NOTCH_ARCH_VBMI
+#undef NOTCH_ARCH_LEVEL
+#endif // NOTCH_BODY_VBMI
 #endif // NOTCH_X86_KERNELS
 
 #undef NOTCH_OP
+#undef NOTCH_BODY_VBMI
 #undef NOTCH_BODY_DOT
 #undef NOTCH_BODY

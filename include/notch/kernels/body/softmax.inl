@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Included by kernels/softmax.hpp in the region of each instruction set, after body/lookup.inl.
+//
+// Codes: the code of an output depends on the code of the input alone, once the sum of the row is known. So a
+// row takes three passes: its maximum; the sum, through four tables of bytes whose results vpsadbw adds up
+// (AVX-512); and the outputs through a table made for this row, whose entries beyond `live` are always 0.
+// Accumulators: maximum, sum, outputs, the exponential computed twice, so that no scratch memory is needed.
+
+#define NOTCH_SOFTMAX_512 (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI)
+#define NOTCH_SOFTMAX_256 (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI)
+
+// --- what a row has in common --------------------------------------------------------------------
+
+#if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
+
+#if NOTCH_SOFTMAX_512
+/// e[top - code] for the first n of 16 codes.
+NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip,
+                              std::uint8_t top) {
+    const __m128i codes =
+        _mm_xor_si128(_mm_maskz_loadu_epi8(first_lanes(n), x), _mm_set1_epi8(static_cast<char>(flip)));
+    const __m512i d = _mm512_maskz_sub_epi32(first_lanes(n), _mm512_set1_epi32(top), _mm512_cvtepu8_epi32(codes));
+    return _mm512_i32gather_epi32(d, e, 4);
+}
+#else
+NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, index_t n, std::uint8_t flip,
+                              std::uint8_t top) {
+    std::uint32_t l[8] = {};
+    for (index_t i = 0; i < 8 && i < n; ++i) l[i] = e[top - (x[i] ^ flip)];
+    return load_lanes(l);
+}
+#endif
+
+/// detail::softmax_code for each lane, xor flip.
+struct softmax_output {
+    vec32 reciprocal, half, flip;
+    int shift;
+};
+NOTCH_OP softmax_output make_output(detail::softmax_divisor d, std::uint8_t flip) {
+    return {set_lanes64(d.reciprocal), set_lanes64(std::uint64_t{1} << (d.shift - 1)), set_lanes(flip), d.shift};
+}
+NOTCH_OP vec32 output_codes(vec32 e, const softmax_output& o) {
+    const vec32 even = right_64(add_64(mul_even(e, o.reciprocal), o.half), o.shift);
+    const vec32 odd = right_64(add_64(mul_even(odd_down(e), o.reciprocal), o.half), o.shift);
+    const vec32 codes = min_u32(or_bits(even, odd_up(odd)), set_lanes(255));
+    // The flip is 0 or 128: an addition without a carry into the next lane.
+    return add_32(codes, o.flip);
+}
+
+/// detail::softmax_exponential for each lane.
+struct softmax_scaling {
+    vec32 multiplier, half, furthest;
+    int shift;
+};
+NOTCH_OP vec32 exponentials(vec32 d, const softmax_scaling& s) {
+    const vec32 near = min_u32(d, s.furthest);
+    const vec32 even = right_64(add_64(mul_even(near, s.multiplier), s.half), s.shift);
+    const vec32 odd = right_64(add_64(mul_even(odd_down(near), s.multiplier), s.half), s.shift);
+    const vec32 t = min_u32(or_bits(even, odd_up(odd)), set_lanes(31u << 15));
+    const vec32 f = and_bits(t, set_lanes(32767));
+    vec32 v = set_lanes(3596);
+    v = add_32(set_lanes(static_cast<std::uint32_t>(-27834)), right_32<15>(mul_16(v, f)));
+    v = add_32(set_lanes(31359), right_32<17>(mul_16(v, f)));
+    v = add_32(set_lanes(static_cast<std::uint32_t>(-22708)), right_32<17>(mul_16(v, f)));
+    return right_each(add_32(set_lanes(1u << 30), mul_16(v, f)), right_32<15>(t));
+}
+
+#endif
+
+NOTCH_OP void softmax_nothing(std::uint8_t* y, index_t cols, std::uint8_t flip) {
+    for (index_t j = 0; j < cols; ++j) y[j] = flip;
+}
+
+// --- codes ---------------------------------------------------------------------------------------
+
+#if NOTCH_SOFTMAX_512
+
+NOTCH_OP __mmask64 softmax_first64(index_t n) { return n >= 64 ? ~0ull : (1ull << n) - 1ull; }
+/// 64 codes in the order of u8; lanes past the end are 0.
+NOTCH_OP __m512i softmax_codes(const std::uint8_t* p, index_t n, __m512i flip) {
+    if (n >= 64) return _mm512_xor_si512(_mm512_loadu_si512(p), flip);
+    const __mmask64 m = softmax_first64(n);
+    return _mm512_maskz_mov_epi8(m, _mm512_xor_si512(_mm512_maskz_loadu_epi8(m, p), flip));
+}
+NOTCH_OP std::uint8_t softmax_top(const std::uint8_t* x, index_t cols, std::uint8_t x_flip) {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(x_flip));
+    __m512i top = _mm512_setzero_si512();
+    for (index_t j = 0; j < cols; j += 64) top = _mm512_max_epu8(top, softmax_codes(x + j, cols - j, flip));
+    const __m256i a = _mm256_max_epu8(_mm512_castsi512_si256(top), _mm512_extracti64x4_epi64(top, 1));
+    __m128i b = _mm_max_epu8(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    // The smallest of the complements: bytes to words, then vphminposuw.
+    b = _mm_xor_si128(b, _mm_set1_epi8(-1));
+    b = _mm_min_epu8(b, _mm_srli_epi16(b, 8));
+    return static_cast<std::uint8_t>(~_mm_extract_epi16(_mm_minpos_epu16(_mm_and_si128(b, _mm_set1_epi16(255))), 0));
+}
+NOTCH_OP std::uint64_t softmax_sum(const std::uint8_t* x, index_t cols, std::uint8_t x_flip, std::uint8_t top,
+                                   const byte_table (&e)[4]) {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(x_flip)), from = _mm512_set1_epi8(static_cast<char>(top));
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i s0 = zero, s1 = zero, s2 = zero, s3 = zero;
+    for (index_t j = 0; j < cols; j += 64) {
+        const __m512i d = _mm512_sub_epi8(from, softmax_codes(x + j, cols - j, flip));
+        const __mmask64 m = softmax_first64(cols - j);
+        s0 = _mm512_add_epi64(s0, _mm512_sad_epu8(_mm512_maskz_mov_epi8(m, look_up(e[0], d)), zero));
+        s1 = _mm512_add_epi64(s1, _mm512_sad_epu8(_mm512_maskz_mov_epi8(m, look_up(e[1], d)), zero));
+        s2 = _mm512_add_epi64(s2, _mm512_sad_epu8(_mm512_maskz_mov_epi8(m, look_up(e[2], d)), zero));
+        s3 = _mm512_add_epi64(s3, _mm512_sad_epu8(_mm512_maskz_mov_epi8(m, look_up(e[3], d)), zero));
+    }
+    const __m512i low = _mm512_add_epi64(s0, _mm512_slli_epi64(s1, 8)),
+                  high = _mm512_add_epi64(s2, _mm512_slli_epi64(s3, 8));
+    return sum_lanes64(_mm512_add_epi64(low, _mm512_slli_epi64(high, 16)));
+}
+NOTCH_OP void softmax_apply(const std::uint8_t* x, std::uint8_t* y, index_t cols, std::uint8_t x_flip, std::uint8_t top,
+                            const std::uint8_t* table) {
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(x_flip)), from = _mm512_set1_epi8(static_cast<char>(top));
+    const byte_table t = load_table(table);
+    for (index_t j = 0; j < cols; j += 64) {
+        const __m512i codes = look_up(t, _mm512_sub_epi8(from, softmax_codes(x + j, cols - j, flip)));
+        if (cols - j >= 64)
+            _mm512_storeu_si512(y + j, codes);
+        else
+            _mm512_mask_storeu_epi8(y + j, softmax_first64(cols - j), codes);
+    }
+}
+
+#else
+
+NOTCH_OP std::uint8_t softmax_top(const std::uint8_t* x, index_t cols, std::uint8_t x_flip) {
+    index_t j = 0;
+    std::uint8_t top = 0;
+#if NOTCH_SOFTMAX_256
+    if (cols >= 32) {
+        const __m256i flip = _mm256_set1_epi8(static_cast<char>(x_flip));
+        __m256i v = _mm256_setzero_si256();
+        for (; j + 32 <= cols; j += 32)
+            v = _mm256_max_epu8(v, _mm256_xor_si256(flip, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + j))));
+        std::uint8_t bytes[32];
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), v);
+        for (std::uint8_t c : bytes) top = c > top ? c : top;
+    }
+#endif
+    for (; j < cols; ++j) {
+        const auto c = static_cast<std::uint8_t>(x[j] ^ x_flip);
+        top = c > top ? c : top;
+    }
+    return top;
+}
+NOTCH_OP std::uint64_t softmax_sum(const std::uint8_t* x, index_t cols, std::uint8_t x_flip, std::uint8_t top,
+                                   const std::uint32_t* e) {
+    std::uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    index_t j = 0;
+    for (; j + 4 <= cols; j += 4) {
+        s0 += e[top - (x[j] ^ x_flip)];
+        s1 += e[top - (x[j + 1] ^ x_flip)];
+        s2 += e[top - (x[j + 2] ^ x_flip)];
+        s3 += e[top - (x[j + 3] ^ x_flip)];
+    }
+    for (; j < cols; ++j) s0 += e[top - (x[j] ^ x_flip)];
+    return s0 + s1 + s2 + s3;
+}
+NOTCH_OP void softmax_apply(const std::uint8_t* x, std::uint8_t* y, index_t cols, std::uint8_t x_flip, std::uint8_t top,
+                            const std::uint8_t* table) {
+    index_t j = 0;
+#if NOTCH_SOFTMAX_256
+    if (cols >= 64) {
+        const __m256i flip = _mm256_set1_epi8(static_cast<char>(x_flip)),
+                      from = _mm256_set1_epi8(static_cast<char>(top));
+        const byte_table t = load_table(table);
+        for (; j + 32 <= cols; j += 32) {
+            const __m256i c = _mm256_xor_si256(flip, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + j)));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + j), look_up(t, _mm256_sub_epi8(from, c)));
+        }
+    }
+#endif
+    for (; j < cols; ++j) y[j] = table[top - (x[j] ^ x_flip)];
+}
+
+#endif
+
+static void softmax_u8(const softmax_args& p) {
+    alignas(64) std::uint8_t table[256];
+    for (int d = 0; d < 256; ++d) table[d] = p.y_flip;
+#if NOTCH_SOFTMAX_512
+    const byte_table e[4] = {load_table(p.bytes), load_table(p.bytes + 256), load_table(p.bytes + 512),
+                             load_table(p.bytes + 768)};
+#endif
+    for (index_t i = 0; i < p.rows; ++i) {
+        const std::uint8_t* x = static_cast<const std::uint8_t*>(p.x) + i * p.ldx;
+        std::uint8_t* y = p.y + i * p.ldy;
+        const std::uint8_t top = softmax_top(x, p.cols, p.x_flip);
+#if NOTCH_SOFTMAX_512
+        const std::uint64_t sum = softmax_sum(x, p.cols, p.x_flip, top, e);
+#else
+        const std::uint64_t sum = softmax_sum(x, p.cols, p.x_flip, top, p.exponential);
+#endif
+        const detail::softmax_divisor divisor = detail::make_softmax_divisor(sum);
+        if (divisor.shift == 0) {
+            softmax_nothing(y, p.cols, p.y_flip);
+            continue;
+        }
+#if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
+        const softmax_output o = make_output(divisor, p.y_flip);
+        if (4 * p.cols <= p.live) { // cheaper than the table
+            for (index_t j = 0; j < p.cols; j += lane_count)
+                store_lanes8(y + j, output_codes(softmax_gather(p.exponential, x + j, p.cols - j, p.x_flip, top), o),
+                             p.cols - j);
+            continue;
+        }
+        // Entries from live to the next multiple of the lanes come out as 0 too.
+        for (index_t d = 0; d < p.live; d += lane_count)
+            store_lanes8(table + d, output_codes(load_lanes(p.exponential + d), o), lane_count);
+#else
+        if (p.cols < p.live) { // cheaper than the table
+            for (index_t j = 0; j < p.cols; ++j)
+                y[j] = static_cast<std::uint8_t>(detail::softmax_code(p.exponential[top - (x[j] ^ p.x_flip)], divisor) ^
+                                                 p.y_flip);
+            continue;
+        }
+        for (index_t d = 0; d < p.live; ++d)
+            table[d] = static_cast<std::uint8_t>(detail::softmax_code(p.exponential[d], divisor) ^ p.y_flip);
+#endif
+        softmax_apply(x, y, p.cols, p.x_flip, top, table);
+    }
+}
+
+// --- accumulators --------------------------------------------------------------------------------
+
+static void softmax_s32(const softmax_args& p) {
+#if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
+    const softmax_scaling s{set_lanes64(p.scaling.multiplier), set_lanes64(std::uint64_t{1} << (p.scaling.shift - 1)),
+                            set_lanes(p.scaling.furthest), p.scaling.shift};
+    const vec32 least = set_lanes(0x80000000u), low = set_lanes64(0xffffffffu);
+    for (index_t i = 0; i < p.rows; ++i) {
+        const std::int32_t* x = static_cast<const std::int32_t*>(p.x) + i * p.ldx;
+        std::uint8_t* y = p.y + i * p.ldy;
+        vec32 tops = least;
+        for (index_t j = 0; j < p.cols; j += lane_count) tops = max_s32(tops, load_lanes(x + j, p.cols - j, least));
+        const vec32 top = set_lanes(static_cast<std::uint32_t>(max_of_lanes(tops)));
+        vec32 even = set_lanes(0), odd = even;
+        for (index_t j = 0; j < p.cols; j += lane_count) {
+            const vec32 e = keep_lanes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), p.cols - j);
+            even = add_64(even, and_bits(e, low));
+            odd = add_64(odd, odd_down(e));
+        }
+        const detail::softmax_divisor divisor = detail::make_softmax_divisor(sum_lanes64(add_64(even, odd)));
+        if (divisor.shift == 0) {
+            softmax_nothing(y, p.cols, p.y_flip);
+            continue;
+        }
+        const softmax_output o = make_output(divisor, p.y_flip);
+        for (index_t j = 0; j < p.cols; j += lane_count)
+            store_lanes8(y + j, output_codes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), o),
+                         p.cols - j);
+    }
+#else
+    for (index_t i = 0; i < p.rows; ++i) {
+        const std::int32_t* x = static_cast<const std::int32_t*>(p.x) + i * p.ldx;
+        std::uint8_t* y = p.y + i * p.ldy;
+        std::int32_t top = x[0];
+        for (index_t j = 1; j < p.cols; ++j) top = x[j] > top ? x[j] : top;
+        const auto e = [&](index_t j) {
+            return detail::softmax_exponential(static_cast<std::uint32_t>(top) - static_cast<std::uint32_t>(x[j]),
+                                               p.scaling);
+        };
+        std::uint64_t sum = 0;
+        for (index_t j = 0; j < p.cols; ++j) sum += e(j);
+        const detail::softmax_divisor divisor = detail::make_softmax_divisor(sum);
+        for (index_t j = 0; j < p.cols; ++j)
+            y[j] = static_cast<std::uint8_t>(detail::softmax_code(e(j), divisor) ^ p.y_flip);
+    }
+#endif
+}
+
+inline constexpr softmax_kernels softmax_kernel_table = {softmax_u8, softmax_s32};
+
+#undef NOTCH_SOFTMAX_256
+#undef NOTCH_SOFTMAX_512
