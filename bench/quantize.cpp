@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The elementwise kernels, on every instruction set of this CPU: quantize, fake-quantize (codes,
-// values and mask in one pass), dequantize, requantize, and the range of values. Sizes that fit L1, L2
-// and neither. items_per_second counts elements, bytes_per_second what is read and written.
+// values and mask in one pass) and its backward pass, dequantize, requantize, the range of values, add and
+// pooling. Sizes that fit L1, L2 and neither. items_per_second counts elements, bytes_per_second what is read
+// and written. of_read is bytes_per_second over the bandwidth of loads alone in a working set of the same
+// size, of_copy over that of the best copy; both are measured in this process right before the loop.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "bandwidth.hpp"
 
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/quantize.hpp>
@@ -30,12 +34,17 @@ struct data {
 };
 
 template <class F> void loop(benchmark::State& state, index_t n, index_t bytes_each, const F& f) {
+    const auto bytes = static_cast<std::size_t>(n * bytes_each);
+    const double read = bandwidth::read_bandwidth(bytes), copy = bandwidth::copy_bandwidth(bytes);
     for (auto _ : state) {
         f();
         benchmark::ClobberMemory();
     }
     state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * n);
     state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * n * bytes_each);
+    const auto processed = static_cast<double>(state.iterations()) * static_cast<double>(bytes);
+    state.counters["of_read"] = benchmark::Counter(processed / read, benchmark::Counter::kIsRate);
+    state.counters["of_copy"] = benchmark::Counter(processed / copy, benchmark::Counter::kIsRate);
 }
 
 void quantize(benchmark::State& state, notch::isa isa, index_t n) {

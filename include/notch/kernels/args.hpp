@@ -143,6 +143,46 @@ struct dequantize_args {
     float* x = nullptr;
 };
 
+/// Dense matrices, one pair of parameters for each column. Of the outputs any may be null.
+struct quantize_columns_args {
+    const float* x = nullptr;
+    index_t rows = 0, cols = 0;
+    const quant_params* params = nullptr;
+    code_range range;
+    store_kind store = store_kind::u8;
+    void* codes = nullptr;
+    float* values = nullptr;
+    std::uint8_t* mask = nullptr;
+};
+struct dequantize_columns_args {
+    const void* codes = nullptr;
+    store_kind store = store_kind::u8;
+    index_t rows = 0, cols = 0;
+    const quant_params* params = nullptr;
+    float* x = nullptr;
+};
+
+/// Codes of one grid to codes of another: y = clamp(round(float(x - x_zero_point) * multiplier) + zero_point).
+struct requantize_codes_args {
+    const void* x = nullptr;
+    store_kind x_store = store_kind::u8;
+    index_t n = 0;
+    std::int32_t x_zero_point = 0;
+    float multiplier = 1.0f;
+    std::int32_t zero_point = 0;
+    code_range range;
+    store_kind store = store_kind::u8;
+    void* y = nullptr;
+};
+
+/// dx = mask ? dy : 0.
+struct straight_through_args {
+    const float* dy = nullptr;
+    const std::uint8_t* mask = nullptr;
+    float* dx = nullptr; ///< may be dy
+    index_t n = 0;
+};
+
 /// The smallest and the largest finite value of x; FLT_MAX and -FLT_MAX if there is none.
 struct range_args {
     const float* x = nullptr;
@@ -188,6 +228,10 @@ struct quantize_kernels {
     void (*dequantize)(const dequantize_args&) = nullptr;
     void (*requantize)(const requantize_args&) = nullptr;
     void (*range)(const range_args&) = nullptr;
+    void (*quantize_columns)(const quantize_columns_args&) = nullptr;
+    void (*dequantize_columns)(const dequantize_columns_args&) = nullptr;
+    void (*requantize_codes)(const requantize_codes_args&) = nullptr;
+    void (*straight_through)(const straight_through_args&) = nullptr;
 };
 struct pool_kernels {
     void (*max_pool_u8)(const pool_args&) = nullptr;

@@ -10,7 +10,7 @@
 #include <notch/core/shape.hpp>
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
-#include <notch/kernels/table.hpp>
+#include <notch/kernels/elementwise.hpp>
 #include <notch/ref/pool.hpp>
 #include <notch/scheme/range.hpp>
 

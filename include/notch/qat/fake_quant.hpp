@@ -28,40 +28,36 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
                    std::span<typename Range::code_type> codes, std::span<float> values,
                    std::span<std::uint8_t> mask, const context& ctx = {}) {
     constexpr const char* where = "fake_quantize";
-    detail::check_layout(where, layout);
-    detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout.size());
-    const auto count = static_cast<index_t>(params.size());
-    if (count != 1 && count != layout.channels)
-        fail(errc::shape_mismatch, detail::cat(where, ": ", count, " params for ", layout.channels, " channels"));
-    for (const quant_params& p : params) detail::check_params(where, "params", p, Range::qmin, Range::qmax);
+    detail::check_channel_params(where, layout, static_cast<index_t>(x.size()), params, Range::qmin, Range::qmax);
     const auto check_size = [&](const char* name, std::size_t size) {
         if (size != 0) detail::check_equal(where, name, static_cast<index_t>(size), static_cast<index_t>(x.size()));
     };
     check_size("the size of codes", codes.size());
     check_size("the size of values", values.size());
     check_size("the size of mask", mask.size());
-    quantize_args q;
-    q.range = {Range::qmin, Range::qmax};
-    q.store = detail::code_kind<typename Range::code_type>();
-    const index_t run = count == 1 ? layout.size() : layout.inner; // elements that share parameters
-    const index_t runs = count == 1 ? 1 : layout.outer * layout.channels;
-    for (index_t r = 0; r < runs; ++r) {
-        const auto at = static_cast<std::size_t>(r * run);
-        q.x = x.data() + at;
-        q.n = run;
-        q.params = params[static_cast<std::size_t>(count == 1 ? 0 : r % layout.channels)];
-        q.codes = codes.empty() ? nullptr : codes.data() + at;
-        q.values = values.empty() ? nullptr : values.data() + at;
-        q.mask = mask.empty() ? nullptr : mask.data() + at;
-        detail::kernels_for(detail::quantize_tables, ctx.target).quantize(q);
+    if (x.empty()) return;
+    const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
+    constexpr code_range range{Range::qmin, Range::qmax};
+    constexpr store_kind store = detail::code_kind<typename Range::code_type>();
+    if (params.size() != 1 && layout.inner == 1) {
+        k.quantize_columns({x.data(), layout.outer, layout.channels, params.data(), range, store,
+                            codes.empty() ? nullptr : codes.data(), values.empty() ? nullptr : values.data(),
+                            mask.empty() ? nullptr : mask.data()});
+        return;
     }
+    detail::for_each_channel_run(layout, params, [&](index_t at, index_t n, quant_params p) {
+        k.quantize({x.data() + at, n, p, range, store, codes.empty() ? nullptr : codes.data() + at,
+                    values.empty() ? nullptr : values.data() + at, mask.empty() ? nullptr : mask.data() + at});
+    });
 }
 
 /// dx[i] = mask[i] ? dy[i] : 0. dx may be dy.
-inline void straight_through(std::span<const float> dy, std::span<const std::uint8_t> mask, std::span<float> dx) {
+inline void straight_through(std::span<const float> dy, std::span<const std::uint8_t> mask, std::span<float> dx,
+                             const context& ctx = {}) {
     detail::check_equal("straight_through", "the size of mask", static_cast<index_t>(mask.size()), static_cast<index_t>(dy.size()));
     detail::check_equal("straight_through", "the size of dx", static_cast<index_t>(dx.size()), static_cast<index_t>(dy.size()));
-    for (std::size_t i = 0; i < dy.size(); ++i) dx[i] = mask[i] ? dy[i] : 0.0f;
+    detail::kernels_for(detail::quantize_tables, ctx.target)
+        .straight_through({dy.data(), mask.data(), dx.data(), static_cast<index_t>(dy.size())});
 }
 
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,

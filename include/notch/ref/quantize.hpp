@@ -7,6 +7,8 @@
 //                the division correctly rounded in float32, round = half_even by default (ONNX
 //                QuantizeLinear); NaN -> zero_point, +-Inf and overflow saturate
 //   dequantize   x = float(code - zero_point) * scale
+//   requantize   code = clamp(round(float(x - x_zero_point) * m) + y_zero_point, lo, hi),
+//   _codes       m = x_scale / y_scale in double, rounded once to float
 #pragma once
 
 #include <cstdint>
@@ -16,6 +18,7 @@
 #include <notch/core/types.hpp>
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/range.hpp>
+#include <notch/scheme/requantize.hpp>
 #include <notch/scheme/rounding.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -37,6 +40,16 @@ template <class Rounding = half_even>
 /// The real value of one code.
 [[nodiscard]] inline float dequantize(std::int32_t code, quant_params p) noexcept {
     return static_cast<float>(code - p.zero_point) * p.scale;
+}
+
+/// The ratio of two grids.
+[[nodiscard]] inline float codes_multiplier(quant_params x, quant_params y) noexcept {
+    return static_cast<float>(static_cast<double>(x.scale) / static_cast<double>(y.scale));
+}
+
+/// The code on the grid y of a code on the grid x.
+[[nodiscard]] inline std::int32_t requantize_code(std::int32_t code, quant_params x, quant_params y, code_range range) noexcept {
+    return requantize_float(code - x.zero_point, codes_multiplier(x, y), y.zero_point, range);
 }
 
 /// Quantizes x to codes; per channel when params has layout.channels entries, per tensor when one.

@@ -1,55 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by kernels/quantize.hpp in the region of each instruction set: loops over values and
-// codes, 16 at a time, the rest through masks or copies.
+// Included by kernels/quantize.hpp in the region of each instruction set: values to codes and back by
+// one pair of parameters. Whole groups of byte_width elements first, where the instruction set has them
+// (kernels/body/elementwise.inl), without masks and branches; the rest 16 at a time.
 
-static inline f32x16 load_repeated(const float* p, index_t n) {
-    float lanes[16];
-    for (int i = 0; i < 16; ++i) lanes[i] = p[i < n ? i : n - 1];
-    return load_f32(lanes);
-}
-
-static void requantize(const requantize_args& r) {
-    const index_t size = store_size(r.ep.store);
-    const bool codes = r.ep.store == store_kind::u8 || r.ep.store == store_kind::s8;
-    const f32x16 lo = set_f32(static_cast<float>(r.ep.lo - r.ep.zero_point));
-    const f32x16 hi = set_f32(static_cast<float>(r.ep.hi - r.ep.zero_point));
-    for (index_t i = 0; i < r.rows; ++i) {
-        const std::int32_t* acc = r.acc + i * r.lda;
-        std::uint8_t* out = static_cast<std::uint8_t*>(r.out) + i * r.ldc * size;
-        for (index_t c = 0; c < r.cols; c += 16) {
-            const index_t cols = r.cols - c < 16 ? r.cols - c : 16;
-            const acc16 v = load_s32(acc + c, cols);
-            store_any(r.ep, v, c, cols, out + c * size);
-            if (!r.mask) continue;
-            std::uint8_t* mask = r.mask + i * r.cols + c;
-            if (codes && r.ep.mode == requant_mode::float_scale) {
-                const f32x16 y = round(mul(to_f32(v), load_f32(r.ep.multiplier + c)));
-                store_bytes(mask, in_range(y, lo, hi, v, r.ep.relu), cols);
-            } else if (codes) {
-                const code_range all{-2147483647 - 1, 2147483647};
-                for (index_t j = 0; j < cols; ++j) {
-                    const std::int32_t code = requantize_fixed(r.ep, acc[c + j], c + j, all);
-                    mask[j] = (r.ep.relu ? acc[c + j] > 0 : code >= r.ep.lo) && code <= r.ep.hi;
-                }
-            } else if (r.ep.store == store_kind::f32) {
-                const f32x16 y = mul(to_f32(v), load_f32(r.ep.multiplier + c));
-                store_bytes(mask, in_range(y, set_f32(r.ep.f_lo), set_f32(r.ep.f_hi), v, r.ep.relu), cols);
-            } else {
-                for (index_t j = 0; j < cols; ++j) mask[j] = 1;
-            }
-        }
-    }
-}
-
-static void quantize(const quantize_args& q) {
+/// The codes, values and mask of elements [i, end), by division.
+static NOTCH_NOINLINE void quantize_part(const quantize_args& q, index_t i, index_t end) {
     const f32x16 scale = set_f32(q.params.scale);
     const f32x16 lo = set_f32(static_cast<float>(q.range.lo - q.params.zero_point));
     const f32x16 hi = set_f32(static_cast<float>(q.range.hi - q.params.zero_point));
     const acc16 zero_point = set_s32(q.params.zero_point);
     const acc16 one = set_s32(1);
-    for (index_t i = 0; i < q.n; i += 16) {
-        const index_t n = q.n - i < 16 ? q.n - i : 16;
+    for (; i < end; i += 16) {
+        const index_t n = end - i < 16 ? end - i : 16;
         // NaN becomes 0, hence zero_point; the division is the correctly rounded one.
         const f32x16 y = nan_to_zero(round(div(load_f32(q.x + i, n), scale)));
         const f32x16 clamped = min(max(y, lo), hi);
@@ -60,36 +23,233 @@ static void quantize(const quantize_args& q) {
     }
 }
 
+#if NOTCH_ARCH_HAS_GROUPS
+inline constexpr index_t native_lanes = byte_width / 4;
+
+/// Whether steps in [lo, hi] are in the reach of first_rounding_to and reciprocal_of.
+NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) { return lo >= -reciprocal_steps && hi <= reciprocal_steps; }
+
+/// Whole groups of the first n elements with an exact reciprocal; how many elements are done. A group
+/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Without Low,
+/// packing does what a clamp from below would do.
+template <bool Signed, bool Low, bool Codes, bool Values, bool Mask>
+static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
+    const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low), scale = set_nfloat(q.params.scale);
+    // Clamped between the first real that rounds to the lowest step and the last that rounds to the
+    // highest: what the clamp does not change is what the mask keeps.
+    const nfloat first = set_nfloat(first_rounding_to(q.range.lo - q.params.zero_point));
+    const nfloat last = set_nfloat(last_rounding_to(q.range.hi - q.params.zero_point));
+    const nvec zero_point = set_n16(q.params.zero_point);
+    index_t i = 0;
+    for (; i + byte_width <= q.n; i += byte_width) {
+        nfloat x[4];
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) x[k] = load_n32(q.x + i + k * native_lanes);
+        if (any_nan(x)) {
+            quantize_part(q, i, i + byte_width);
+            continue;
+        }
+        nvec steps[4];
+        nmask inside[4];
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            const nfloat y = nfma(x[k], high, nmul(x[k], low));
+            nfloat clamped = y;
+            if constexpr (Low) clamped = nmax(clamped, first);
+            clamped = nmin(clamped, last);
+            steps[k] = nround(clamped);
+            if constexpr (Values) store_nfloat(q.values + i + k * native_lanes, nmul(nto_f32(steps[k]), scale));
+            if constexpr (Mask) inside[k] = nequal(clamped, y);
+        }
+        if constexpr (Codes) store_group<false>(static_cast<std::uint8_t*>(q.codes) + i, pack_group<Signed>(steps, zero_point));
+        if constexpr (Mask) store_group<false>(q.mask + i, pack_nmask(inside));
+    }
+    return i;
+}
+#endif
+
+#if NOTCH_ARCH_HAS_GROUPS
+/// The variant without branches that writes what is asked for.
+template <bool Signed> static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r) {
+    if (!q.values && !q.mask) {
+        const bool low = q.range.lo != (Signed ? -128 : 0);
+        if (!q.codes) return q.n;
+        return low ? quantize_groups<Signed, true, true, false, false>(q, r) : quantize_groups<Signed, false, true, false, false>(q, r);
+    }
+    if (q.codes)
+        return !q.mask     ? quantize_groups<Signed, true, true, true, false>(q, r)
+               : !q.values ? quantize_groups<Signed, true, true, false, true>(q, r)
+                           : quantize_groups<Signed, true, true, true, true>(q, r);
+    return !q.mask     ? quantize_groups<false, true, false, true, false>(q, r)
+           : !q.values ? quantize_groups<false, true, false, false, true>(q, r)
+                       : quantize_groups<false, true, false, true, true>(q, r);
+}
+#endif
+
+static void quantize(const quantize_args& q) {
+    index_t done = 0;
+#if NOTCH_ARCH_HAS_GROUPS
+    if (q.n >= byte_width && within_reach(q.range.lo - q.params.zero_point, q.range.hi - q.params.zero_point)) {
+        const scale_reciprocal r = reciprocal_of(q.params.scale);
+        if (r.exact) done = q.store == store_kind::s8 ? quantize_groups<true>(q, r) : quantize_groups<false>(q, r);
+    }
+#endif
+    if (done < q.n) quantize_part(q, done, q.n);
+}
+
+#if NOTCH_ARCH_HAS_GROUPS
+template <bool Signed> static index_t dequantize_groups(const dequantize_args& d) {
+    const nfloat scale = set_nfloat(d.params.scale);
+    const nvec zero_point = set_n32(-d.params.zero_point);
+    const auto* codes = static_cast<const std::uint8_t*>(d.codes);
+    index_t i = 0;
+    for (; i + byte_width <= d.n; i += byte_width) {
+        nvec v[4];
+        load_group<Signed>(codes + i, v);
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k)
+            store_nfloat(d.x + i + k * native_lanes, nmul(nto_f32(nadd(v[k], zero_point)), scale));
+    }
+    return i;
+}
+#endif
+
 static void dequantize(const dequantize_args& d) {
     const f32x16 scale = set_f32(d.params.scale);
     const acc16 zero_point = set_s32(-d.params.zero_point);
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
-    for (index_t i = 0; i < d.n; i += 16) {
+    index_t i = 0;
+#if NOTCH_ARCH_HAS_GROUPS
+    i = d.store == store_kind::u8 ? dequantize_groups<false>(d) : dequantize_groups<true>(d);
+#endif
+    for (; i < d.n; i += 16) {
         const index_t n = d.n - i < 16 ? d.n - i : 16;
         const acc16 v = d.store == store_kind::u8 ? load_u8(codes + i, n) : load_s8(codes + i, n);
         store_f32(d.x + i, mul(to_f32(add(v, zero_point)), scale), n);
     }
 }
 
-static void range(const range_args& r) {
+#if NOTCH_ARCH_HAS_GROUPS
+template <bool SignedX, bool SignedY> static index_t requantize_codes_groups(const requantize_codes_args& r) {
+    const nfloat multiplier = set_nfloat(r.multiplier);
+    const nfloat first = set_nfloat(first_rounding_to(r.range.lo - r.zero_point));
+    const nfloat last = set_nfloat(last_rounding_to(r.range.hi - r.zero_point));
+    const nvec x_zero_point = set_n32(-r.x_zero_point), zero_point = set_n16(r.zero_point);
+    const auto* x = static_cast<const std::uint8_t*>(r.x);
+    index_t i = 0;
+    for (; i + byte_width <= r.n; i += byte_width) {
+        nvec v[4];
+        load_group<SignedX>(x + i, v);
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) v[k] = nround(nmin(nmax(nmul(nto_f32(nadd(v[k], x_zero_point)), multiplier), first), last));
+        store_group<false>(static_cast<std::uint8_t*>(r.y) + i, pack_group<SignedY>(v, zero_point));
+    }
+    return i;
+}
+#endif
+
+static void requantize_codes(const requantize_codes_args& r) {
+    const f32x16 multiplier = set_f32(r.multiplier);
+    const f32x16 lo = set_f32(static_cast<float>(r.range.lo - r.zero_point));
+    const f32x16 hi = set_f32(static_cast<float>(r.range.hi - r.zero_point));
+    const acc16 x_zero_point = set_s32(-r.x_zero_point), zero_point = set_s32(r.zero_point);
+    const auto* x = static_cast<const std::uint8_t*>(r.x);
+    index_t i = 0;
+#if NOTCH_ARCH_HAS_GROUPS
+    if (within_reach(r.range.lo - r.zero_point, r.range.hi - r.zero_point))
+        i = r.x_store == store_kind::u8
+                ? r.store == store_kind::u8 ? requantize_codes_groups<false, false>(r) : requantize_codes_groups<false, true>(r)
+            : r.store == store_kind::u8 ? requantize_codes_groups<true, false>(r)
+                                        : requantize_codes_groups<true, true>(r);
+#endif
+    for (; i < r.n; i += 16) {
+        const index_t n = r.n - i < 16 ? r.n - i : 16;
+        const acc16 v = r.x_store == store_kind::u8 ? load_u8(x + i, n) : load_s8(x + i, n);
+        const f32x16 y = min(max(mul(to_f32(add(v, x_zero_point)), multiplier), lo), hi);
+        store_bytes(static_cast<std::uint8_t*>(r.y) + i, add(to_s32(y), zero_point), n);
+    }
+}
+
+static void straight_through(const straight_through_args& s) {
+    index_t i = 0;
+#if NOTCH_ARCH_HAS_GROUPS
+    for (; i + byte_width <= s.n; i += byte_width) {
+        nfloat x[4];
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) x[k] = load_n32(s.dy + i + k * native_lanes);
+        keep_where(s.mask + i, x);
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) store_nfloat(s.dx + i + k * native_lanes, x[k]);
+    }
+#endif
+    for (; i < s.n; ++i) s.dx[i] = s.mask[i] ? s.dy[i] : 0.0f;
+}
+
+NOTCH_OP f32x16 load_repeated(const float* p, index_t n) {
+    float lanes[16];
+    for (int i = 0; i < 16; ++i) lanes[i] = p[i < n ? i : n - 1];
+    return load_f32(lanes);
+}
+
+/// Widens r by the finite ones of n values.
+static void range_part(const float* x, index_t count, const range_args& r) {
     constexpr float big = 3.402823466e+38f; // FLT_MAX
     f32x16 lo = set_f32(big), hi = set_f32(-big);
-    for (index_t i = 0; i < r.n; i += 16) {
+    for (index_t i = 0; i < count; i += 16) {
         // Lanes past the end repeat the last value.
-        const index_t n = r.n - i < 16 ? r.n - i : 16;
-        const f32x16 v = n == 16 ? load_f32(r.x + i) : load_repeated(r.x + i, n);
+        const index_t n = count - i < 16 ? count - i : 16;
+        const f32x16 v = n == 16 ? load_f32(x + i) : load_repeated(x + i, n);
         lo = min(lo, finite_or(v, set_f32(big)));
         hi = max(hi, finite_or(v, set_f32(-big)));
     }
     float lanes[32];
     store_f32(lanes, lo, 16);
     store_f32(lanes + 16, hi, 16);
-    *r.min = big;
-    *r.max = -big;
     for (int i = 0; i < 16; ++i) {
         *r.min = lanes[i] < *r.min ? lanes[i] : *r.min;
         *r.max = lanes[16 + i] > *r.max ? lanes[16 + i] : *r.max;
     }
 }
 
-inline constexpr quantize_kernels quantize_table = {quantize, dequantize, requantize, range};
+static void range(const range_args& r) {
+    constexpr float big = 3.402823466e+38f; // FLT_MAX
+    *r.min = big;
+    *r.max = -big;
+    index_t done = 0;
+#if NOTCH_ARCH_HAS_GROUPS
+    // nmin(x, lo) is lo where x is NaN. An infinity shows in the result; then all is scanned again.
+    nfloat lo[4], hi[4];
+    NOTCH_UNROLL
+    for (int k = 0; k < 4; ++k) {
+        lo[k] = set_nfloat(big);
+        hi[k] = set_nfloat(-big);
+    }
+    for (; done + byte_width <= r.n; done += byte_width) {
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            const nfloat x = load_n32(r.x + done + k * native_lanes);
+            lo[k] = nmin(x, lo[k]);
+            hi[k] = nmax(x, hi[k]);
+        }
+    }
+    float lanes[2 * native_lanes];
+    store_nfloat(lanes, nmin(nmin(lo[0], lo[1]), nmin(lo[2], lo[3])));
+    store_nfloat(lanes + native_lanes, nmax(nmax(hi[0], hi[1]), nmax(hi[2], hi[3])));
+    for (index_t k = 0; k < native_lanes; ++k) {
+        *r.min = lanes[k] < *r.min ? lanes[k] : *r.min;
+        *r.max = lanes[native_lanes + k] > *r.max ? lanes[native_lanes + k] : *r.max;
+    }
+    if (*r.min < -big || *r.max > big) {
+        *r.min = big;
+        *r.max = -big;
+        done = 0;
+    }
+#endif
+    if (done < r.n) range_part(r.x + done, r.n - done, r);
+}
+
+#include <notch/kernels/body/quantize_columns.inl>
+#include <notch/kernels/body/requantize.inl>
+
+inline constexpr quantize_kernels quantize_table = {quantize,         dequantize,         requantize,       range,
+                                                    quantize_columns, dequantize_columns, requantize_codes, straight_through};
