@@ -31,6 +31,7 @@ struct group_args {
     const void* x = nullptr; ///< float, bfloat16, or int8 rows padded with zeros to whole blocks of k
     index_t ldx = 0;         ///< elements
     bool x_bf16 = false, y_bf16 = false, one_x_scale = false;
+    bool far = false; ///< fetch ahead: the weights come from an outer cache level or memory
     int bits = 8;
     scale_format format = scale_format::f32;
     index_t m = 0, n = 0, k = 0;
@@ -49,6 +50,7 @@ struct group_args {
 struct group_kernels {
     void (*weight_only)(const group_args&);
     void (*group_a8)(const group_args&);
+    void (*group_sums)(const std::int8_t* x, index_t ldx, index_t m, index_t k, index_t group, std::int32_t* sums);
 };
 
 NOTCH_NAMESPACE_END
@@ -112,6 +114,8 @@ group_args make_group_args(std::string_view where, index_t rows, index_t columns
     group_args a;
     a.y_bf16 = std::is_same_v<Y, bfloat16>;
     a.bits = w.bits;
+    // Measured: 4-bit codes cost more instructions than the caches need time, and a prefetch is one.
+    a.far = w.bits == 8 && w.bytes() > (index_t{1} << 20);
     a.format = w.format;
     a.m = rows;
     a.n = w.n;
@@ -144,18 +148,10 @@ inline group_rows plan_group_rows(std::string_view where, const packed_group_wei
 
 /// Completes rows of codes that stand in the workspace already: zeros behind them, sums of groups.
 inline void finish_group_rows(std::int8_t* codes, std::int32_t* sums, index_t m, const packed_group_weights& w,
-                              const group_rows& plan) {
-    const index_t groups = w.groups();
-    for (index_t i = 0; i < m; ++i) {
-        std::int8_t* row = codes + i * plan.stride;
-        std::memset(row + w.k, 0, static_cast<std::size_t>(plan.stride - w.k));
-        for (index_t g = 0; g < groups; ++g) {
-            const index_t end = (g + 1) * w.group < w.k ? (g + 1) * w.group : w.k;
-            std::int32_t sum = 0;
-            for (index_t k = g * w.group; k < end; ++k) sum += row[k];
-            sums[i * groups + g] = sum;
-        }
-    }
+                              const group_rows& plan, const context& ctx) {
+    for (index_t i = 0; i < m && w.k < plan.stride; ++i)
+        std::memset(codes + i * plan.stride + w.k, 0, static_cast<std::size_t>(plan.stride - w.k));
+    kernels_for(group_tables, ctx.target).group_sums(codes, plan.stride, m, w.k, w.group, sums);
 }
 
 } // namespace detail
@@ -202,7 +198,7 @@ void gemm_group_a8(matrix_view<const std::int8_t> x, std::span<const float> x_sc
     auto* sums = reinterpret_cast<std::int32_t*>(memory + plan.sums);
     for (index_t i = 0; i < a.m && w.k > 0; ++i)
         std::memcpy(codes + i * plan.stride, x.data + i * x.stride, static_cast<std::size_t>(w.k));
-    detail::finish_group_rows(codes, sums, a.m, w, plan);
+    detail::finish_group_rows(codes, sums, a.m, w, plan, ctx);
     a.x = codes;
     a.ldx = plan.stride;
     a.x_sums = sums;
@@ -232,7 +228,7 @@ void gemm_group_a8_dynamic(matrix_view<const float> x, const packed_group_weight
         quantize<symmetric<8>>(row, p, {codes + i * plan.stride, row.size()}, ctx);
         scales[i] = p.scale;
     }
-    detail::finish_group_rows(codes, sums, a.m, w, plan);
+    detail::finish_group_rows(codes, sums, a.m, w, plan, ctx);
     a.x = codes;
     a.ldx = plan.stride;
     a.x_sums = sums;

@@ -14,6 +14,9 @@ using gfloat = __m512;
 using gint = __m512i;
 using gcodes = __m512i;
 inline constexpr int wide_rows = 8, wide_panels = 2; ///< the tile of many rows
+/// High nibbles may stay where they are, 16 times too large, with accumulators of their own: products
+/// of bytes that go through 16 bits would saturate.
+inline constexpr bool gapart = NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI;
 
 NOTCH_OP gfloat gset(float v) { return _mm512_set1_ps(v); }
 NOTCH_OP gfloat gload(const float* p, index_t n) { return _mm512_maskz_loadu_ps(first16(n < 16 ? n : 16), p); }
@@ -34,6 +37,7 @@ NOTCH_OP gfloat gto_float(gint v) { return _mm512_cvtepi32_ps(v); }
 NOTCH_OP gint giset(std::int32_t v) { return _mm512_set1_epi32(v); }
 NOTCH_OP gint giadd(gint a, gint b) { return _mm512_add_epi32(a, b); }
 NOTCH_OP gint gimul(gint a, gint b) { return _mm512_mullo_epi32(a, b); }
+NOTCH_OP gint gsixteenth(gint a) { return _mm512_srai_epi32(a, 4); }
 
 /// Codes ready for expand.
 template <int Bits> NOTCH_OP gcodes gload_codes(const std::uint8_t* p) {
@@ -70,10 +74,12 @@ NOTCH_OP gint gquad(const std::int8_t* x) {
 struct gbytes {
     __m512i lo, hi;
 };
-template <int Bits> NOTCH_OP gbytes gsplit(const std::uint8_t* p) {
-    const __m512i v = _mm512_loadu_si512(p);
+template <int Bits, bool Apart> NOTCH_OP gbytes gsplit(const std::uint8_t* p) {
+    __m512i v = _mm512_loadu_si512(p);
     if constexpr (Bits == 8) return {v, v};
+    __asm__("" : "+v"(v)); // one load: g++ would make it the memory operand of both uses
     const __m512i mask = _mm512_set1_epi8(15);
+    if constexpr (Apart && gapart) return {_mm512_and_si512(v, mask), _mm512_andnot_si512(mask, v)};
     return {_mm512_and_si512(v, mask), _mm512_and_si512(_mm512_srli_epi16(v, 4), mask)};
 }
 /// x: eight activations for 4 bits, four for 8 bits.
@@ -101,6 +107,7 @@ using gfloat = f32x16;
 using gint = acc16;
 using gcodes = acc16;
 inline constexpr int wide_rows = 4, wide_panels = 1;
+inline constexpr bool gapart = NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI;
 
 NOTCH_OP gfloat gset(float v) { return set_f32(v); }
 NOTCH_OP gfloat gload(const float* p, index_t n) { return load_f32(p, n); }
@@ -124,6 +131,7 @@ NOTCH_OP gfloat gto_float(gint v) { return to_f32(v); }
 NOTCH_OP gint giset(std::int32_t v) { return set_s32(v); }
 NOTCH_OP gint giadd(gint a, gint b) { return add(a, b); }
 NOTCH_OP gint gimul(gint a, gint b) { return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
+NOTCH_OP gint gsixteenth(gint a) { return {_mm256_srai_epi32(a.lo, 4), _mm256_srai_epi32(a.hi, 4)}; }
 
 template <int Bits> NOTCH_OP gcodes gload_codes(const std::uint8_t* p) {
     const __m256i offset = _mm256_set1_epi32(static_cast<int>(Bits == 4 ? 0x88888888u : 0x80808080u));
@@ -147,10 +155,14 @@ NOTCH_OP __m256i gquad(const std::int8_t* x) {
 struct gbytes {
     __m256i lo[2], hi[2];
 };
-template <int Bits> NOTCH_OP gbytes gsplit(const std::uint8_t* p) {
-    const __m256i v0 = load256(p), v1 = load256(p + 32);
+template <int Bits, bool Apart> NOTCH_OP gbytes gsplit(const std::uint8_t* p) {
+    __m256i v0 = load256(p), v1 = load256(p + 32);
     if constexpr (Bits == 8) return {{v0, v1}, {v0, v1}};
+    __asm__("" : "+x"(v0), "+x"(v1)); // one load: g++ would make it the memory operand of both uses
     const __m256i mask = _mm256_set1_epi8(15);
+    if constexpr (Apart && gapart)
+        return {{_mm256_and_si256(v0, mask), _mm256_and_si256(v1, mask)},
+                {_mm256_andnot_si256(mask, v0), _mm256_andnot_si256(mask, v1)}};
     return {{_mm256_and_si256(v0, mask), _mm256_and_si256(v1, mask)},
             {_mm256_and_si256(_mm256_srli_epi16(v0, 4), mask), _mm256_and_si256(_mm256_srli_epi16(v1, 4), mask)}};
 }
@@ -180,6 +192,12 @@ template <int Bits> NOTCH_OP void gdot(gint& acc, gint& second, gbytes w, const 
 
 #else // portable
 
+NOTCH_OP std::int32_t gsum(const std::int8_t* x, index_t n) {
+    std::int32_t sum = 0;
+    for (index_t k = 0; k < n; ++k) sum += x[k];
+    return sum;
+}
+
 struct gfloat {
     float v[16];
 };
@@ -191,6 +209,7 @@ struct gcodes {
 };
 using gbytes = gcodes;
 inline constexpr int wide_rows = 2, wide_panels = 1;
+inline constexpr bool gapart = false;
 
 NOTCH_OP gfloat gset(float x) {
     gfloat r;
@@ -250,6 +269,10 @@ NOTCH_OP gint gimul(gint a, gint b) {
     for (int i = 0; i < 16; ++i) a.v[i] *= b.v[i];
     return a;
 }
+NOTCH_OP gint gsixteenth(gint a) {
+    for (int i = 0; i < 16; ++i) a.v[i] /= 16;
+    return a;
+}
 template <int Bits> NOTCH_OP gcodes gload_codes(const std::uint8_t* p) { return {p}; }
 template <int Bits> NOTCH_OP int gcode(gcodes v, int output, int k) {
     if constexpr (Bits == 8) return v.p[4 * output + k];
@@ -260,10 +283,25 @@ template <int Bits, int P> NOTCH_OP gfloat expand(gcodes v) {
     for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(gcode<Bits>(v, i, P) - (Bits == 4 ? 8 : 128));
     return r;
 }
-template <int Bits> NOTCH_OP gbytes gsplit(const std::uint8_t* p) { return {p}; }
+template <int Bits, bool> NOTCH_OP gbytes gsplit(const std::uint8_t* p) { return {p}; }
 template <int Bits> NOTCH_OP void gdot(gint& acc, gint&, gbytes w, const std::int8_t* x) {
     for (int i = 0; i < 16; ++i)
         for (int k = 0; k < (Bits == 4 ? 8 : 4); ++k) acc.v[i] += gcode<Bits>(w, i, k) * x[k];
 }
 
+#endif
+
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || \
+    NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+/// The sum of n activations; reads whole 32 bytes.
+NOTCH_OP std::int32_t gsum(const std::int8_t* x, index_t n) {
+    __m256i sum = _mm256_setzero_si256();
+    for (index_t k = 0; k < n; k += 32) {
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + k)));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
 #endif

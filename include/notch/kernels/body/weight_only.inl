@@ -5,7 +5,8 @@
 // (ref/weight_only.hpp) is the same whatever the width of the registers.
 #include <notch/kernels/body/group_ops.inl>
 
-/// Lines to fetch ahead in each stream of codes: enough for the latency of the outer cache levels.
+/// How far ahead each stream of codes is fetched where the weights do not fit the inner caches
+/// (group_args::far). Inside them a prefetch only takes the place of a load.
 inline constexpr index_t prefetch_bytes = 2560;
 
 NOTCH_OP gfloat group_scale(const group_args& a, index_t panel, index_t g) {
@@ -45,7 +46,7 @@ NOTCH_OP void float_steps(gfloat (&dot)[MR][NP], const gcodes (&v)[NP], const fl
 }
 
 /// MR rows x NP panels. dot stays in registers for a group, the totals are on the stack.
-template <int MR, int NP, int Bits> NOTCH_NOINLINE void float_tile(const group_args& a, index_t row, index_t col) {
+template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void float_tile(const group_args& a, index_t row, index_t col) {
     constexpr int block = Bits == 4 ? 8 : 4;
     constexpr index_t chunk = 128; // of bfloat16 activations converted at a time
     alignas(64) float total[MR][NP][16];
@@ -89,7 +90,7 @@ template <int MR, int NP, int Bits> NOTCH_NOINLINE void float_tile(const group_a
                 NOTCH_UNROLL
                 for (int j = 0; j < NP; ++j) {
                     v[j] = gload_codes<Bits>(w + j * a.panel_bytes);
-                    if constexpr (MR == 1) __builtin_prefetch(w + j * a.panel_bytes + prefetch_bytes);
+                    if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + prefetch_bytes);
                 }
                 if (count - k >= block) float_steps<0, block, MR, NP, Bits>(dot, v, x, k, block);
                 else float_steps<0, block - 1, MR, NP, Bits>(dot, v, x, k, count - k);
@@ -118,9 +119,12 @@ template <int MR, int NP, int Bits> NOTCH_NOINLINE void float_tile(const group_a
 
 // --- 8-bit activations ---------------------------------------------------------------------------
 
-template <int MR, int NP, int Bits> NOTCH_NOINLINE void code_tile(const group_args& a, index_t row, index_t col) {
+template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void code_tile(const group_args& a, index_t row, index_t col) {
     constexpr int block = Bits == 4 ? 8 : 4;
-    constexpr int chains = MR == 1 ? 2 : 1; // one row alone does not hide the latency of the products
+    // One row alone does not hide the latency of the products: two chains. With 4 bits the second
+    // one is that of the high nibbles.
+    constexpr int chains = MR == 1 ? 2 : 1;
+    constexpr bool apart = MR == 1 && Bits == 4 && gapart;
     alignas(64) float total[MR][NP][16];
     NOTCH_UNROLL
     for (int i = 0; i < MR; ++i) {
@@ -150,13 +154,16 @@ template <int MR, int NP, int Bits> NOTCH_NOINLINE void code_tile(const group_ar
                 gbytes v[NP];
                 NOTCH_UNROLL
                 for (int j = 0; j < NP; ++j) {
-                    v[j] = gsplit<Bits>(w + j * a.panel_bytes + 64 * u);
-                    if constexpr (MR == 1) __builtin_prefetch(w + j * a.panel_bytes + 64 * u + prefetch_bytes);
+                    v[j] = gsplit<Bits, apart>(w + j * a.panel_bytes + 64 * u);
+                    if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + 64 * u + prefetch_bytes);
                 }
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
                     NOTCH_UNROLL
-                    for (int j = 0; j < NP; ++j) gdot<Bits>(acc[u][i][j], acc[chains - 1 - u][i][j], v[j], x + i * a.ldx + block * u);
+                    for (int j = 0; j < NP; ++j) {
+                        constexpr int one = apart ? 0 : chains - 1;
+                        gdot<Bits>(acc[one * u][i][j], acc[chains - 1 - one * u][i][j], v[j], x + i * a.ldx + block * u);
+                    }
                 }
             }
             x += block * chains;
@@ -165,7 +172,7 @@ template <int MR, int NP, int Bits> NOTCH_NOINLINE void code_tile(const group_ar
         if constexpr (chains == 2) {
             if (blocks > 0) {
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) gdot<Bits>(acc[0][0][j], acc[1][0][j], gsplit<Bits>(w + j * a.panel_bytes), x);
+                for (int j = 0; j < NP; ++j) gdot<Bits>(acc[0][0][j], acc[1][0][j], gsplit<Bits, apart>(w + j * a.panel_bytes), x);
                 x += block;
                 w += 64;
             }
@@ -176,7 +183,7 @@ template <int MR, int NP, int Bits> NOTCH_NOINLINE void code_tile(const group_ar
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
                 gint v = acc[0][i][j];
-                if constexpr (chains == 2) v = giadd(v, acc[1][i][j]);
+                if constexpr (chains == 2) v = giadd(v, apart ? gsixteenth(acc[1][i][j]) : acc[1][i][j]);
                 if (a.zero) {
                     const gint z = gload_s8(a.zero + ((panel + j) * a.groups + g) * 16);
                     v = giadd(v, gimul(z, giset(-a.x_sums[(row + i) * a.groups + g])));
@@ -195,9 +202,10 @@ template <int MR, int NP, int Bits> NOTCH_NOINLINE void code_tile(const group_ar
 
 // --- all tiles -----------------------------------------------------------------------------------
 
-template <bool Float, int MR, int NP, int Bits> NOTCH_OP void group_tile(const group_args& a, index_t row, index_t col) {
-    if constexpr (Float) float_tile<MR, NP, Bits>(a, row, col);
-    else code_tile<MR, NP, Bits>(a, row, col);
+template <bool Float, int MR, int NP, int Bits, bool Far = false>
+NOTCH_OP void group_tile(const group_args& a, index_t row, index_t col) {
+    if constexpr (Float) float_tile<MR, NP, Bits, Far>(a, row, col);
+    else code_tile<MR, NP, Bits, Far>(a, row, col);
 }
 /// All rows over NP panels.
 template <bool Float, int NP, int Bits> static void group_panels(const group_args& a, index_t col) {
@@ -211,7 +219,10 @@ template <bool Float, int Bits> static void group_all(const group_args& a) {
     const index_t last = a.first_col + a.cols;
     index_t col = a.first_col;
     if (a.m == 1)
-        for (; col + 48 < last; col += 64) group_tile<Float, 1, 4, Bits>(a, 0, col);
+        for (; col + 48 < last; col += 64) {
+            if (a.far) group_tile<Float, 1, 4, Bits, true>(a, 0, col);
+            else group_tile<Float, 1, 4, Bits>(a, 0, col);
+        }
     if constexpr (wide_panels == 2)
         for (; col + 16 < last; col += 32) group_panels<Float, 2, Bits>(a, col);
     for (; col < last; col += 16) group_panels<Float, 1, Bits>(a, col);
@@ -225,4 +236,11 @@ static void group_a8(const group_args& a) {
     else group_all<false, 8>(a);
 }
 
-inline constexpr group_kernels group_table = {weight_only, group_a8};
+/// The sums of the groups of rows of codes that are padded with zeros to a multiple of 64.
+static void group_sums(const std::int8_t* x, index_t ldx, index_t m, index_t k, index_t group, std::int32_t* sums) {
+    for (index_t i = 0; i < m; ++i)
+        for (index_t first = 0; first < k; first += group)
+            *sums++ = gsum(x + i * ldx + first, k - first < group ? k - first : group);
+}
+
+inline constexpr group_kernels group_table = {weight_only, group_a8, group_sums};
