@@ -27,6 +27,7 @@ struct cpu_features {
     bool avx512bw = false;
     bool avxvnni = false;
     bool avx512vnni = false;
+    bool avx512vpopcntdq = false; ///< no instruction set of its own: kernels/lowbit.hpp asks
 };
 
 inline cpu_features detect_cpu() noexcept {
@@ -50,6 +51,7 @@ inline cpu_features detect_cpu() noexcept {
                vl = (b7 >> 31 & 1) != 0, vnni = (c7 >> 11 & 1) != 0;
     f.avx512bw = f.avx2 && os_zmm && f512 && dq && bw && vl;
     f.avx512vnni = f.avx512bw && vnni;
+    f.avx512vpopcntdq = f.avx512bw && (c7 >> 14 & 1) != 0;
 #if defined(NOTCH_AVXVNNI_AS_EVEX)
     f.avxvnni = f.avx512vnni;
 #else
