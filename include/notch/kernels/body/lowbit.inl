@@ -2,6 +2,9 @@
 //
 // Compiled for each instruction set by kernels/lowbit.hpp: products of bits (binary and ternary codes)
 // and of u8 codes with 2-bit weights. Outputs lie across the lanes of a register.
+
+namespace few_bits {
+
 #include <notch/kernels/body/lowbit_ops.inl>
 
 NOTCH_OP index_t at_most_16(index_t n) { return n < 16 ? n : 16; }
@@ -128,6 +131,8 @@ template <int NP, bits_mode Mode, bool Popcnt> static void bits_panels_of(const 
     index_t row = 0;
     if constexpr (bits_rows > 1)
         for (; row + bits_rows <= g.m; row += bits_rows) bits_tile<bits_rows, NP, Mode, Popcnt>(g, row, col);
+    if constexpr (bits_rows > 2)
+        for (; row + 2 <= g.m; row += 2) bits_tile<2, NP, Mode, Popcnt>(g, row, col);
     for (; row < g.m; ++row) bits_tile<1, NP, Mode, Popcnt>(g, row, col);
 }
 template <bits_mode Mode, bool Popcnt> static void bits_all(const bits_args& g) {
@@ -155,13 +160,17 @@ static void gemm_bits(const bits_args& g) {
 // --- u8 codes and 2-bit weights ------------------------------------------------------------------
 
 template <int MR, int NP> NOTCH_NOINLINE void int2_tile(const int2_args& g, index_t row, index_t col) {
-    acc16 acc[MR][NP];
+    constexpr int chains = MR == 1 ? 2 : 1; // one row alone does not hide the latency of the products
+    acc16 acc[chains][MR][NP];
     NOTCH_UNROLL
     for (int j = 0; j < NP; ++j) {
         const index_t channel = col + 16 * j;
         const acc16 bias = load_s32(g.ep.bias + channel, at_most_16(g.n - channel));
         NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) acc[i][j] = bias;
+        for (int i = 0; i < MR; ++i) {
+            acc[0][i][j] = bias;
+            if constexpr (chains == 2) acc[1][i][j] = set_s32(0);
+        }
     }
     const std::uint8_t* w = g.w + col / 16 * g.panel_stride;
     for (index_t s = 0; s < g.segments; ++s) {
@@ -173,7 +182,7 @@ template <int MR, int NP> NOTCH_NOINLINE void int2_tile(const int2_args& g, inde
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) dot_int2(acc[i][j], v[j], x + i * g.ldx);
+                for (int j = 0; j < NP; ++j) dot_int2(acc[0][i][j], acc[chains - 1][i][j], v[j], x + i * g.ldx);
             }
         }
         if (g.tail > 0) { // fewer than 16 bytes, never read past them
@@ -185,7 +194,7 @@ template <int MR, int NP> NOTCH_NOINLINE void int2_tile(const int2_args& g, inde
                 alignas(16) std::uint8_t copy[16] = {};
                 for (index_t k = 0; k < g.tail; ++k) copy[k] = x[i * g.ldx + k];
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) dot_int2(acc[i][j], v[j], copy);
+                for (int j = 0; j < NP; ++j) dot_int2(acc[0][i][j], acc[chains - 1][i][j], v[j], copy);
             }
             w += 64;
         }
@@ -195,7 +204,7 @@ template <int MR, int NP> NOTCH_NOINLINE void int2_tile(const int2_args& g, inde
         const index_t channel = col + 16 * j;
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i)
-            store_any(g.ep, acc[i][j], channel, at_most_16(g.n - channel),
+            store_any(g.ep, chains == 2 ? add(acc[0][i][j], acc[chains - 1][i][j]) : acc[0][i][j], channel, at_most_16(g.n - channel),
                       static_cast<std::uint8_t*>(g.c) + ((row + i) * g.ldc + channel) * store_size(g.ep.store));
     }
     if (g.ep.on_tile) {
@@ -208,11 +217,16 @@ template <int NP> static void int2_panels_of(const int2_args& g, index_t col) {
     index_t row = 0;
     if constexpr (int2_rows > 1)
         for (; row + int2_rows <= g.m; row += int2_rows) int2_tile<int2_rows, NP>(g, row, col);
+    if constexpr (int2_rows > 3)
+        for (; row + 3 <= g.m; row += 3) int2_tile<3, NP>(g, row, col);
     for (; row < g.m; ++row) int2_tile<1, NP>(g, row, col);
 }
 static void gemm_int2(const int2_args& g) {
     const index_t last = g.first_col + g.cols;
     index_t col = g.first_col;
+    if constexpr (int2_panels > 1)
+        if (g.m == 1)
+            for (; col + 48 < last; col += 64) int2_tile<1, 4>(g, 0, col);
     if constexpr (int2_panels > 1)
         for (; col + 16 * (int2_panels - 1) < last; col += 16 * int2_panels) int2_panels_of<int2_panels>(g, col);
     for (; col < last; col += 16) int2_panels_of<1>(g, col);
@@ -238,4 +252,6 @@ static void sign_bits(const sign_args& a) {
     }
 }
 
-inline constexpr lowbit_kernels lowbit_table = {gemm_bits, gemm_int2, sign_bits};
+} // namespace few_bits
+
+inline constexpr lowbit_kernels lowbit_table = {few_bits::gemm_bits, few_bits::gemm_int2, few_bits::sign_bits};

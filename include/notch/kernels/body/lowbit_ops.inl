@@ -14,7 +14,7 @@
 using bits16 = __m512i;
 using counts = __m512i;
 template <bool Popcnt> inline constexpr index_t counts_room = Popcnt ? 1 << 24 : 31;
-inline constexpr int bits_rows = 4, bits_panels = 2, int2_rows = 6, int2_panels = 2;
+inline constexpr int bits_rows = 4, bits_panels = 2, int2_rows = 8, int2_panels = 2;
 
 NOTCH_OP bits16 load_bits(const std::uint32_t* p) { return _mm512_loadu_si512(p); }
 NOTCH_OP bits16 set_bits(std::uint32_t w) { return _mm512_set1_epi32(static_cast<int>(w)); }
@@ -69,12 +69,13 @@ NOTCH_OP __m512i quad_u8(const std::uint8_t* x) {
     __builtin_memcpy(&quad, x, 4);
     return _mm512_set1_epi32(quad);
 }
-/// acc += x[0..15] . w
-NOTCH_OP void dot_int2(acc16& acc, const int2_block& w, const std::uint8_t* x) {
+/// acc + second += x[0..15] . w
+NOTCH_OP void dot_int2(acc16& acc, acc16& second, const int2_block& w, const std::uint8_t* x) {
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
     NOTCH_UNROLL
-    for (int j = 0; j < 4; ++j) vpdpbusd(acc, quad_u8(x + 4 * j), w.q[j]);
+    for (int j = 0; j < 4; ++j) vpdpbusd(j % 2 ? second : acc, quad_u8(x + 4 * j), w.q[j]);
 #else // 16 bits hold eight products of at most 255 * 2
+    (void)second;
     const __m512i p01 = _mm512_add_epi16(_mm512_maddubs_epi16(quad_u8(x), w.q[0]), _mm512_maddubs_epi16(quad_u8(x + 4), w.q[1]));
     const __m512i p23 = _mm512_add_epi16(_mm512_maddubs_epi16(quad_u8(x + 8), w.q[2]), _mm512_maddubs_epi16(quad_u8(x + 12), w.q[3]));
     acc = _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_add_epi16(p01, p23), _mm512_set1_epi16(1)));
@@ -86,7 +87,7 @@ NOTCH_OP void dot_int2(acc16& acc, const int2_block& w, const std::uint8_t* x) {
 using bits16 = acc16;
 using counts = acc16;
 template <bool> inline constexpr index_t counts_room = 31;
-inline constexpr int bits_rows = 2, bits_panels = 1, int2_rows = 2, int2_panels = 1;
+inline constexpr int bits_rows = 2, bits_panels = 1, int2_rows = 4, int2_panels = 1;
 
 NOTCH_OP bits16 load_bits(const std::uint32_t* p) { return {load256(p), load256(p + 8)}; }
 NOTCH_OP bits16 set_bits(std::uint32_t w) { return set_s32(static_cast<std::int32_t>(w)); }
@@ -143,15 +144,16 @@ NOTCH_OP __m256i quad_u8(const std::uint8_t* x) {
     __builtin_memcpy(&quad, x, 4);
     return _mm256_set1_epi32(quad);
 }
-/// acc += x[0..15] . w
-NOTCH_OP void dot_int2(acc16& acc, const int2_block& w, const std::uint8_t* x) {
+/// acc + second += x[0..15] . w
+NOTCH_OP void dot_int2(acc16& acc, acc16& second, const int2_block& w, const std::uint8_t* x) {
     const __m256i x0 = quad_u8(x), x1 = quad_u8(x + 4), x2 = quad_u8(x + 8), x3 = quad_u8(x + 12);
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI
     vpdpbusd(acc.lo, x0, w.lo[0]), vpdpbusd(acc.hi, x0, w.hi[0]);
-    vpdpbusd(acc.lo, x1, w.lo[1]), vpdpbusd(acc.hi, x1, w.hi[1]);
+    vpdpbusd(second.lo, x1, w.lo[1]), vpdpbusd(second.hi, x1, w.hi[1]);
     vpdpbusd(acc.lo, x2, w.lo[2]), vpdpbusd(acc.hi, x2, w.hi[2]);
-    vpdpbusd(acc.lo, x3, w.lo[3]), vpdpbusd(acc.hi, x3, w.hi[3]);
+    vpdpbusd(second.lo, x3, w.lo[3]), vpdpbusd(second.hi, x3, w.hi[3]);
 #else // 16 bits hold eight products of at most 255 * 2
+    (void)second;
     const __m256i ones = _mm256_set1_epi16(1);
     const __m256i l01 = _mm256_add_epi16(_mm256_maddubs_epi16(x0, w.lo[0]), _mm256_maddubs_epi16(x1, w.lo[1]));
     const __m256i l23 = _mm256_add_epi16(_mm256_maddubs_epi16(x2, w.lo[2]), _mm256_maddubs_epi16(x3, w.lo[3]));
@@ -222,7 +224,8 @@ struct int2_block {
     const std::uint8_t* p;
 };
 NOTCH_OP int2_block load_int2(const std::uint8_t* p) { return {p}; }
-NOTCH_OP void dot_int2(acc16& acc, const int2_block& w, const std::uint8_t* x) {
+NOTCH_OP void dot_int2(acc16& acc, acc16& second, const int2_block& w, const std::uint8_t* x) {
+    (void)second;
     std::int32_t sum[16];
     store_s32(sum, acc, 16);
     for (int i = 0; i < 16; ++i)

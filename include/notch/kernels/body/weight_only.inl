@@ -3,6 +3,9 @@
 // Compiled for each instruction set by kernels/weight_only.hpp: products with group-wise weights.
 // Outputs lie across the lanes of a register and k runs in time, so that the order of the additions
 // (ref/weight_only.hpp) is the same whatever the width of the registers.
+
+namespace group_wise {
+
 #include <notch/kernels/body/group_ops.inl>
 
 /// How far ahead each stream of codes is fetched where the weights do not fit the inner caches
@@ -243,4 +246,6 @@ static void group_sums(const std::int8_t* x, index_t ldx, index_t m, index_t k, 
             *sums++ = gsum(x + i * ldx + first, k - first < group ? k - first : group);
 }
 
-inline constexpr group_kernels group_table = {weight_only, group_a8, group_sums};
+} // namespace group_wise
+
+inline constexpr group_kernels group_table = {group_wise::weight_only, group_wise::group_a8, group_wise::group_sums};
