@@ -107,11 +107,13 @@ void conv(benchmark::State& state, notch::isa isa, kind f, notch::index_t size, 
             benchmark::ClobberMemory();
         }
     } else {
-        const auto p = f == kind::binary ? notch::pack_binary_conv2d(w, out, c, s) : notch::pack_ternary_conv2d(w, out, c, s);
+        const auto p =
+            f == kind::binary ? notch::pack_binary_conv2d(w, out, c, s) : notch::pack_ternary_conv2d(w, out, c, s);
         const auto ep = notch::make_epilogue(p, notch::stage::accumulators{});
         const auto codes = f == kind::ternary ? notch::bit_codes::ternary : notch::bit_codes::binary;
         for (auto _ : state) {
-            notch::conv2d_bits(notch::nhwc_view<const std::uint32_t>(bits.data(), 1, size, size, words), codes, p, ep, yv, notch::bit_padding::zero, ctx);
+            notch::conv2d_bits(notch::nhwc_view<const std::uint32_t>(bits.data(), 1, size, size, words), codes, p, ep,
+                               yv, notch::bit_padding::zero, ctx);
             benchmark::ClobberMemory();
         }
     }
@@ -130,11 +132,16 @@ int main(int argc, char** argv) {
         for (const auto& [name, f] : kinds) {
             const std::string suffix = std::string(name) + "__" + notch::to_string(isa) + "/";
             for (const auto& d : products)
-                benchmark::RegisterBenchmark(("gemm_" + suffix + std::to_string(d[0]) + "x" + std::to_string(d[1]) + "x" + std::to_string(d[2])).c_str(),
-                                             [isa, f = f, &d](benchmark::State& state) { gemm(state, isa, f, d[0], d[1], d[2]); });
+                benchmark::RegisterBenchmark(
+                    ("gemm_" + suffix + std::to_string(d[0]) + "x" + std::to_string(d[1]) + "x" + std::to_string(d[2]))
+                        .c_str(),
+                    [isa, f = f, &d](benchmark::State& state) { gemm(state, isa, f, d[0], d[1], d[2]); });
             for (const auto& d : images)
-                benchmark::RegisterBenchmark(("conv3x3_" + suffix + std::to_string(d[0]) + "x" + std::to_string(d[0]) + "x" + std::to_string(d[1]) + "-" + std::to_string(d[2])).c_str(),
-                                             [isa, f = f, &d](benchmark::State& state) { conv(state, isa, f, d[0], d[1], d[2]); });
+                benchmark::RegisterBenchmark(
+                    ("conv3x3_" + suffix + std::to_string(d[0]) + "x" + std::to_string(d[0]) + "x" +
+                     std::to_string(d[1]) + "-" + std::to_string(d[2]))
+                        .c_str(),
+                    [isa, f = f, &d](benchmark::State& state) { conv(state, isa, f, d[0], d[1], d[2]); });
         }
     }
     benchmark::Initialize(&argc, argv);

@@ -78,6 +78,9 @@ struct lowbit_kernels {
 
 NOTCH_NAMESPACE_END
 
+#define NOTCH_BODY <notch/kernels/body/lowbit_ops.inl>
+#define NOTCH_BODY_DOT
+#include <notch/kernels/arch/for_each.inl>
 #define NOTCH_BODY <notch/kernels/body/lowbit.inl>
 #define NOTCH_BODY_DOT
 #include <notch/kernels/arch/for_each.inl>
@@ -101,22 +104,24 @@ template <class Args> void run_lowbit(const Args& args, void (*kernel)(const Arg
     const index_t step = by_rows ? (args.m + threads - 1) / threads : round_up((args.n + threads - 1) / threads, 32);
     const index_t size = args.ep.store == store_kind::s32 || args.ep.store == store_kind::f32 ? 4 : 1;
     job j{args, kernel, by_rows, step, size};
-    ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step, {[](void* context, index_t t) {
-        const job& p = *static_cast<const job*>(context);
-        Args part = p.args;
-        const index_t begin = t * p.step;
-        if (p.by_rows) {
-            part.m = part.m - begin < p.step ? part.m - begin : p.step;
-            part.x += begin * part.ldx;
-            part.c = static_cast<char*>(part.c) + begin * part.ldc * p.size;
-            part.row += begin;
-            part.cols = part.n;
-        } else {
-            part.first_col = begin;
-            part.cols = part.n - begin < p.step ? part.n - begin : p.step;
-        }
-        p.kernel(part);
-    }, &j});
+    ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step,
+                     {[](void* context, index_t t) {
+                          const job& p = *static_cast<const job*>(context);
+                          Args part = p.args;
+                          const index_t begin = t * p.step;
+                          if (p.by_rows) {
+                              part.m = part.m - begin < p.step ? part.m - begin : p.step;
+                              part.x += begin * part.ldx;
+                              part.c = static_cast<char*>(part.c) + begin * part.ldc * p.size;
+                              part.row += begin;
+                              part.cols = part.n;
+                          } else {
+                              part.first_col = begin;
+                              part.cols = part.n - begin < p.step ? part.n - begin : p.step;
+                          }
+                          p.kernel(part);
+                      },
+                      &j});
 }
 
 /// What all products of bits with these weights have in common; checks them and the epilogue.
@@ -124,7 +129,8 @@ template <class Out, class F>
 bits_args make_bits_args(std::string_view where, const packed_bits& w, const epilogue<Out, F>& ep) {
     check_equal(where, "the number of channels of the epilogue", ep.outputs, w.n);
     if (ep.x_zero_point != 0)
-        fail(errc::invalid_argument, cat(where, ": the epilogue has x.zero_point ", ep.x_zero_point, ", bits have none"));
+        fail(errc::invalid_argument,
+             cat(where, ": the epilogue has x.zero_point ", ep.x_zero_point, ", bits have none"));
     const index_t panels = (w.n + panel_width - 1) / panel_width;
     if (w.data.size() < panels * w.panel_stride() || w.base.size() < w.n || ep.bias.size() < w.n)
         fail(errc::invalid_argument, cat(where, ": the packed weights or the epilogue were moved from"));
@@ -164,20 +170,24 @@ inline void run_sign(std::string_view where, matrix_view<const float> x, float t
     check_equal(where, "the number of rows of bits", bits.rows, x.rows);
     check_equal(where, "the number of columns of bits", bits.cols, packed_bits_size(x.cols) * (ternary ? 2 : 1));
     if (!std::isfinite(threshold) || (ternary && threshold < 0.0f))
-        fail(errc::invalid_argument, cat(where, ": threshold is ", threshold, ternary ? ", must be finite and >= 0" : ", must be finite"));
-    kernels_for(lowbit_tables, ctx.target).sign_bits({x.data, x.stride, x.rows, x.cols, threshold, ternary, bits.data, bits.stride});
+        fail(errc::invalid_argument,
+             cat(where, ": threshold is ", threshold, ternary ? ", must be finite and >= 0" : ", must be finite"));
+    kernels_for(lowbit_tables, ctx.target)
+        .sign_bits({x.data, x.stride, x.rows, x.cols, threshold, ternary, bits.data, bits.stride});
 }
 
 } // namespace detail
 
 /// Real numbers to binary codes: bit 1 (+1) where x >= threshold, else 0 (-1; NaN too). x: M x K; bits:
 /// M x packed_bits_size(K) words. An image is a matrix with a row for each pixel. One thread.
-inline void binarize(matrix_view<const float> x, float threshold, matrix_view<std::uint32_t> bits, const context& ctx = {}) {
+inline void binarize(matrix_view<const float> x, float threshold, matrix_view<std::uint32_t> bits,
+                     const context& ctx = {}) {
     detail::run_sign("binarize", x, threshold, false, bits, ctx);
 }
 /// Real numbers to ternary codes: +1 where x > threshold, -1 where x < -threshold, else 0 (NaN too).
 /// A row of bits is packed_bits_size(K) words of the plane nonzero, then as many of the plane negative.
-inline void ternarize(matrix_view<const float> x, float threshold, matrix_view<std::uint32_t> bits, const context& ctx = {}) {
+inline void ternarize(matrix_view<const float> x, float threshold, matrix_view<std::uint32_t> bits,
+                      const context& ctx = {}) {
     detail::run_sign("ternarize", x, threshold, true, bits, ctx);
 }
 
@@ -199,7 +209,8 @@ void gemm_bits(matrix_view<const std::uint32_t> x, bit_codes codes, const packed
     detail::check_view(where, "y", y);
     const bool ternary = codes == bit_codes::ternary;
     if (w.channels != 0) fail(errc::invalid_argument, "gemm_bits: w was packed for a convolution; use conv2d_bits");
-    if (ternary && !w.ternary) fail(errc::invalid_argument, "gemm_bits: ternary activations need weights from pack_ternary");
+    if (ternary && !w.ternary)
+        fail(errc::invalid_argument, "gemm_bits: ternary activations need weights from pack_ternary");
     detail::check_equal(where, "the number of columns (words) of x", x.cols, w.words * (ternary ? 2 : 1));
     detail::check_equal(where, "the number of rows of y", y.rows, x.rows);
     detail::check_equal(where, "the number of columns of y", y.cols, w.n);

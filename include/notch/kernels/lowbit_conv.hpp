@@ -48,8 +48,8 @@ inline void inside_taps(index_t o, index_t stride, index_t pad, index_t dilation
 }
 
 /// One output row: runs of pixels with the same taps inside the image.
-inline void bits_row(const bits_args& g, const window& s, nhwc_view<const std::uint32_t> x, index_t out_y, index_t out_w,
-                     index_t size, const lowbit_kernels& kernels) {
+inline void bits_row(const bits_args& g, const window& s, nhwc_view<const std::uint32_t> x, index_t out_y,
+                     index_t out_w, index_t size, const lowbit_kernels& kernels) {
     if (!g.tap_sums) {
         kernels.gemm_bits(g);
         return;
@@ -101,15 +101,21 @@ inline index_t segments_bytes(index_t segments) noexcept {
 template <class Out, class F, class Y>
 void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed_bits& w, const epilogue<Out, F>& ep,
                  nhwc_view<Y> y, bit_padding padding = bit_padding::zero, const context& ctx = {}) {
-    static_assert(std::is_same_v<Y, Out>, "notch::conv2d_bits: the element type of y must be what the epilogue produces");
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::conv2d_bits: the element type of y must be what the epilogue produces");
     constexpr const char* where = "conv2d_bits";
     const window& s = w.geometry;
     const bool ternary = codes == bit_codes::ternary;
-    if (w.channels == 0) fail(errc::invalid_argument, "conv2d_bits: w was packed for a matrix; use pack_binary_conv2d or pack_ternary_conv2d");
-    if (ternary && !w.ternary) fail(errc::invalid_argument, "conv2d_bits: ternary activations need weights from pack_ternary_conv2d");
-    if (ternary && padding != bit_padding::zero) fail(errc::invalid_argument, "conv2d_bits: ternary activations are padded with 0");
+    if (w.channels == 0)
+        fail(errc::invalid_argument,
+             "conv2d_bits: w was packed for a matrix; use pack_binary_conv2d or pack_ternary_conv2d");
+    if (ternary && !w.ternary)
+        fail(errc::invalid_argument, "conv2d_bits: ternary activations need weights from pack_ternary_conv2d");
+    if (ternary && padding != bit_padding::zero)
+        fail(errc::invalid_argument, "conv2d_bits: ternary activations are padded with 0");
     detail::check_windows(where, x, s, y);
-    detail::check_equal(where, "the number of channels (words) of x", x.c, packed_bits_size(w.channels) * (ternary ? 2 : 1));
+    detail::check_equal(where, "the number of channels (words) of x", x.c,
+                        packed_bits_size(w.channels) * (ternary ? 2 : 1));
     detail::check_equal(where, "the number of channels of y", y.c, w.n);
     bits_args g = detail::make_bits_args(where, w, ep);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
@@ -130,7 +136,8 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
     // Kernel rows that are one segment need pixels without gaps.
     const bool in_place = !detail::has_padding(s) && (w.segments == taps || x.stride_w == x.c);
     const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c * 4);
-    std::byte* base = detail::workspace_begin(where, ctx.workspace, conv2d_bits_workspace_size(w, codes, x.n, x.h, x.w, ctx));
+    std::byte* base =
+        detail::workspace_begin(where, ctx.workspace, conv2d_bits_workspace_size(w, codes, x.n, x.h, x.w, ctx));
     auto* offset = reinterpret_cast<index_t*>(base);
     auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
     const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
@@ -176,7 +183,8 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
 template <class Out, class F, class Y>
 void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
                  const context& ctx = {}) {
-    static_assert(std::is_same_v<Y, Out>, "notch::conv2d_int2: the element type of y must be what the epilogue produces");
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::conv2d_int2: the element type of y must be what the epilogue produces");
     constexpr const char* where = "conv2d_int2";
     const window& s = w.geometry;
     if (w.channels == 0) fail(errc::invalid_argument, "conv2d_int2: w was packed for a matrix; use pack_int2_conv2d");

@@ -36,9 +36,9 @@ struct packed_group_weights {
     index_t group = 0; ///< codes that share a scale; the last group may be shorter
     int bits = 8;      ///< 4 or 8
     scale_format format = scale_format::f32;
-    buffer<std::uint8_t> data;        ///< the layout above
-    buffer<std::uint8_t> scales;      ///< bytes of the format
-    buffer<std::int8_t> zero_points;  ///< empty: all 0
+    buffer<std::uint8_t> data;       ///< the layout above
+    buffer<std::uint8_t> scales;     ///< bytes of the format
+    buffer<std::int8_t> zero_points; ///< empty: all 0
 
     NOTCH_INLINE_SPECIAL_MEMBERS(packed_group_weights);
 
@@ -50,7 +50,9 @@ struct packed_group_weights {
     }
     [[nodiscard]] NOTCH_INLINE index_t scale_bytes() const noexcept { return format == scale_format::f32 ? 4 : 2; }
     /// Bytes that a product with one row reads: codes, scales and zero_points.
-    [[nodiscard]] NOTCH_INLINE index_t bytes() const noexcept { return data.size() + scales.size() + zero_points.size(); }
+    [[nodiscard]] NOTCH_INLINE index_t bytes() const noexcept {
+        return data.size() + scales.size() + zero_points.size();
+    }
 };
 
 NOTCH_NAMESPACE_END
@@ -88,9 +90,11 @@ inline void store_scale(packed_group_weights& w, index_t at, float scale) {
                                                       scale_format format = scale_format::f32) {
     constexpr const char* where = "pack_groups";
     detail::check_view(where, "codes", codes);
-    if (bits != 4 && bits != 8) fail(errc::invalid_argument, detail::cat(where, ": bits is ", bits, ", must be 4 or 8"));
+    if (bits != 4 && bits != 8)
+        fail(errc::invalid_argument, detail::cat(where, ": bits is ", bits, ", must be 4 or 8"));
     if (group < 32 || group > detail::max_group || group % 32 != 0)
-        fail(errc::invalid_argument, detail::cat(where, ": group is ", group, ", must be a multiple of 32, at most ", detail::max_group));
+        fail(errc::invalid_argument,
+             detail::cat(where, ": group is ", group, ", must be a multiple of 32, at most ", detail::max_group));
     if (format != scale_format::f32 && format != scale_format::bf16 && format != scale_format::f16)
         fail(errc::invalid_argument, detail::cat(where, ": unknown scale_format ", static_cast<int>(format)));
     packed_group_weights w;
@@ -115,7 +119,8 @@ inline void store_scale(packed_group_weights& w, index_t at, float scale) {
         for (index_t k = 0; k < w.k; ++k) {
             const int q = codes(n, k);
             if (q < least || q > most)
-                fail(errc::invalid_argument, detail::cat(where, ": code ", q, " of output ", n, " is not in ", least, "..", most));
+                fail(errc::invalid_argument,
+                     detail::cat(where, ": code ", q, " of output ", n, " is not in ", least, "..", most));
             if (bits == 8) {
                 to[k / 4 * 64 + k % 4] = static_cast<std::uint8_t>(q + 128);
             } else {
@@ -128,12 +133,14 @@ inline void store_scale(packed_group_weights& w, index_t at, float scale) {
             const auto from = static_cast<std::size_t>(n * groups + g);
             const index_t at = (panel * groups + g) * panel_width + lane;
             if (!std::isfinite(scales[from]))
-                fail(errc::invalid_argument, detail::cat(where, ": scale ", scales[from], " of output ", n, ", group ", g, " is not finite"));
+                fail(errc::invalid_argument,
+                     detail::cat(where, ": scale ", scales[from], " of output ", n, ", group ", g, " is not finite"));
             detail::store_scale(w, at, scales[from]);
             if (zero_points.empty()) continue;
             const int zero = zero_points[from];
             if (zero < least || zero > most)
-                fail(errc::invalid_argument, detail::cat(where, ": zero_point ", zero, " of output ", n, ", group ", g, " is not in ", least, "..", most));
+                fail(errc::invalid_argument, detail::cat(where, ": zero_point ", zero, " of output ", n, ", group ", g,
+                                                         " is not in ", least, "..", most));
             w.zero_points[at] = zero_points[from];
         }
     }

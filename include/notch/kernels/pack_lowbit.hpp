@@ -31,8 +31,8 @@ NOTCH_NAMESPACE_BEGIN
 
 /// Binary or ternary weights, packed. Immutable after packing; safe to share between threads.
 struct packed_bits {
-    index_t n = 0;          ///< output channels
-    index_t k = 0;          ///< weights of one output channel
+    index_t n = 0; ///< output channels
+    index_t k = 0; ///< weights of one output channel
     bool ternary = false;
     index_t segments = 1;
     index_t words = 0;      ///< 32-bit words of a segment
@@ -195,8 +195,8 @@ inline packed_bits pack_bits_conv(std::string_view where, std::span<const std::i
 [[nodiscard]] inline packed_int2 pack_int2_conv2d(std::span<const std::int8_t> w, index_t out, index_t channels,
                                                   const window& geometry) {
     const auto rows = detail::conv_rows("pack_int2_conv2d", w, out, channels, geometry);
-    packed_int2 p = detail::pack_int2_rows("pack_int2_conv2d", rows,
-                                           geometry.dilation_w == 1 ? geometry.kernel_h : geometry.kernel_h * geometry.kernel_w);
+    packed_int2 p = detail::pack_int2_rows(
+        "pack_int2_conv2d", rows, geometry.dilation_w == 1 ? geometry.kernel_h : geometry.kernel_h * geometry.kernel_w);
     p.geometry = geometry;
     p.channels = channels;
     return p;

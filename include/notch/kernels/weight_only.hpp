@@ -40,10 +40,10 @@ struct group_args {
     const std::uint8_t* w = nullptr;
     index_t panel_bytes = 0;
     const void* scales = nullptr;
-    const std::int8_t* zero = nullptr;     ///< or null
-    const float* bias = nullptr;           ///< n values, or null
-    const std::int32_t* x_sums = nullptr;  ///< int8 only: m x groups sums of x
-    const float* x_scales = nullptr;       ///< int8 only
+    const std::int8_t* zero = nullptr;    ///< or null
+    const float* bias = nullptr;          ///< n values, or null
+    const std::int32_t* x_sums = nullptr; ///< int8 only: m x groups sums of x
+    const float* x_scales = nullptr;      ///< int8 only
     void* y = nullptr;
     index_t ldy = 0;
 };
@@ -55,6 +55,9 @@ struct group_kernels {
 
 NOTCH_NAMESPACE_END
 
+#define NOTCH_BODY <notch/kernels/body/group_ops.inl>
+#define NOTCH_BODY_DOT
+#include <notch/kernels/arch/for_each.inl>
 #define NOTCH_BODY <notch/kernels/body/weight_only.inl>
 #define NOTCH_BODY_DOT
 #include <notch/kernels/arch/for_each.inl>
@@ -78,24 +81,27 @@ inline void run_group(const group_args& args, void (*kernel)(const group_args&),
     const bool by_rows = blocks < threads && args.m > blocks;
     const index_t step = by_rows ? (args.m + threads - 1) / threads : (blocks + threads - 1) / threads * 64;
     job j{args, kernel, by_rows, step};
-    ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step, {[](void* context, index_t t) {
-        const job& p = *static_cast<const job*>(context);
-        group_args part = p.args;
-        const index_t begin = t * p.step;
-        if (p.by_rows) {
-            const index_t x_size = !part.x_sums ? (part.x_bf16 ? 2 : 4) : 1, y_size = part.y_bf16 ? 2 : 4;
-            part.m = part.m - begin < p.step ? part.m - begin : p.step;
-            part.x = static_cast<const char*>(part.x) + begin * part.ldx * x_size;
-            part.y = static_cast<char*>(part.y) + begin * part.ldy * y_size;
-            if (part.x_sums) part.x_sums += begin * part.groups;
-            if (part.x_scales && !part.one_x_scale) part.x_scales += begin;
-            part.cols = part.n;
-        } else {
-            part.first_col = begin;
-            part.cols = part.n - begin < p.step ? part.n - begin : p.step;
-        }
-        p.kernel(part);
-    }, &j});
+    ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step,
+                     {[](void* context, index_t t) {
+                          const job& p = *static_cast<const job*>(context);
+                          group_args part = p.args;
+                          const index_t begin = t * p.step;
+                          if (p.by_rows) {
+                              const index_t x_size = !part.x_sums ? (part.x_bf16 ? 2 : 4) : 1,
+                                            y_size = part.y_bf16 ? 2 : 4;
+                              part.m = part.m - begin < p.step ? part.m - begin : p.step;
+                              part.x = static_cast<const char*>(part.x) + begin * part.ldx * x_size;
+                              part.y = static_cast<char*>(part.y) + begin * part.ldy * y_size;
+                              if (part.x_sums) part.x_sums += begin * part.groups;
+                              if (part.x_scales && !part.one_x_scale) part.x_scales += begin;
+                              part.cols = part.n;
+                          } else {
+                              part.first_col = begin;
+                              part.cols = part.n - begin < p.step ? part.n - begin : p.step;
+                          }
+                          p.kernel(part);
+                      },
+                      &j});
 }
 
 template <class Y>

@@ -38,9 +38,11 @@ inline void signed_conv2d(nhwc_view<const std::int8_t> in, std::int32_t outside,
     constexpr const char* where = "ref::signed_conv2d";
     notch::detail::check_windows(where, in, s, acc);
     const index_t taps = s.kernel_h * s.kernel_w;
-    notch::detail::check_equal(where, "the number of weights", static_cast<index_t>(w.size()),
-                               notch::detail::checked_product(where, acc.c, notch::detail::checked_product(where, taps, in.c)));
-    if (!bias.empty()) notch::detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), acc.c);
+    notch::detail::check_equal(
+        where, "the number of weights", static_cast<index_t>(w.size()),
+        notch::detail::checked_product(where, acc.c, notch::detail::checked_product(where, taps, in.c)));
+    if (!bias.empty())
+        notch::detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), acc.c);
     for (index_t n = 0; n < acc.n; ++n)
         for (index_t y = 0; y < acc.h; ++y)
             for (index_t x = 0; x < acc.w; ++x)
@@ -51,7 +53,8 @@ inline void signed_conv2d(nhwc_view<const std::int8_t> in, std::int32_t outside,
                         const index_t ix = x * s.stride_w - s.pad_left + t % s.kernel_w * s.dilation_w;
                         const bool inside = iy >= 0 && iy < in.h && ix >= 0 && ix < in.w;
                         for (index_t c = 0; c < in.c; ++c)
-                            sum += (inside ? in(n, iy, ix, c) : outside) * w[static_cast<std::size_t>((o * taps + t) * in.c + c)];
+                            sum += (inside ? in(n, iy, ix, c) : outside) *
+                                   w[static_cast<std::size_t>((o * taps + t) * in.c + c)];
                     }
                     acc(n, y, x, o) = sum;
                 }
@@ -59,13 +62,15 @@ inline void signed_conv2d(nhwc_view<const std::int8_t> in, std::int32_t outside,
 
 /// codes[i] = x[i] >= threshold ? 1 : -1.
 inline void binary(std::span<const float> x, float threshold, std::span<std::int8_t> codes) {
-    notch::detail::check_equal("ref::binary", "the size of codes", static_cast<index_t>(codes.size()), static_cast<index_t>(x.size()));
+    notch::detail::check_equal("ref::binary", "the size of codes", static_cast<index_t>(codes.size()),
+                               static_cast<index_t>(x.size()));
     for (std::size_t i = 0; i < x.size(); ++i) codes[i] = static_cast<std::int8_t>(x[i] >= threshold ? 1 : -1);
 }
 
 /// codes[i] = x[i] > threshold ? 1 : x[i] < -threshold ? -1 : 0.
 inline void ternary(std::span<const float> x, float threshold, std::span<std::int8_t> codes) {
-    notch::detail::check_equal("ref::ternary", "the size of codes", static_cast<index_t>(codes.size()), static_cast<index_t>(x.size()));
+    notch::detail::check_equal("ref::ternary", "the size of codes", static_cast<index_t>(codes.size()),
+                               static_cast<index_t>(x.size()));
     for (std::size_t i = 0; i < x.size(); ++i)
         codes[i] = static_cast<std::int8_t>(x[i] > threshold ? 1 : x[i] < -threshold ? -1 : 0);
 }

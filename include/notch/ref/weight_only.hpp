@@ -40,7 +40,8 @@ inline void check_group_weights(std::string_view where, matrix_view<const std::i
     notch::detail::check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), count);
     if (!zero_points.empty())
         notch::detail::check_equal(where, "the number of zero_points", static_cast<index_t>(zero_points.size()), count);
-    if (!bias.empty()) notch::detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), w.rows);
+    if (!bias.empty())
+        notch::detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), w.rows);
 }
 
 } // namespace detail
@@ -82,7 +83,8 @@ inline void group_a8(matrix_view<const std::int8_t> x, std::span<const float> x_
     notch::detail::check_equal("ref::group_a8", "the number of rows of y", y.rows, x.rows);
     notch::detail::check_equal("ref::group_a8", "the number of columns of y", y.cols, w.rows);
     if (x_scales.size() != 1)
-        notch::detail::check_equal("ref::group_a8", "the number of x_scales", static_cast<index_t>(x_scales.size()), x.rows);
+        notch::detail::check_equal("ref::group_a8", "the number of x_scales", static_cast<index_t>(x_scales.size()),
+                                   x.rows);
     const index_t groups = (w.cols + group - 1) / group;
     for (index_t m = 0; m < x.rows; ++m)
         for (index_t n = 0; n < w.rows; ++n) {

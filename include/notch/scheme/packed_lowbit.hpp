@@ -20,9 +20,13 @@
 NOTCH_NAMESPACE_BEGIN
 
 /// Words of n bits.
-[[nodiscard]] NOTCH_INLINE constexpr index_t packed_bits_size(index_t n) noexcept { return n / 32 + (n % 32 != 0 ? 1 : 0); }
+[[nodiscard]] NOTCH_INLINE constexpr index_t packed_bits_size(index_t n) noexcept {
+    return n / 32 + (n % 32 != 0 ? 1 : 0);
+}
 /// Bytes of n 2-bit codes.
-[[nodiscard]] NOTCH_INLINE constexpr index_t packed_int2_size(index_t n) noexcept { return n / 4 + (n % 4 != 0 ? 1 : 0); }
+[[nodiscard]] NOTCH_INLINE constexpr index_t packed_int2_size(index_t n) noexcept {
+    return n / 4 + (n % 4 != 0 ? 1 : 0);
+}
 
 NOTCH_NAMESPACE_END
 
@@ -34,7 +38,8 @@ inline void pack_binary_codes(std::span<const std::int8_t> codes, std::span<std:
                         packed_bits_size(static_cast<index_t>(codes.size())));
     for (std::int8_t c : codes)
         if (c != -1 && c != 1)
-            fail(errc::invalid_argument, detail::cat("pack_binary_codes: code ", static_cast<int>(c), " is not -1 or 1"));
+            fail(errc::invalid_argument,
+                 detail::cat("pack_binary_codes: code ", static_cast<int>(c), " is not -1 or 1"));
     for (std::uint32_t& w : out) w = 0;
     for (std::size_t i = 0; i < codes.size(); ++i) out[i / 32] |= (codes[i] > 0 ? 1u : 0u) << i % 32;
 }
@@ -55,7 +60,8 @@ inline void pack_ternary_codes(std::span<const std::int8_t> codes, std::span<std
     detail::check_equal("pack_ternary_codes", "size of negative", static_cast<index_t>(negative.size()), words);
     for (std::int8_t c : codes)
         if (c < -1 || c > 1)
-            fail(errc::invalid_argument, detail::cat("pack_ternary_codes: code ", static_cast<int>(c), " is not -1, 0 or 1"));
+            fail(errc::invalid_argument,
+                 detail::cat("pack_ternary_codes: code ", static_cast<int>(c), " is not -1, 0 or 1"));
     for (std::uint32_t& w : nonzero) w = 0;
     for (std::uint32_t& w : negative) w = 0;
     for (std::size_t i = 0; i < codes.size(); ++i) {

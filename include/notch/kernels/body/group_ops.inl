@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by body/weight_only.inl: the operations on packed codes of group-wise weights
-// (kernels/pack_groups.hpp) that each instruction set spells in its own way.
+// Compiled for each instruction set by kernels/weight_only.hpp, before body/weight_only.inl: the operations
+// on packed codes of group-wise weights that each instruction set spells in its own way.
 //
 //   gfloat, gint          16 floats, 16 int32: one for each output of a panel
 //   gcodes                64 bytes of packed codes
 //   expand<Bits, P>       the codes of k = P as floats
 //   gdot<Bits>            acc += unsigned codes . signed activations, over all k of the 64 bytes
+
+namespace group_wise {
 
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
 
@@ -24,11 +26,10 @@ NOTCH_OP gfloat gload(const float* p) { return _mm512_loadu_ps(p); }
 NOTCH_OP void gstore(float* p, gfloat v) { _mm512_storeu_ps(p, v); }
 NOTCH_OP void gstore(float* p, gfloat v, index_t n) { _mm512_mask_storeu_ps(p, first16(n < 16 ? n : 16), v); }
 NOTCH_OP gfloat gfma(gfloat a, gfloat b, gfloat c) { return _mm512_fmadd_ps(a, b, c); }
-NOTCH_OP gfloat gload_f16(const void* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
-}
+NOTCH_OP gfloat gload_f16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
 NOTCH_OP gfloat gload_bf16(const void* p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
 }
 NOTCH_OP gint gload_s8(const std::int8_t* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -90,7 +91,8 @@ template <int Bits> NOTCH_OP void gdot(gint& acc, gint& second, gbytes w, const 
 #else
     (void)second;
     if constexpr (Bits == 4) { // four products of at most 15 * 128 fit 16 bits
-        const __m512i pairs = _mm512_add_epi16(_mm512_maddubs_epi16(w.lo, gquad(x)), _mm512_maddubs_epi16(w.hi, gquad(x + 4)));
+        const __m512i pairs =
+            _mm512_add_epi16(_mm512_maddubs_epi16(w.lo, gquad(x)), _mm512_maddubs_epi16(w.hi, gquad(x + 4)));
         acc = _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
     } else {
         const __m512i a = gquad(x), even = _mm512_and_si512(w.lo, _mm512_set1_epi16(255));
@@ -169,12 +171,15 @@ template <int Bits, bool Apart> NOTCH_OP gbytes gsplit(const std::uint8_t* p) {
 template <int Bits> NOTCH_OP void gdot8(__m256i& acc, __m256i& second, __m256i lo, __m256i hi, const std::int8_t* x) {
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI
     vpdpbusd(acc, lo, gquad(x));
-    if constexpr (Bits == 4) vpdpbusd(second, hi, gquad(x + 4));
-    else (void)hi, (void)second;
+    if constexpr (Bits == 4)
+        vpdpbusd(second, hi, gquad(x + 4));
+    else
+        (void)hi, (void)second;
 #else
     (void)second;
     if constexpr (Bits == 4) { // four products of at most 15 * 128 fit 16 bits
-        const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(lo, gquad(x)), _mm256_maddubs_epi16(hi, gquad(x + 4)));
+        const __m256i pairs =
+            _mm256_add_epi16(_mm256_maddubs_epi16(lo, gquad(x)), _mm256_maddubs_epi16(hi, gquad(x + 4)));
         acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     } else {
         (void)hi;
@@ -291,13 +296,14 @@ template <int Bits> NOTCH_OP void gdot(gint& acc, gint&, gbytes w, const std::in
 
 #endif
 
-#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || \
-    NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI ||                                   \
+    NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
 /// The sum of n activations; reads whole 32 bytes.
 NOTCH_OP std::int32_t gsum(const std::int8_t* x, index_t n) {
     __m256i sum = _mm256_setzero_si256();
     for (index_t k = 0; k < n; k += 32) {
-        const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + k)));
+        const __m256i pairs =
+            _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + k)));
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
     const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
@@ -305,3 +311,5 @@ NOTCH_OP std::int32_t gsum(const std::int8_t* x, index_t n) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 #endif
+
+} // namespace group_wise

@@ -5,8 +5,6 @@
 
 namespace few_bits {
 
-#include <notch/kernels/body/lowbit_ops.inl>
-
 NOTCH_OP index_t at_most_16(index_t n) { return n < 16 ? n : 16; }
 
 /// Modes: binary x binary weights, binary x ternary weights, ternary x ternary weights.
@@ -139,13 +137,17 @@ template <bits_mode Mode, bool Popcnt> static void bits_all(const bits_args& g) 
     const index_t last = g.first_col + g.cols;
     index_t col = g.first_col;
     if constexpr (bits_panels > 1)
-        for (; col + 16 * (bits_panels - 1) < last; col += 16 * bits_panels) bits_panels_of<bits_panels, Mode, Popcnt>(g, col);
+        for (; col + 16 * (bits_panels - 1) < last; col += 16 * bits_panels)
+            bits_panels_of<bits_panels, Mode, Popcnt>(g, col);
     for (; col < last; col += 16) bits_panels_of<1, Mode, Popcnt>(g, col);
 }
 template <bool Popcnt> static void bits_modes(const bits_args& g) {
-    if (g.x_ternary) bits_all<ternary_ternary, Popcnt>(g);
-    else if (g.w_ternary) bits_all<binary_ternary, Popcnt>(g);
-    else bits_all<binary_binary, Popcnt>(g);
+    if (g.x_ternary)
+        bits_all<ternary_ternary, Popcnt>(g);
+    else if (g.w_ternary)
+        bits_all<binary_ternary, Popcnt>(g);
+    else
+        bits_all<binary_binary, Popcnt>(g);
 }
 static void gemm_bits(const bits_args& g) {
     if constexpr (counts_room<true> != counts_room<false>) {
@@ -204,7 +206,8 @@ template <int MR, int NP> NOTCH_NOINLINE void int2_tile(const int2_args& g, inde
         const index_t channel = col + 16 * j;
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i)
-            store_any(g.ep, chains == 2 ? add(acc[0][i][j], acc[chains - 1][i][j]) : acc[0][i][j], channel, at_most_16(g.n - channel),
+            store_any(g.ep, chains == 2 ? add(acc[0][i][j], acc[chains - 1][i][j]) : acc[0][i][j], channel,
+                      at_most_16(g.n - channel),
                       static_cast<std::uint8_t*>(g.c) + ((row + i) * g.ldc + channel) * store_size(g.ep.store));
     }
     if (g.ep.on_tile) {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by body/lowbit.inl: the operations on bits and 2-bit codes that each instruction set spells
-// in its own way.
+// Compiled for each instruction set by kernels/lowbit.hpp, before body/lowbit.inl: the operations
+// on bits and 2-bit codes that each instruction set spells in its own way.
 //
 //   bits16          a 32-bit word for each output of a panel
 //   counts          numbers of set bits on their way to int32; add_counts may be called
 //                   counts_room times before counts_total
 //   word_of<Op>     bit i says whether p[i] >= t (Op 0), > t (1) or < t (2), i < n <= 32; NaN gives 0
 //   int2_block      sixteen k of 2-bit weights for the 16 outputs of a panel, as signed bytes
+
+namespace few_bits {
 
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
 
@@ -50,7 +52,9 @@ template <int Op> NOTCH_OP std::uint32_t word_of(const float* p, index_t n, floa
     constexpr int op = Op == 0 ? _CMP_GE_OQ : Op == 1 ? _CMP_GT_OQ : _CMP_LT_OQ;
     std::uint32_t bits = _mm512_mask_cmp_ps_mask(first16(low), _mm512_maskz_loadu_ps(first16(low), p), limit, op);
     if (n > 16)
-        bits |= static_cast<std::uint32_t>(_mm512_mask_cmp_ps_mask(first16(n - 16), _mm512_maskz_loadu_ps(first16(n - 16), p + 16), limit, op)) << 16;
+        bits |= static_cast<std::uint32_t>(
+                    _mm512_mask_cmp_ps_mask(first16(n - 16), _mm512_maskz_loadu_ps(first16(n - 16), p + 16), limit, op))
+                << 16;
     return bits;
 }
 
@@ -61,7 +65,9 @@ NOTCH_OP int2_block load_int2(const std::uint8_t* p) {
     __m512i v = _mm512_loadu_si512(p);
     __asm__("" : "+v"(v)); // one load
     const __m512i table = _mm512_set1_epi32(0x0100fffe), mask = _mm512_set1_epi8(3);
-    const auto codes = [&](__m512i x) __attribute__((always_inline)) { return _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask)); };
+    const auto codes = [&](__m512i x) __attribute__((always_inline)) {
+        return _mm512_shuffle_epi8(table, _mm512_and_si512(x, mask));
+    };
     return {{codes(v), codes(_mm512_srli_epi16(v, 2)), codes(_mm512_srli_epi16(v, 4)), codes(_mm512_srli_epi16(v, 6))}};
 }
 NOTCH_OP __m512i quad_u8(const std::uint8_t* x) {
@@ -76,8 +82,10 @@ NOTCH_OP void dot_int2(acc16& acc, acc16& second, const int2_block& w, const std
     for (int j = 0; j < 4; ++j) vpdpbusd(j % 2 ? second : acc, quad_u8(x + 4 * j), w.q[j]);
 #else // 16 bits hold eight products of at most 255 * 2
     (void)second;
-    const __m512i p01 = _mm512_add_epi16(_mm512_maddubs_epi16(quad_u8(x), w.q[0]), _mm512_maddubs_epi16(quad_u8(x + 4), w.q[1]));
-    const __m512i p23 = _mm512_add_epi16(_mm512_maddubs_epi16(quad_u8(x + 8), w.q[2]), _mm512_maddubs_epi16(quad_u8(x + 12), w.q[3]));
+    const __m512i p01 =
+        _mm512_add_epi16(_mm512_maddubs_epi16(quad_u8(x), w.q[0]), _mm512_maddubs_epi16(quad_u8(x + 4), w.q[1]));
+    const __m512i p23 =
+        _mm512_add_epi16(_mm512_maddubs_epi16(quad_u8(x + 8), w.q[2]), _mm512_maddubs_epi16(quad_u8(x + 12), w.q[3]));
     acc = _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_add_epi16(p01, p23), _mm512_set1_epi16(1)));
 #endif
 }
@@ -100,16 +108,21 @@ NOTCH_OP bits16 bits_xnor_and(bits16 a, bits16 b, bits16 c) {
 }
 NOTCH_OP counts no_counts() { return set_s32(0); }
 NOTCH_OP __m256i add_counts8(__m256i c, __m256i v) { // Mula's method: a table of 16 counts, looked up for both nibbles
-    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
+                                           2, 3, 2, 3, 3, 4);
     const __m256i mask = _mm256_set1_epi8(15);
     const __m256i low = _mm256_and_si256(v, mask), high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
     return _mm256_add_epi8(c, _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high)));
 }
-template <bool> NOTCH_OP void add_counts(counts& c, bits16 v) { c = {add_counts8(c.lo, v.lo), add_counts8(c.hi, v.hi)}; }
+template <bool> NOTCH_OP void add_counts(counts& c, bits16 v) {
+    c = {add_counts8(c.lo, v.lo), add_counts8(c.hi, v.hi)};
+}
 NOTCH_OP __m256i sum_bytes(__m256i c) {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(c, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
-template <bool> NOTCH_OP acc16 counts_total(acc16 acc, counts c) { return add(acc, {sum_bytes(c.lo), sum_bytes(c.hi)}); }
+template <bool> NOTCH_OP acc16 counts_total(acc16 acc, counts c) {
+    return add(acc, {sum_bytes(c.lo), sum_bytes(c.hi)});
+}
 NOTCH_OP acc16 minus_twice(acc16 a, acc16 b) {
     return {_mm256_sub_epi32(a.lo, _mm256_add_epi32(b.lo, b.lo)), _mm256_sub_epi32(a.hi, _mm256_add_epi32(b.hi, b.hi))};
 }
@@ -136,8 +149,10 @@ NOTCH_OP __m256i int2_codes(__m256i v) {
 }
 NOTCH_OP int2_block load_int2(const std::uint8_t* p) {
     const __m256i a = load256(p), b = load256(p + 32);
-    return {{int2_codes(a), int2_codes(_mm256_srli_epi16(a, 2)), int2_codes(_mm256_srli_epi16(a, 4)), int2_codes(_mm256_srli_epi16(a, 6))},
-            {int2_codes(b), int2_codes(_mm256_srli_epi16(b, 2)), int2_codes(_mm256_srli_epi16(b, 4)), int2_codes(_mm256_srli_epi16(b, 6))}};
+    return {{int2_codes(a), int2_codes(_mm256_srli_epi16(a, 2)), int2_codes(_mm256_srli_epi16(a, 4)),
+             int2_codes(_mm256_srli_epi16(a, 6))},
+            {int2_codes(b), int2_codes(_mm256_srli_epi16(b, 2)), int2_codes(_mm256_srli_epi16(b, 4)),
+             int2_codes(_mm256_srli_epi16(b, 6))}};
 }
 NOTCH_OP __m256i quad_u8(const std::uint8_t* x) {
     std::int32_t quad;
@@ -234,3 +249,5 @@ NOTCH_OP void dot_int2(acc16& acc, acc16& second, const int2_block& w, const std
 }
 
 #endif
+
+} // namespace few_bits

@@ -6,8 +6,6 @@
 
 namespace group_wise {
 
-#include <notch/kernels/body/group_ops.inl>
-
 /// How far ahead each stream of codes is fetched where the weights do not fit the inner caches
 /// (group_args::far). Inside them a prefetch only takes the place of a load.
 inline constexpr index_t prefetch_bytes = 2560;
@@ -32,7 +30,8 @@ NOTCH_OP void store_row(const group_args& a, gfloat v, index_t row, index_t col,
 // --- real activations ----------------------------------------------------------------------------
 
 template <int P, int Limit, int MR, int NP, int Bits>
-NOTCH_OP void float_steps(gfloat (&dot)[MR][NP], const gcodes (&v)[NP], const float* const (&x)[MR], index_t k, index_t limit) {
+NOTCH_OP void float_steps(gfloat (&dot)[MR][NP], const gcodes (&v)[NP], const float* const (&x)[MR], index_t k,
+                          index_t limit) {
     if constexpr (P < Limit) {
         if (limit <= P) return;
         gfloat w[NP];
@@ -49,7 +48,8 @@ NOTCH_OP void float_steps(gfloat (&dot)[MR][NP], const gcodes (&v)[NP], const fl
 }
 
 /// MR rows x NP panels. dot stays in registers for a group, the totals are on the stack.
-template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void float_tile(const group_args& a, index_t row, index_t col) {
+template <int MR, int NP, int Bits, bool Far>
+NOTCH_NOINLINE void float_tile(const group_args& a, index_t row, index_t col) {
     constexpr int block = Bits == 4 ? 8 : 4;
     constexpr index_t chunk = 128; // of bfloat16 activations converted at a time
     alignas(64) float total[MR][NP][16];
@@ -95,8 +95,10 @@ template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void float_tile(con
                     v[j] = gload_codes<Bits>(w + j * a.panel_bytes);
                     if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + prefetch_bytes);
                 }
-                if (count - k >= block) float_steps<0, block, MR, NP, Bits>(dot, v, x, k, block);
-                else float_steps<0, block - 1, MR, NP, Bits>(dot, v, x, k, count - k);
+                if (count - k >= block)
+                    float_steps<0, block, MR, NP, Bits>(dot, v, x, k, block);
+                else
+                    float_steps<0, block - 1, MR, NP, Bits>(dot, v, x, k, count - k);
                 w += 64;
             }
         }
@@ -122,7 +124,8 @@ template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void float_tile(con
 
 // --- 8-bit activations ---------------------------------------------------------------------------
 
-template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void code_tile(const group_args& a, index_t row, index_t col) {
+template <int MR, int NP, int Bits, bool Far>
+NOTCH_NOINLINE void code_tile(const group_args& a, index_t row, index_t col) {
     constexpr int block = Bits == 4 ? 8 : 4;
     // One row alone does not hide the latency of the products: two chains. With 4 bits the second
     // one is that of the high nibbles.
@@ -165,7 +168,8 @@ template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void code_tile(cons
                     NOTCH_UNROLL
                     for (int j = 0; j < NP; ++j) {
                         constexpr int one = apart ? 0 : chains - 1;
-                        gdot<Bits>(acc[one * u][i][j], acc[chains - 1 - one * u][i][j], v[j], x + i * a.ldx + block * u);
+                        gdot<Bits>(acc[one * u][i][j], acc[chains - 1 - one * u][i][j], v[j],
+                                   x + i * a.ldx + block * u);
                     }
                 }
             }
@@ -175,7 +179,8 @@ template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void code_tile(cons
         if constexpr (chains == 2) {
             if (blocks > 0) {
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) gdot<Bits>(acc[0][0][j], acc[1][0][j], gsplit<Bits, apart>(w + j * a.panel_bytes), x);
+                for (int j = 0; j < NP; ++j)
+                    gdot<Bits>(acc[0][0][j], acc[1][0][j], gsplit<Bits, apart>(w + j * a.panel_bytes), x);
                 x += block;
                 w += 64;
             }
@@ -207,8 +212,10 @@ template <int MR, int NP, int Bits, bool Far> NOTCH_NOINLINE void code_tile(cons
 
 template <bool Float, int MR, int NP, int Bits, bool Far = false>
 NOTCH_OP void group_tile(const group_args& a, index_t row, index_t col) {
-    if constexpr (Float) float_tile<MR, NP, Bits, Far>(a, row, col);
-    else code_tile<MR, NP, Bits, Far>(a, row, col);
+    if constexpr (Float)
+        float_tile<MR, NP, Bits, Far>(a, row, col);
+    else
+        code_tile<MR, NP, Bits, Far>(a, row, col);
 }
 /// All rows over NP panels.
 template <bool Float, int NP, int Bits> static void group_panels(const group_args& a, index_t col) {
@@ -223,20 +230,26 @@ template <bool Float, int Bits> static void group_all(const group_args& a) {
     index_t col = a.first_col;
     if (a.m == 1)
         for (; col + 48 < last; col += 64) {
-            if (a.far) group_tile<Float, 1, 4, Bits, true>(a, 0, col);
-            else group_tile<Float, 1, 4, Bits>(a, 0, col);
+            if (a.far)
+                group_tile<Float, 1, 4, Bits, true>(a, 0, col);
+            else
+                group_tile<Float, 1, 4, Bits>(a, 0, col);
         }
     if constexpr (wide_panels == 2)
         for (; col + 16 < last; col += 32) group_panels<Float, 2, Bits>(a, col);
     for (; col < last; col += 16) group_panels<Float, 1, Bits>(a, col);
 }
 static void weight_only(const group_args& a) {
-    if (a.bits == 4) group_all<true, 4>(a);
-    else group_all<true, 8>(a);
+    if (a.bits == 4)
+        group_all<true, 4>(a);
+    else
+        group_all<true, 8>(a);
 }
 static void group_a8(const group_args& a) {
-    if (a.bits == 4) group_all<false, 4>(a);
-    else group_all<false, 8>(a);
+    if (a.bits == 4)
+        group_all<false, 4>(a);
+    else
+        group_all<false, 8>(a);
 }
 
 /// The sums of the groups of rows of codes that are padded with zeros to a multiple of 64.
