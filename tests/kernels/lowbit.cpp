@@ -69,7 +69,7 @@ void put_row(std::mt19937& g, const std::int8_t* c, index_t k, bool ternary, std
 template <class T> index_t differences(std::span<const T> a, const std::vector<T>& b) {
     REQUIRE(a.size() == b.size());
     index_t n = 0;
-    for (std::size_t i = 0; i < b.size(); ++i) n += a[i] != b[i];
+    for (std::size_t i = 0; i < b.size(); ++i) n += !(a[i] == b[i]);
     return n;
 }
 
@@ -97,6 +97,11 @@ void check_outputs(std::mt19937& g, const Packed& p, std::int32_t zero_point, co
     CHECK(differences<std::uint8_t>(u8.span(), want_u8) == 0);
     run(make_epilogue(p, stage::bias{bias}, stage::dequantize{x, scales}, stage::relu{}), f32.data());
     CHECK(differences<float>(f32.span(), want_f32) == 0);
+    guarded<bfloat16> bf16(static_cast<index_t>(acc.size()));
+    std::vector<bfloat16> want_bf16(acc.size());
+    for (std::size_t i = 0; i < acc.size(); ++i) want_bf16[i].bits = to_bfloat16(want_f32[i]);
+    run(make_epilogue(p, stage::bias{bias}, stage::dequantize_bf16{x, scales}, stage::relu{}), bf16.data());
+    CHECK(differences<bfloat16>(bf16.span(), want_bf16) == 0);
 }
 
 void check_bits(std::mt19937& g, index_t m, index_t n, index_t k, bool x_ternary, bool w_ternary, int extreme, isa i, index_t threads) {
@@ -358,6 +363,7 @@ TEST_CASE("products with few bits refuse bad input") {
     REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, c, ep, yv), contains_text("use conv2d_bits"));
     REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, make_epilogue(p, stage::accumulators{3}), yv), contains_text("zero_point 3"));
     REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, ep, matrix_view<std::int32_t>(y.data(), 2, 5)), contains_text("columns of y is 5"));
+    REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, make_epilogue(p, stage::accumulators{-128}, stage::s8_input{}), yv), contains_text("s8_input"));
     const nhwc_view<const std::uint32_t> image(x.data(), 1, 2, 2, 2);
     const nhwc_view<std::int32_t> out(y.data(), 1, 4, 4, 4);
     REQUIRE_THROWS_WITH(conv2d_bits(image, bit_codes::binary, p, ep, out), contains_text("packed for a matrix"));

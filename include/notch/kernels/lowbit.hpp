@@ -91,7 +91,9 @@ namespace detail {
 inline constexpr const lowbit_kernels* lowbit_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(lowbit_table);
 
 /// Splits the rows (or, for few rows, the panels) over the threads of the executor. Args: bits_args or int2_args.
-template <class Args> void run_lowbit(const Args& args, void (*kernel)(const Args&), const context& ctx) {
+/// size: bytes of one result.
+template <class Args>
+void run_lowbit(const Args& args, void (*kernel)(const Args&), index_t size, const context& ctx) {
     if (args.m == 0 || args.n == 0) return;
     struct job {
         const Args& args;
@@ -102,7 +104,6 @@ template <class Args> void run_lowbit(const Args& args, void (*kernel)(const Arg
     const index_t threads = ctx.executor.concurrency();
     const bool by_rows = args.m >= 2 * threads;
     const index_t step = by_rows ? (args.m + threads - 1) / threads : round_up((args.n + threads - 1) / threads, 32);
-    const index_t size = args.ep.store == store_kind::s32 || args.ep.store == store_kind::f32 ? 4 : 1;
     job j{args, kernel, by_rows, step, size};
     ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step,
                      {[](void* context, index_t t) {
@@ -124,10 +125,18 @@ template <class Args> void run_lowbit(const Args& args, void (*kernel)(const Arg
                       &j});
 }
 
+/// The epilogue was made for unsigned codes without scales of their own for rows.
+template <class Out, class F>
+void check_lowbit_epilogue(std::string_view where, const epilogue<Out, F>& ep, index_t outputs) {
+    check_equal(where, "the number of channels of the epilogue", ep.outputs, outputs);
+    check_no_rows(where, ep.rows);
+    if (ep.x_signed) fail(errc::invalid_argument, cat(where, ": the epilogue has stage::s8_input"));
+}
+
 /// What all products of bits with these weights have in common; checks them and the epilogue.
 template <class Out, class F>
 bits_args make_bits_args(std::string_view where, const packed_bits& w, const epilogue<Out, F>& ep) {
-    check_equal(where, "the number of channels of the epilogue", ep.outputs, w.n);
+    check_lowbit_epilogue(where, ep, w.n);
     if (ep.x_zero_point != 0)
         fail(errc::invalid_argument,
              cat(where, ": the epilogue has x.zero_point ", ep.x_zero_point, ", bits have none"));
@@ -149,7 +158,7 @@ bits_args make_bits_args(std::string_view where, const packed_bits& w, const epi
 }
 template <class Out, class F>
 int2_args make_int2_args(std::string_view where, const packed_int2& w, const epilogue<Out, F>& ep) {
-    check_equal(where, "the number of channels of the epilogue", ep.outputs, w.n);
+    check_lowbit_epilogue(where, ep, w.n);
     if (w.data.size() < (w.n + panel_width - 1) / panel_width * w.panel_stride() || ep.bias.size() < w.n)
         fail(errc::invalid_argument, cat(where, ": the packed weights or the epilogue were moved from"));
     int2_args g;
@@ -223,7 +232,7 @@ void gemm_bits(matrix_view<const std::uint32_t> x, bit_codes codes, const packed
     g.x_ternary = ternary;
     g.c = y.data;
     g.ldc = y.stride;
-    detail::run_lowbit(g, detail::kernels_for(detail::lowbit_tables, ctx.target).gemm_bits, ctx);
+    detail::run_lowbit(g, detail::kernels_for(detail::lowbit_tables, ctx.target).gemm_bits, sizeof(Out), ctx);
 }
 
 /// y = epilogue(x * w^T) for u8 codes and 2-bit weights, as gemm: x is M x K, any row stride; w from
@@ -247,7 +256,7 @@ void gemm_int2(matrix_view<const std::uint8_t> x, const packed_int2& w, const ep
     g.segment = &whole;
     g.c = y.data;
     g.ldc = y.stride;
-    detail::run_lowbit(g, detail::kernels_for(detail::lowbit_tables, ctx.target).gemm_int2, ctx);
+    detail::run_lowbit(g, detail::kernels_for(detail::lowbit_tables, ctx.target).gemm_int2, sizeof(Out), ctx);
 }
 
 NOTCH_KEYED_END

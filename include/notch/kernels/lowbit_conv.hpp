@@ -129,7 +129,7 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
         g.segment = &whole;
         g.c = y.data;
         g.ldc = y.c;
-        detail::run_lowbit(g, kernels.gemm_bits, ctx);
+        detail::run_lowbit(g, kernels.gemm_bits, sizeof(Out), ctx);
         return;
     }
     const index_t taps = s.kernel_h * s.kernel_w;
@@ -200,7 +200,7 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
         g.segment = &whole;
         g.c = y.data;
         g.ldc = y.c;
-        detail::run_lowbit(g, kernels.gemm_int2, ctx);
+        detail::run_lowbit(g, kernels.gemm_int2, sizeof(Out), ctx);
         return;
     }
     // Kernel rows that are one segment need pixels without gaps.
