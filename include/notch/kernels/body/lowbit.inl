@@ -216,20 +216,62 @@ template <int MR, int NP> NOTCH_NOINLINE void int2_tile(const int2_args& g, inde
                                     g.row + row, col, MR, cols, g.ldc});
     }
 }
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+/// One row x NP panels.
+template <int NP> NOTCH_NOINLINE void int2_row_tile(const int2_args& g, index_t row, index_t col) {
+    int2_row acc[NP];
+    NOTCH_UNROLL
+    for (int j = 0; j < NP; ++j) acc[j] = start_int2_row();
+    __m128i x_sum = _mm_setzero_si128();
+    const std::uint8_t* w = g.w + col / 16 * g.panel_stride;
+    for (index_t s = 0; s < g.segments; ++s) {
+        const std::uint8_t* x = g.x + row * g.ldx + g.segment[s];
+        for (index_t b = g.blocks; b > 0; --b, x += 16, w += 64) {
+            x_sum = add_x_sum(x_sum, x);
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) dot_int2_row(acc[j], w + j * g.panel_stride, x);
+        }
+        if (g.tail > 0) {
+            alignas(16) std::uint8_t copy[16] = {};
+            for (index_t k = 0; k < g.tail; ++k) copy[k] = x[k];
+            x_sum = add_x_sum(x_sum, copy);
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) dot_int2_row(acc[j], w + j * g.panel_stride, copy);
+            w += 64;
+        }
+    }
+    NOTCH_UNROLL
+    for (int j = 0; j < NP; ++j) {
+        const index_t channel = col + 16 * j;
+        const acc16 v = int2_row_total(acc[j], x_sum, load_s32(g.ep.bias + channel));
+        store_any(g.ep, v, channel, at_most_16(g.n - channel),
+                  static_cast<std::uint8_t*>(g.c) + (row * g.ldc + channel) * store_size(g.ep.store));
+    }
+    if (g.ep.on_tile) {
+        const index_t cols = g.n - col < 16 * NP ? g.n - col : 16 * NP;
+        g.ep.on_tile(g.ep.context, {static_cast<std::uint8_t*>(g.c) + (row * g.ldc + col) * store_size(g.ep.store),
+                                    g.row + row, col, 1, cols, g.ldc});
+    }
+}
+#else
+template <int NP> static void int2_row_tile(const int2_args& g, index_t row, index_t col) {
+    int2_tile<1, NP>(g, row, col);
+}
+#endif
 template <int NP> static void int2_panels_of(const int2_args& g, index_t col) {
     index_t row = 0;
     if constexpr (int2_rows > 1)
         for (; row + int2_rows <= g.m; row += int2_rows) int2_tile<int2_rows, NP>(g, row, col);
     if constexpr (int2_rows > 3)
         for (; row + 3 <= g.m; row += 3) int2_tile<3, NP>(g, row, col);
-    for (; row < g.m; ++row) int2_tile<1, NP>(g, row, col);
+    for (; row < g.m; ++row) int2_row_tile<NP>(g, row, col);
 }
 static void gemm_int2(const int2_args& g) {
     const index_t last = g.first_col + g.cols;
     index_t col = g.first_col;
     if constexpr (int2_panels > 1)
         if (g.m == 1)
-            for (; col + 48 < last; col += 64) int2_tile<1, 4>(g, 0, col);
+            for (; col + 48 < last; col += 64) int2_row_tile<4>(g, 0, col);
     if constexpr (int2_panels > 1)
         for (; col + 16 * (int2_panels - 1) < last; col += 16 * int2_panels) int2_panels_of<int2_panels>(g, col);
     for (; col < last; col += 16) int2_panels_of<1>(g, col);

@@ -90,6 +90,35 @@ NOTCH_OP void dot_int2(acc16& acc, acc16& second, const int2_block& w, const std
 #endif
 }
 
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+/// One row alone: unpacking would take longer than the products. The codes stay unsigned (u = code + 2,
+/// twice the sum of x is subtracted at the end), and the middle ones stay where they are, 4 and 16 times
+/// too large, with accumulators of their own.
+struct int2_row {
+    __m512i one, four, sixteen;
+};
+NOTCH_OP int2_row start_int2_row() { return {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()}; }
+NOTCH_OP void dot_int2_row(int2_row& acc, const std::uint8_t* w, const std::uint8_t* x) {
+    __m512i v = _mm512_loadu_si512(w);
+    __asm__("" : "+v"(v)); // one load
+    vpdpbusd(acc.one, quad_u8(x), _mm512_and_si512(v, _mm512_set1_epi8(0x03)));
+    vpdpbusd(acc.four, quad_u8(x + 4), _mm512_and_si512(v, _mm512_set1_epi8(0x0c)));
+    vpdpbusd(acc.sixteen, quad_u8(x + 8), _mm512_and_si512(v, _mm512_set1_epi8(0x30)));
+    vpdpbusd(acc.one, quad_u8(x + 12), _mm512_and_si512(_mm512_srli_epi16(v, 6), _mm512_set1_epi8(0x03)));
+}
+NOTCH_OP __m128i add_x_sum(__m128i sum, const std::uint8_t* x) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+    return _mm_add_epi64(sum, _mm_sad_epu8(v, _mm_setzero_si128()));
+}
+/// Without the offset of the codes, plus bias.
+NOTCH_OP acc16 int2_row_total(const int2_row& acc, __m128i x_sum, acc16 bias) {
+    const auto sum = static_cast<std::int32_t>(_mm_cvtsi128_si64(x_sum) + _mm_extract_epi64(x_sum, 1));
+    const __m512i four = _mm512_srai_epi32(acc.four, 2), sixteen = _mm512_srai_epi32(acc.sixteen, 4);
+    const __m512i all = _mm512_add_epi32(_mm512_add_epi32(acc.one, four), _mm512_add_epi32(sixteen, bias));
+    return _mm512_sub_epi32(all, _mm512_set1_epi32(2 * sum));
+}
+#endif
+
 #elif NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI
 
 using bits16 = acc16;
