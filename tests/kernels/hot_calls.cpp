@@ -20,11 +20,13 @@
 #include <notch/kernels/gemm_batched.hpp>
 #include <notch/kernels/gemm_dynamic.hpp>
 #include <notch/kernels/lookup.hpp>
+#include <notch/kernels/lowbit_conv.hpp>
 #include <notch/kernels/multiply.hpp>
 #include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
 #include <notch/kernels/softmax.hpp>
+#include <notch/kernels/weight_only.hpp>
 
 namespace {
 
@@ -138,6 +140,35 @@ TEST_CASE("activations, softmax, norms, products, concat and embedding allocate 
         embedding(in, std::span<const std::int32_t>(indices), matrix_view<u8>(y.data(), 3, cols), ctx);
         embedding(words, std::span<const std::int32_t>(indices), matrix_view<float>(real.data(), 3, cols), ctx);
         embedding(words, std::span<const std::int32_t>(indices), q, matrix_view<u8>(y.data(), 3, cols), ctx);
+TEST_CASE("a product with group-wise weights or few bits allocates nothing, on every instruction set") {
+    const index_t m = 3, n = 21, k = 70;
+    const std::vector<std::int8_t> weights(static_cast<std::size_t>(n * 9 * k), 1), x8(static_cast<std::size_t>(m * k), 1);
+    const std::vector<float> group_scales(static_cast<std::size_t>(n * 3), 0.5f), x(x8.begin(), x8.end()), x_scale{0.25f};
+    const std::vector<std::uint8_t> xu(x8.begin(), x8.end());
+    std::vector<float> y(static_cast<std::size_t>(m * n));
+    std::vector<std::int32_t> acc(static_cast<std::size_t>(m * n));
+    std::vector<std::uint32_t> bits(static_cast<std::size_t>(m * 6));
+    const window s = window::square(3, 1, 1);
+    const auto grouped = pack_groups({weights.data(), n, k}, 4, 32, group_scales);
+    const auto binary = pack_binary({weights.data(), n, k}), binary_conv = pack_binary_conv2d(weights, n, k, s);
+    const auto two_bits = pack_int2_weights({weights.data(), n, k}), two_bits_conv = pack_int2_conv2d(weights, n, k, s);
+    const auto binary_ep = make_epilogue(binary, stage::accumulators{}), two_bits_ep = make_epilogue(two_bits, stage::accumulators{});
+    const matrix_view<float> yv(y.data(), m, n);
+    const matrix_view<std::int32_t> acc_v(acc.data(), m, n);
+        context ctx(i);
+        const index_t need = std::max({gemm_group_a8_workspace_size(grouped, m), conv2d_bits_workspace_size(binary_conv, bit_codes::binary, 1, 1, m, ctx),
+                                       conv2d_int2_workspace_size(two_bits_conv, 1, 1, m, ctx)});
+        std::vector<std::byte> memory(static_cast<std::size_t>(need));
+        ctx.workspace = memory;
+        gemm_weight_only(matrix_view<const float>(x.data(), m, k), grouped, yv, {}, ctx);
+        gemm_group_a8(matrix_view<const std::int8_t>(x8.data(), m, k), x_scale, grouped, yv, {}, ctx);
+        gemm_group_a8_dynamic(matrix_view<const float>(x.data(), m, k), grouped, yv, {}, ctx);
+        binarize({x.data(), m, k}, 0.0f, {bits.data(), m, 3}, ctx);
+        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, 3), bit_codes::binary, binary, binary_ep, acc_v, ctx);
+        conv2d_bits(nhwc_view<const std::uint32_t>(bits.data(), 1, 1, m, 3), bit_codes::binary, binary_conv, binary_ep,
+                    nhwc_view<std::int32_t>(acc.data(), 1, 1, m, n), bit_padding::zero, ctx);
+        gemm_int2(matrix_view<const std::uint8_t>(xu.data(), m, k), two_bits, two_bits_ep, acc_v, ctx);
+        conv2d_int2(nhwc_view<const std::uint8_t>(xu.data(), 1, 1, m, k), two_bits_conv, two_bits_ep, nhwc_view<std::int32_t>(acc.data(), 1, 1, m, n), ctx);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);

@@ -18,16 +18,19 @@
 #include <notch/kernels/gemm_batched.hpp>
 #include <notch/kernels/gemm_dynamic.hpp>
 #include <notch/kernels/lookup.hpp>
+#include <notch/kernels/lowbit_conv.hpp>
 #include <notch/kernels/multiply.hpp>
 #include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
 #include <notch/kernels/softmax.hpp>
+#include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/ref/gemm.hpp>
 #include <notch/ref/quantize.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/packed_int4.hpp>
+#include <notch/scheme/packed_lowbit.hpp>
 #if __has_include(<xsimd/xsimd.hpp>) && __has_include(<notch/qat/fake_quant.hpp>)
 #define NOTCH_TEST_QAT 1
 #include <notch/qat/fake_quant.hpp>
@@ -237,6 +240,40 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     unpack_int4(pairs, nibbles);
     d.add(pairs);
     d.add(nibbles);
+
+    buffer<float> group_scales(n * 5), group_y(m * n);
+    for (index_t i = 0; i < group_scales.size(); ++i) group_scales[i] = 0.001f * static_cast<float>(i % 31 - 15);
+    const auto group_x = random.floats(m * k);
+    for (scale_format format : {scale_format::f32, scale_format::bf16, scale_format::f16}) {
+        const packed_group_weights grouped = pack_groups({w.data(), n, k}, 8, 32, group_scales, {}, format);
+        const packed_group_weights other_groups = grouped;
+        gemm_weight_only(matrix_view<const float>(group_x.data(), m, k), other_groups, matrix_view(group_y.data(), m, n), scales, ctx);
+        d.add(group_y);
+        buffer<bfloat16> half_y(m * n);
+        gemm_weight_only(matrix_view<const float>(group_x.data(), m, k), grouped, matrix_view(half_y.data(), m, n), {}, ctx);
+        d.add(half_y);
+        gemm_group_a8_dynamic(matrix_view<const float>(group_x.data(), m, k), grouped, matrix_view(group_y.data(), m, n), scales, ctx);
+        d.add(group_y);
+    }
+
+    buffer<std::int8_t> ternary_w(n * 9 * channels);
+    for (index_t i = 0; i < ternary_w.size(); ++i) ternary_w[i] = static_cast<std::int8_t>(i * 7 % 3 - 1);
+    const packed_int2 two_bits = pack_int2_conv2d(ternary_w, n, channels, s), two_bits_copy = two_bits;
+    buffer<std::int32_t> few(conv_y.size());
+    const nhwc_view<std::int32_t> few_view(few.data(), 2, s.out_h(h), s.out_w(width), n);
+    conv2d_int2(image_view, two_bits_copy, make_epilogue(two_bits, stage::accumulators{117}), few_view, ctx);
+    d.add(few);
+    buffer<std::uint32_t> bits(2 * h * width * 2);
+    const matrix_view<const float> pixels(dynamic_x.data(), 2 * h * width, channels);
+    const packed_bits planes = pack_ternary_conv2d(ternary_w, n, channels, s), planes_copy = planes;
+    ternarize(pixels, 1.5f, {bits.data(), 2 * h * width, 2}, ctx);
+    conv2d_bits(nhwc_view<const std::uint32_t>(bits.data(), 2, h, width, 2), bit_codes::ternary, planes_copy,
+                make_epilogue(planes, stage::accumulators{}), few_view, bit_padding::zero, ctx);
+    d.add(few);
+    binarize(pixels, 0.25f, {bits.data(), 2 * h * width, 1}, ctx);
+    conv2d_bits(nhwc_view<const std::uint32_t>(bits.data(), 2, h, width, 1), bit_codes::binary, planes,
+                make_epilogue(planes, stage::accumulators{}), few_view, bit_padding::zero, ctx);
+    d.add(few);
 
 #ifdef NOTCH_TEST_QAT
     fake_quant<symmetric<8>, per_channel<0>> fake({7, 143});

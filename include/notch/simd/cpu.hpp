@@ -28,6 +28,7 @@ struct cpu_features {
     bool avxvnni = false;
     bool avx512vnni = false;
     bool avx512vbmi = false; ///< with avx512vnni: table lookups only, no instruction set of its own
+    bool avx512vpopcntdq = false; ///< no instruction set of its own: kernels/lowbit.hpp asks
 };
 
 inline cpu_features detect_cpu() noexcept {
@@ -52,6 +53,7 @@ inline cpu_features detect_cpu() noexcept {
     f.avx512bw = f.avx2 && os_zmm && f512 && dq && bw && vl;
     f.avx512vnni = f.avx512bw && vnni;
     f.avx512vbmi = f.avx512vnni && (c7 >> 1 & 1) != 0;
+    f.avx512vpopcntdq = f.avx512bw && (c7 >> 14 & 1) != 0;
 #if defined(NOTCH_AVXVNNI_AS_EVEX)
     f.avxvnni = f.avx512vnni;
 #else

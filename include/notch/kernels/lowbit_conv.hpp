@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/lowbit_conv.hpp: convolutions with weights of one and two bits, NHWC.
+//
+// As in kernels/conv.hpp an output row is a product whose rows lie stride_w pixels apart in the input,
+// read in place; an image with padding is first copied into the workspace with its border. A pixel of
+// bits is packed_bits_size(channels) words (twice as many for ternary codes: the planes nonzero and
+// negative).
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+#include <notch/kernels/image.hpp>
+#include <notch/kernels/lowbit.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// What binary activations, which have no code of 0, are outside the image.
+enum class bit_padding {
+    zero,      ///< taps outside add nothing: their weights are taken out again, exactly
+    minus_one, ///< the code -1, as in networks that were trained so
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// Offsets of the segments of a window in elements of the input.
+inline void segment_offsets(const window& s, index_t segments, index_t line, index_t pixel, index_t* offset) {
+    const index_t across = segments / s.kernel_h; // 1, or kernel_w
+    for (index_t i = 0; i < segments; ++i)
+        offset[i] = i / across * s.dilation_h * line + i % across * s.dilation_w * pixel;
+}
+
+/// The taps of one axis inside the image, for the output at position o: first and one past the last.
+inline void inside_taps(index_t o, index_t stride, index_t pad, index_t dilation, index_t kernel, index_t extent,
+                        index_t (&taps)[2]) {
+    const index_t begin = o * stride - pad; // of tap 0
+    taps[0] = begin >= 0 ? 0 : (-begin + dilation - 1) / dilation;
+    const index_t room = extent - begin; // taps t with t * dilation < room
+    taps[1] = room <= 0 ? 0 : (room + dilation - 1) / dilation;
+    if (taps[1] > kernel) taps[1] = kernel;
+    if (taps[0] > taps[1]) taps[0] = taps[1];
+}
+
+/// One output row: runs of pixels with the same taps inside the image.
+inline void bits_row(const bits_args& g, const window& s, nhwc_view<const std::uint32_t> x, index_t out_y,
+                     index_t out_w, index_t size, const lowbit_kernels& kernels) {
+    if (!g.tap_sums) {
+        kernels.gemm_bits(g);
+        return;
+    }
+    bits_args run = g;
+    inside_taps(out_y, s.stride_h, s.pad_top, s.dilation_h, s.kernel_h, x.h, run.tap_row);
+    const bool rows_inside = run.tap_row[0] == 0 && run.tap_row[1] == s.kernel_h;
+    for (index_t begin = 0; begin < out_w;) {
+        inside_taps(begin, s.stride_w, s.pad_left, s.dilation_w, s.kernel_w, x.w, run.tap_col);
+        index_t end = begin + 1;
+        for (; end < out_w; ++end) {
+            index_t next[2];
+            inside_taps(end, s.stride_w, s.pad_left, s.dilation_w, s.kernel_w, x.w, next);
+            if (next[0] != run.tap_col[0] || next[1] != run.tap_col[1]) break;
+        }
+        run.tap_sums = rows_inside && run.tap_col[0] == 0 && run.tap_col[1] == s.kernel_w ? nullptr : g.tap_sums;
+        run.x = g.x + begin * g.ldx;
+        run.c = static_cast<char*>(g.c) + begin * g.ldc * size;
+        run.row = g.row + begin;
+        run.m = end - begin;
+        kernels.gemm_bits(run);
+        begin = end;
+    }
+}
+
+inline bool one_by_one(const window& s) noexcept {
+    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
+}
+inline index_t segments_bytes(index_t segments) noexcept {
+    return round_up(segments * static_cast<index_t>(sizeof(index_t)), 64);
+}
+
+} // namespace detail
+
+/// Bytes of workspace that conv2d_bits needs for inputs of this shape.
+[[nodiscard]] inline index_t conv2d_bits_workspace_size(const packed_bits& w, bit_codes codes, index_t n, index_t h,
+                                                        index_t width, const context& ctx = {}) {
+    for (index_t e : {n, h, width}) detail::check_extent("conv2d_bits_workspace_size", "extent", e);
+    const index_t pixel = packed_bits_size(w.channels) * (codes == bit_codes::ternary ? 2 : 1) * 4;
+    const auto padded = detail::pad_shape("conv2d_bits_workspace_size", w.geometry, h, width, pixel);
+    return detail::workspace_bytes(detail::segments_bytes(w.segments) + padded.bytes() * detail::conv_threads(n, ctx));
+}
+
+/// Convolution of binary or ternary activations, by the definition of ref::signed_conv2d.
+/// x: n x h x w pixels of words (x.c of them, see above); y: n x out_h x out_w x N (its stride_w may exceed
+/// N); w from pack_binary_conv2d or pack_ternary_conv2d; the epilogue was made for it with x.zero_point 0.
+/// Bits beyond the channels are ignored. Ternary activations need ternary weights, and are 0 outside the
+/// image. The workspace: conv2d_bits_workspace_size.
+template <class Out, class F, class Y>
+void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed_bits& w, const epilogue<Out, F>& ep,
+                 nhwc_view<Y> y, bit_padding padding = bit_padding::zero, const context& ctx = {}) {
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::conv2d_bits: the element type of y must be what the epilogue produces");
+    constexpr const char* where = "conv2d_bits";
+    const window& s = w.geometry;
+    const bool ternary = codes == bit_codes::ternary;
+    if (w.channels == 0)
+        fail(errc::invalid_argument,
+             "conv2d_bits: w was packed for a matrix; use pack_binary_conv2d or pack_ternary_conv2d");
+    if (ternary && !w.ternary)
+        fail(errc::invalid_argument, "conv2d_bits: ternary activations need weights from pack_ternary_conv2d");
+    if (ternary && padding != bit_padding::zero)
+        fail(errc::invalid_argument, "conv2d_bits: ternary activations are padded with 0");
+    detail::check_windows(where, x, s, y);
+    detail::check_equal(where, "the number of channels (words) of x", x.c,
+                        packed_bits_size(w.channels) * (ternary ? 2 : 1));
+    detail::check_equal(where, "the number of channels of y", y.c, w.n);
+    bits_args g = detail::make_bits_args(where, w, ep);
+    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    const lowbit_kernels& kernels = detail::kernels_for(detail::lowbit_tables, ctx.target);
+    g.x_ternary = ternary;
+    if (detail::one_by_one(s) && x.is_dense() && y.is_dense()) {
+        const index_t whole = 0;
+        g.x = x.data;
+        g.ldx = x.c;
+        g.m = x.n * x.h * x.w;
+        g.segment = &whole;
+        g.c = y.data;
+        g.ldc = y.c;
+        detail::run_lowbit(g, kernels.gemm_bits, sizeof(Out), ctx);
+        return;
+    }
+    const index_t taps = s.kernel_h * s.kernel_w;
+    // Kernel rows that are one segment need pixels without gaps.
+    const bool in_place = !detail::has_padding(s) && (w.segments == taps || x.stride_w == x.c);
+    const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c * 4);
+    std::byte* base =
+        detail::workspace_begin(where, ctx.workspace, conv2d_bits_workspace_size(w, codes, x.n, x.h, x.w, ctx));
+    auto* offset = reinterpret_cast<index_t*>(base);
+    auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
+    const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
+    detail::segment_offsets(s, w.segments, line, pixel, offset);
+    g.segment = offset;
+    g.ldx = s.stride_w * pixel;
+    g.m = y.w;
+    g.ldc = y.stride_w;
+    if (!ternary && padding == bit_padding::zero && detail::has_padding(s)) {
+        g.tap_sums = w.tap_sums.data();
+        g.tap_stride = w.tap_sums.size() / taps;
+        g.kernel_h = s.kernel_h;
+        g.kernel_w = s.kernel_w;
+    }
+    constexpr index_t size = sizeof(Out);
+    auto rows = [&](index_t image, index_t first, index_t last, const std::uint8_t* copy) {
+        const std::uint32_t* from = copy ? reinterpret_cast<const std::uint32_t*>(copy) : x.data + image * x.stride_n;
+        for (index_t r = first; r < last; ++r) {
+            bits_args row = g;
+            row.x = from + r * s.stride_h * line;
+            row.c = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
+            row.row = (image * y.h + r) * y.w;
+            detail::bits_row(row, s, x, r, y.w, size, kernels);
+        }
+    };
+    // The words as bytes, for the copy.
+    const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c * 4,
+                                              x.stride_n * 4, x.stride_h * 4, x.stride_w * 4);
+    detail::for_image_rows(bytes, s, y.h, 0, in_place, padded, memory, ctx, rows);
+}
+
+/// Bytes of workspace that conv2d_int2 needs for inputs of this shape.
+[[nodiscard]] inline index_t conv2d_int2_workspace_size(const packed_int2& w, index_t n, index_t h, index_t width,
+                                                        const context& ctx = {}) {
+    for (index_t e : {n, h, width}) detail::check_extent("conv2d_int2_workspace_size", "extent", e);
+    const auto padded = detail::pad_shape("conv2d_int2_workspace_size", w.geometry, h, width, w.channels);
+    return detail::workspace_bytes(detail::segments_bytes(w.segments) + padded.bytes() * detail::conv_threads(n, ctx));
+}
+
+/// Convolution of u8 codes with 2-bit weights, by the definition of ref::conv2d; padding means real 0.
+/// x: n x h x w x channels; y: n x out_h x out_w x N (its stride_w may exceed N); w from pack_int2_conv2d;
+/// the epilogue was made for it and holds x's zero_point. The workspace: conv2d_int2_workspace_size.
+template <class Out, class F, class Y>
+void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+                 const context& ctx = {}) {
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::conv2d_int2: the element type of y must be what the epilogue produces");
+    constexpr const char* where = "conv2d_int2";
+    const window& s = w.geometry;
+    if (w.channels == 0) fail(errc::invalid_argument, "conv2d_int2: w was packed for a matrix; use pack_int2_conv2d");
+    detail::check_conv(where, x, s, w.channels, w.n, ep.outputs, y);
+    int2_args g = detail::make_int2_args(where, w, ep);
+    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    const lowbit_kernels& kernels = detail::kernels_for(detail::lowbit_tables, ctx.target);
+    if (detail::one_by_one(s) && x.is_dense() && y.is_dense()) {
+        const index_t whole = 0;
+        g.x = x.data;
+        g.ldx = x.c;
+        g.m = x.n * x.h * x.w;
+        g.segment = &whole;
+        g.c = y.data;
+        g.ldc = y.c;
+        detail::run_lowbit(g, kernels.gemm_int2, sizeof(Out), ctx);
+        return;
+    }
+    // Kernel rows that are one segment need pixels without gaps.
+    const bool in_place = !detail::has_padding(s) && (w.segments == s.kernel_h * s.kernel_w || x.stride_w == x.c);
+    const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c);
+    std::byte* base = detail::workspace_begin(where, ctx.workspace, conv2d_int2_workspace_size(w, x.n, x.h, x.w, ctx));
+    auto* offset = reinterpret_cast<index_t*>(base);
+    auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
+    const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
+    detail::segment_offsets(s, w.segments, line, pixel, offset);
+    g.segment = offset;
+    g.ldx = s.stride_w * pixel;
+    g.m = y.w;
+    g.ldc = y.stride_w;
+    if (!in_place) { // the copy has slack, so whole blocks can be read: weights are 0 there
+        g.blocks = w.blocks();
+        g.tail = 0;
+    }
+    constexpr index_t size = sizeof(Out);
+    auto rows = [&](index_t image, index_t first, index_t last, const std::uint8_t* copy) {
+        const std::uint8_t* from = copy ? copy : x.data + image * x.stride_n;
+        for (index_t r = first; r < last; ++r) {
+            int2_args row = g;
+            row.x = from + r * s.stride_h * line;
+            row.c = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
+            row.row = (image * y.h + r) * y.w;
+            kernels.gemm_int2(row);
+        }
+    };
+    detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx, rows);
+}
+
+NOTCH_KEYED_END
