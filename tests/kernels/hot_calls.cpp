@@ -140,6 +140,12 @@ TEST_CASE("activations, softmax, norms, products, concat and embedding allocate 
         embedding(in, std::span<const std::int32_t>(indices), matrix_view<u8>(y.data(), 3, cols), ctx);
         embedding(words, std::span<const std::int32_t>(indices), matrix_view<float>(real.data(), 3, cols), ctx);
         embedding(words, std::span<const std::int32_t>(indices), q, matrix_view<u8>(y.data(), 3, cols), ctx);
+        const long after = allocations;
+        INFO(to_string(i));
+        CHECK(after == before);
+    }
+}
+
 TEST_CASE("a product with group-wise weights or few bits allocates nothing, on every instruction set") {
     const index_t m = 3, n = 21, k = 70;
     const std::vector<std::int8_t> weights(static_cast<std::size_t>(n * 9 * k), 1), x8(static_cast<std::size_t>(m * k), 1);
@@ -155,11 +161,13 @@ TEST_CASE("a product with group-wise weights or few bits allocates nothing, on e
     const auto binary_ep = make_epilogue(binary, stage::accumulators{}), two_bits_ep = make_epilogue(two_bits, stage::accumulators{});
     const matrix_view<float> yv(y.data(), m, n);
     const matrix_view<std::int32_t> acc_v(acc.data(), m, n);
+    for (isa i : available_isas()) {
         context ctx(i);
         const index_t need = std::max({gemm_group_a8_workspace_size(grouped, m), conv2d_bits_workspace_size(binary_conv, bit_codes::binary, 1, 1, m, ctx),
                                        conv2d_int2_workspace_size(two_bits_conv, 1, 1, m, ctx)});
         std::vector<std::byte> memory(static_cast<std::size_t>(need));
         ctx.workspace = memory;
+        const long before = allocations;
         gemm_weight_only(matrix_view<const float>(x.data(), m, k), grouped, yv, {}, ctx);
         gemm_group_a8(matrix_view<const std::int8_t>(x8.data(), m, k), x_scale, grouped, yv, {}, ctx);
         gemm_group_a8_dynamic(matrix_view<const float>(x.data(), m, k), grouped, yv, {}, ctx);

@@ -23,7 +23,7 @@ namespace arch::avx2 {
 
 inline constexpr const char* gemm_name = "gemm_u8s8_4x16c4__avx2";
 inline constexpr bool use_pairs = true;
-/// product::wide: most quads of a block of K, bytes from a row's even to its odd part, rows that are
+/// operand_form::wide: most quads of a block of K, bytes from a row's even to its odd part, rows that are
 /// widened at a time (32 KiB of weights and 17 KiB of rows lie on the stack), rows that repay it.
 inline constexpr index_t wide_quads = 128, wide_plane = 4 * wide_quads, wide_rows = 16, wide_least_rows = 6;
 inline constexpr int chains_needed = 2; // the chain is vpaddd, latency 1, and an acc16 has two
@@ -34,7 +34,7 @@ struct nweights {
 
 template <int NP> constexpr int tile_rows() { return 4; }
 
-/// Bytes 0, 2 and 1, 3 of each dword as 16-bit lanes (for product::pairs the bytes as they are).
+/// Bytes 0, 2 and 1, 3 of each dword as 16-bit lanes (for operand_form::pairs the bytes as they are).
 struct a_quad {
     __m256i even, odd;
 };
@@ -46,23 +46,23 @@ NOTCH_OP __m256i broadcast(const std::uint8_t* p) {
     __builtin_memcpy(&quad, p, 4);
     return _mm256_set1_epi32(quad);
 }
-template <product P> NOTCH_OP a_quad split_a(__m256i v) {
-    if constexpr (P == product::pairs) return {v, v};
+template <operand_form P> NOTCH_OP a_quad split_a(__m256i v) {
+    if constexpr (P == operand_form::pairs) return {v, v};
     else return {_mm256_and_si256(v, _mm256_set1_epi32(0x00ff00ff)), _mm256_srli_epi16(v, 8)};
 }
-template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
-    if constexpr (P == product::wide) return {broadcast(p), broadcast(p + wide_plane)};
+template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
+    if constexpr (P == operand_form::wide) return {broadcast(p), broadcast(p + wide_plane)};
     else return split_a<P>(broadcast(p));
 }
-template <product P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
+template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return split_a<P>(_mm256_set1_epi32(static_cast<std::int32_t>(quad)));
 }
 NOTCH_OP __m256i even_s8(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
 NOTCH_OP __m256i odd_s8(__m256i v) { return _mm256_srai_epi16(v, 8); }
-template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) {
+template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) {
     const __m256i v0 = load256(p), v1 = load256(p + 32);
-    if constexpr (P == product::pairs) return {v0, v0, v1, v1};
-    else if constexpr (P == product::wide) return {v0, v1, load256(p + 64), load256(p + 96)};
+    if constexpr (P == operand_form::pairs) return {v0, v0, v1, v1};
+    else if constexpr (P == operand_form::wide) return {v0, v1, load256(p + 64), load256(p + 96)};
     else return {even_s8(v0), odd_s8(v0), even_s8(v1), odd_s8(v1)};
 }
 NOTCH_OP __m256i madd2(__m256i acc, a_quad a, __m256i even, __m256i odd) {
@@ -72,8 +72,8 @@ NOTCH_OP __m256i madd2(__m256i acc, a_quad a, __m256i even, __m256i odd) {
 NOTCH_OP __m256i maddubs(__m256i acc, __m256i a, __m256i b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
 }
-template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
-    if constexpr (P == product::pairs) {
+template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
+    if constexpr (P == operand_form::pairs) {
         acc.lo = maddubs(acc.lo, a.even, b.even0);
         acc.hi = maddubs(acc.hi, a.even, b.even1);
     } else {
@@ -82,10 +82,10 @@ template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
     }
 }
 
-/// Quads of a panel for product::wide: 128 bytes each, [even0 odd0 even1 odd1]. dst is aligned.
+/// Quads of a panel for operand_form::wide: 128 bytes each, [even0 odd0 even1 odd1]. dst is aligned.
 NOTCH_OP void widen_panel(const std::int8_t* src, index_t quads, std::int8_t* dst) {
     for (index_t k = 0; k < quads; ++k, src += 64, dst += 128) {
-        const b_quad q = load_b<product::direct>(src);
+        const b_quad q = load_b<operand_form::direct>(src);
         auto* to = reinterpret_cast<__m256i*>(dst);
         _mm256_store_si256(to, q.even0);
         _mm256_store_si256(to + 1, q.odd0);
@@ -93,10 +93,10 @@ NOTCH_OP void widen_panel(const std::int8_t* src, index_t quads, std::int8_t* ds
         _mm256_store_si256(to + 3, q.odd1);
     }
 }
-/// Eight quads of a row for product::wide: the even bytes to dst, the odd ones to dst + wide_plane.
+/// Eight quads of a row for operand_form::wide: the even bytes to dst, the odd ones to dst + wide_plane.
 NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst) {
     const __m256i v = load256(src);
-    const a_quad q = split_a<product::direct>(flip ? nflip(v) : v);
+    const a_quad q = split_a<operand_form::direct>(flip ? nflip(v) : v);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), q.even);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), q.odd);
 }
@@ -104,7 +104,7 @@ template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = Halves ? repeat_half(load256(w)) : load256(w);
     return {even_s8(v), odd_s8(v)};
 }
-NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { acc = madd2(acc, split_a<product::direct>(a), w.even, w.odd); }
+NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { acc = madd2(acc, split_a<operand_form::direct>(a), w.even, w.odd); }
 
 #undef NOTCH_OP
 } // namespace arch::avx2

@@ -26,7 +26,7 @@ inline constexpr bool use_pairs = true;
 inline constexpr index_t wide_quads = 128, wide_plane = 4 * wide_quads, wide_rows = 24, wide_least_rows = 6;
 inline constexpr int chains_needed = 2; // the chain is vpaddd, latency 1
 
-/// Bytes 0, 2 and 1, 3 of each dword as 16-bit lanes (for product::pairs the bytes as they are).
+/// Bytes 0, 2 and 1, 3 of each dword as 16-bit lanes (for operand_form::pairs the bytes as they are).
 struct a_quad {
     __m512i even, odd;
 };
@@ -40,34 +40,34 @@ NOTCH_OP __m512i broadcast(const std::uint8_t* p) {
     __builtin_memcpy(&quad, p, 4);
     return _mm512_set1_epi32(quad);
 }
-template <product P> NOTCH_OP a_quad split_a(__m512i v) {
-    if constexpr (P == product::pairs) return {v, v};
+template <operand_form P> NOTCH_OP a_quad split_a(__m512i v) {
+    if constexpr (P == operand_form::pairs) return {v, v};
     else return {_mm512_and_si512(v, _mm512_set1_epi32(0x00ff00ff)), _mm512_srli_epi16(v, 8)};
 }
-template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
-    if constexpr (P == product::wide) return {broadcast(p), broadcast(p + wide_plane)};
+template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
+    if constexpr (P == operand_form::wide) return {broadcast(p), broadcast(p + wide_plane)};
     else return split_a<P>(broadcast(p));
 }
-template <product P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
+template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return split_a<P>(_mm512_set1_epi32(static_cast<std::int32_t>(quad)));
 }
 NOTCH_OP b_quad split_b(__m512i v) {
     return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
 }
-template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) {
+template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) {
     const __m512i v = _mm512_loadu_si512(p);
-    if constexpr (P == product::pairs) return {v, v};
-    else if constexpr (P == product::wide) return {v, _mm512_loadu_si512(p + 64)};
+    if constexpr (P == operand_form::pairs) return {v, v};
+    else if constexpr (P == operand_form::wide) return {v, _mm512_loadu_si512(p + 64)};
     else return split_b(v);
 }
-template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
-    if constexpr (P == product::pairs)
+template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
+    if constexpr (P == operand_form::pairs)
         acc = add(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(a.even, b.even), _mm512_set1_epi16(1)));
     else
         acc = add(add(acc, _mm512_madd_epi16(a.even, b.even)), _mm512_madd_epi16(a.odd, b.odd));
 }
 
-/// Quads of a panel for product::wide: 128 bytes each, [even odd]. dst is aligned.
+/// Quads of a panel for operand_form::wide: 128 bytes each, [even odd]. dst is aligned.
 NOTCH_OP void widen_panel(const std::int8_t* src, index_t quads, std::int8_t* dst) {
     for (index_t k = 0; k < quads; ++k, src += 64, dst += 128) {
         const b_quad q = split_b(_mm512_loadu_si512(src));
@@ -75,7 +75,7 @@ NOTCH_OP void widen_panel(const std::int8_t* src, index_t quads, std::int8_t* ds
         _mm512_store_si512(dst + 64, q.odd);
     }
 }
-/// Eight quads of a row for product::wide: the even bytes to dst, the odd ones to dst + wide_plane.
+/// Eight quads of a row for operand_form::wide: the even bytes to dst, the odd ones to dst + wide_plane.
 NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst) {
     const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(src));
     const __m256i u = flip ? _mm256_xor_si256(v, _mm256_set1_epi8(-128)) : v;
@@ -86,7 +86,7 @@ template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = _mm512_loadu_si512(w);
     return split_b(Halves ? repeat_half(v) : v);
 }
-NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { dot<product::direct>(acc, split_a<product::direct>(a), w); }
+NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { dot<operand_form::direct>(acc, split_a<operand_form::direct>(a), w); }
 
 #undef NOTCH_OP
 } // namespace arch::avx512bw

@@ -32,16 +32,16 @@ template <int NP> constexpr int tile_rows() { return NP == 4 ? 6 : NP == 3 ? 8 :
 NOTCH_OP void vpdpbusd(__m512i& acc, __m512i a, __m512i b) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
 }
-template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
+template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
     __m512i v;
     __asm__("vpbroadcastd %1, %0" : "=v"(v) : "m"(*reinterpret_cast<const std::uint8_t(*)[4]>(p)));
     return v;
 }
-template <product P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
+template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return _mm512_set1_epi32(static_cast<std::int32_t>(quad));
 }
-template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return _mm512_loadu_si512(p); }
-template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) { vpdpbusd(acc, a, b); }
+template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return _mm512_loadu_si512(p); }
+template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) { vpdpbusd(acc, a, b); }
 
 template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = _mm512_loadu_si512(w);

@@ -39,16 +39,16 @@ NOTCH_OP void vpdpbusd(__m256i& acc, __m256i a, __m256i b) {
     __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));
 #endif
 }
-template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
+template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
     __m256i v;
     __asm__("vpbroadcastd %1, %0" : "=x"(v) : "m"(*reinterpret_cast<const std::uint8_t(*)[4]>(p)));
     return v;
 }
-template <product P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
+template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return _mm256_set1_epi32(static_cast<std::int32_t>(quad));
 }
-template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {load256(p), load256(p + 32)}; }
-template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
+template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {load256(p), load256(p + 32)}; }
+template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
     vpdpbusd(acc.lo, a, b.lo);
     vpdpbusd(acc.hi, a, b.hi);
 }

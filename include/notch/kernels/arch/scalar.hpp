@@ -173,13 +173,13 @@ NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return a;
 }
 
-template <product P> NOTCH_OP a_quad load_a(const std::uint8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
-template <product P> NOTCH_OP a_quad set_a(std::uint32_t q) {
+template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t q) {
     return {{static_cast<std::int32_t>(q & 255), static_cast<std::int32_t>(q >> 8 & 255),
              static_cast<std::int32_t>(q >> 16 & 255), static_cast<std::int32_t>(q >> 24)}};
 }
-template <product P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {p}; }
-template <product P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
+template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {p}; }
+template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
     acc16 sum;
     NOTCH_EACH16(sum.v[i] = a.v[0] * b.p[4 * i] + a.v[1] * b.p[4 * i + 1] + a.v[2] * b.p[4 * i + 2] +
                             a.v[3] * b.p[4 * i + 3]);

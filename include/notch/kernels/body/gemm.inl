@@ -12,10 +12,10 @@
 //
 // P says how the operands come:
 //
-//   product::direct    bytes as they are, in the rows of the caller and in the packed panels
-//   product::pairs     the same, for weights for which packing has proved that the sum of two
+//   operand_form::direct    bytes as they are, in the rows of the caller and in the packed panels
+//   operand_form::pairs     the same, for weights for which packing has proved that the sum of two
 //                      products cannot saturate 16 bits (vpmaddubsw)
-//   product::wide      bytes that were widened to 16 bits beforehand, into a block on the stack:
+//   operand_form::wide      bytes that were widened to 16 bits beforehand, into a block on the stack:
 //                      where the exact product works on 16-bit lanes (vpmaddwd) the tile then
 //                      has loads and products only
 //
@@ -74,11 +74,11 @@ static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lan
 }
 
 /// t.tiles tiles of MR rows x NP panels. KU chains of accumulators hide the latency of short tiles.
-template <int MR, int NP, int KU, product P> NOTCH_NOINLINE void gemm_tile(const tile_job& t) {
+template <int MR, int NP, int KU, operand_form P> NOTCH_NOINLINE void gemm_tile(const tile_job& t) {
     const epilogue_args& ep = *t.ep;
     const index_t stride = t.panel_stride;
     const index_t lda = t.lda;
-    constexpr int b_bytes = P == product::wide ? 128 : 64;
+    constexpr int b_bytes = P == operand_form::wide ? 128 : 64;
     const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
     const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
                        ep.mode == requant_mode::float_scale && plain;
@@ -93,7 +93,7 @@ template <int MR, int NP, int KU, product P> NOTCH_NOINLINE void gemm_tile(const
             const acc16 bias = load_s32(start + 16 * j);
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                if constexpr (P == product::wide) acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
+                if constexpr (P == operand_form::wide) acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
                 else acc[0][i][j] = bias; // only the wide product has partial sums
                 NOTCH_UNROLL
                 for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
@@ -136,7 +136,7 @@ template <int MR, int NP, int KU, product P> NOTCH_NOINLINE void gemm_tile(const
                     b += b_bytes;
                 }
             }
-            if constexpr (P != product::wide) {
+            if constexpr (P != operand_form::wide) {
                 if (t.tail > 0) {
                     NOTCH_UNROLL
                     for (int i = 0; i < MR; ++i) {
@@ -183,7 +183,7 @@ template <int MR, int NP> constexpr int chains() {
 }
 
 /// The tiles that exist: full height, then halves. Fewer tiles mean shorter compile times.
-template <int NP, product P, int MR = tile_rows<NP>()>
+template <int NP, operand_form P, int MR = tile_rows<NP>()>
 static inline gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
     if constexpr (MR > 1) {
         if (rows < MR) return pick_tile<NP, P, (MR > 8 ? 8 : MR > 4 ? 4 : MR / 2)>(rows, taken);
@@ -194,7 +194,7 @@ static inline gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
 
 /// t.a, t.c, t.start and the terms of outer products are those of row 0 of `rows` rows; on_tile is
 /// called if `last`, the accumulators being complete.
-template <int NP, product P>
+template <int NP, operand_form P>
 static void run_tiles(const gemm_args& g, tile_job t, index_t first_row, index_t column, index_t rows, bool last) {
     for (index_t row = 0; row < rows;) {
         index_t height = 0;
@@ -266,7 +266,7 @@ template <class F> NOTCH_OP void for_panels(index_t n, const F& f) {
 }
 
 /// Rows as they are. Panels outside, rows inside: the weights come from the outer cache levels once.
-template <product P> static void gemm_direct(const gemm_args& g) {
+template <operand_form P> static void gemm_direct(const gemm_args& g) {
     for_panels(g.n, [&]<int NP>(index_t column, index_t cols) {
         run_tiles<NP, P>(g, make_job(g, column, cols), 0, column, g.m, true);
     });
@@ -309,7 +309,7 @@ static inline std::int32_t sum_bytes(const std::uint8_t* p, index_t n, bool flip
 }
 
 /// Signed rows: copies of some rows at a time, each byte plus 128, a segment next to the other.
-template <product P> static NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
+template <operand_form P> static NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
     const index_t quads = g.k4 + (g.tail > 0), bytes = 4 * g.segments * quads;
     // Rows a multiple of 4096 bytes apart would share cache lines' places.
     const index_t pitch = (bytes + 63) / 64 * 64 + (bytes % 4096 == 0 ? 64 : 0);
@@ -409,7 +409,7 @@ static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
                             t.c = reinterpret_cast<std::uint8_t*>(partial + i * columns + 16 * j);
                             t.ldc_bytes = columns * 4;
                         }
-                        run_tiles<1, product::wide>(part, t, 0, column + 16 * j, some, last);
+                        run_tiles<1, operand_form::wide>(part, t, 0, column + 16 * j, some, last);
                     }
                 }
             }
@@ -418,14 +418,14 @@ static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
 }
 #endif
 
-template <product P> static void gemm_rows(const gemm_args& g) {
+template <operand_form P> static void gemm_rows(const gemm_args& g) {
     if (g.flip) gemm_flipped<P>(g);
     else gemm_direct<P>(g);
 }
 
 static void gemm_product(const gemm_args& g) {
     if (use_pairs && g.pairs_safe) {
-        gemm_rows<use_pairs ? product::pairs : product::direct>(g);
+        gemm_rows<use_pairs ? operand_form::pairs : operand_form::direct>(g);
         return;
     }
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
@@ -434,7 +434,7 @@ static void gemm_product(const gemm_args& g) {
         return;
     }
 #endif
-    gemm_rows<product::direct>(g);
+    gemm_rows<operand_form::direct>(g);
 }
 
 /// Weights with zero points: the sums of the rows are taken first, some rows at a time.

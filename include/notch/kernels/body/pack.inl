@@ -65,8 +65,8 @@ static void pack_operand(const pack_args& p) {
         if (p.rows_are_columns) pack_panel_rows(p, first, to);
         // sums[c] += 1 * b, four at a time
         acc16 sum = set_s32(0);
-        const a_quad ones = set_a<product::direct>(0x01010101u);
-        for (index_t q = 0; q < quads; ++q) dot<product::direct>(sum, ones, load_b<product::direct>(to + 64 * q));
+        const a_quad ones = set_a<operand_form::direct>(0x01010101u);
+        for (index_t q = 0; q < quads; ++q) dot<operand_form::direct>(sum, ones, load_b<operand_form::direct>(to + 64 * q));
         store_s32(p.sums + first, sum, 16);
     }
 }
