@@ -436,3 +436,34 @@ TEST_CASE("average pooling over more taps than 16-bit sums hold") {
             REQUIRE(out == want);
         }
 }
+
+TEST_CASE("arrays so large that their results go past the caches, at any alignment", "[slow]") {
+    std::mt19937 g(22);
+    const std::size_t n = (std::size_t{16} << 20) / 5 + 1000;
+    const auto x = random_values(g, n, 0.05f);
+    std::vector<std::uint8_t> codes(n + 3), want(n), mask(n + 3);
+    std::vector<float> values(n + 3);
+    for (quant_params p : {quant_params{0.05f, 100}, quant_params{compose(3, -5), 100}}) {
+        const channel_layout layout{1, 1, static_cast<index_t>(n)};
+        ref::quantize<half_even, std::uint8_t>(x, layout, std::span(&p, 1), {0, 255}, want);
+        for (isa i : available_isas())
+            for (std::size_t offset : {0, 3}) {
+                const context ctx(i);
+                const auto c = std::span(codes).subspan(offset, n), m = std::span(mask).subspan(offset, n);
+                const auto v = std::span(values).subspan(offset, n);
+                quantize<affine<8>>(x, p, c, ctx);
+                REQUIRE(std::equal(want.begin(), want.end(), c.begin()));
+                dequantize<std::uint8_t>(want, p, v, ctx);
+                int wrong = 0;
+                for (std::size_t j = 0; j < n; ++j) wrong += !same(v[j], ref::dequantize(want[j], p));
+                REQUIRE(wrong == 0);
+                std::fill(codes.begin(), codes.end(), std::uint8_t{});
+                std::fill(values.begin(), values.end(), -1.0f);
+                fake_quantize<affine<8>>(x, layout, std::span(&p, 1), c, v, m, ctx);
+                REQUIRE(std::equal(want.begin(), want.end(), c.begin()));
+                for (std::size_t j = 0; j < n; ++j)
+                    wrong += !same(v[j], ref::dequantize(want[j], p)) || m[j] != expected(x[j], p, {0, 255}).mask;
+                REQUIRE(wrong == 0);
+            }
+    }
+}

@@ -29,10 +29,21 @@ inline constexpr index_t native_lanes = byte_width / 4;
 /// Whether steps in [lo, hi] are in the reach of first_rounding_to and reciprocal_of.
 NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) { return lo >= -reciprocal_steps && hi <= reciprocal_steps; }
 
+/// Calls that read and write this many bytes or more write their main output past the caches: it would
+/// not stay in them anyway, and the lines it overwrites need not be read first.
+inline constexpr index_t streaming_bytes = index_t{16} << 20;
+
+/// How many elements of size bytes come before p is aligned to a vector; -1 if it never is.
+NOTCH_OP index_t until_aligned(const void* p, index_t size) {
+    const index_t bytes = static_cast<index_t>(-reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(byte_width));
+    return bytes % size == 0 ? bytes / size : -1;
+}
+
 /// Whole groups of the first n elements with an exact reciprocal; how many elements are done. A group
 /// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Without Low,
-/// packing does what a clamp from below would do.
-template <bool Signed, bool Low, bool Codes, bool Values, bool Mask>
+/// packing does what a clamp from below would do. Streaming: the values, or if there are none the codes, are
+/// aligned and go past the caches.
+template <bool Signed, bool Low, bool Codes, bool Values, bool Mask, bool Streaming>
 static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low), scale = set_nfloat(q.params.scale);
     // Clamped between the first real that rounds to the lowest step and the last that rounds to the
@@ -58,31 +69,43 @@ static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r
             if constexpr (Low) clamped = nmax(clamped, first);
             clamped = nmin(clamped, last);
             steps[k] = nround(clamped);
-            if constexpr (Values) store_nfloat(q.values + i + k * native_lanes, nmul(nto_f32(steps[k]), scale));
+            if constexpr (Values) store_nfloat<Streaming>(q.values + i + k * native_lanes, nmul(nto_f32(steps[k]), scale));
             if constexpr (Mask) inside[k] = nequal(clamped, y);
         }
-        if constexpr (Codes) store_group<false>(static_cast<std::uint8_t*>(q.codes) + i, pack_group<Signed>(steps, zero_point));
+        if constexpr (Codes) store_group<Streaming && !Values>(static_cast<std::uint8_t*>(q.codes) + i, pack_group<Signed>(steps, zero_point));
         if constexpr (Mask) store_group<false>(q.mask + i, pack_nmask(inside));
     }
+    if constexpr (Streaming) store_fence();
     return i;
 }
 #endif
 
 #if NOTCH_ARCH_HAS_GROUPS
 /// The variant without branches that writes what is asked for.
-template <bool Signed> static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r) {
+template <bool Signed> static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r, bool streaming) {
     if (!q.values && !q.mask) {
-        const bool low = q.range.lo != (Signed ? -128 : 0);
         if (!q.codes) return q.n;
-        return low ? quantize_groups<Signed, true, true, false, false>(q, r) : quantize_groups<Signed, false, true, false, false>(q, r);
+        if (q.range.lo != (Signed ? -128 : 0)) return quantize_groups<Signed, true, true, false, false, false>(q, r);
+        return streaming ? quantize_groups<Signed, false, true, false, false, true>(q, r)
+                         : quantize_groups<Signed, false, true, false, false, false>(q, r);
     }
-    if (q.codes)
-        return !q.mask     ? quantize_groups<Signed, true, true, true, false>(q, r)
-               : !q.values ? quantize_groups<Signed, true, true, false, true>(q, r)
-                           : quantize_groups<Signed, true, true, true, true>(q, r);
-    return !q.mask     ? quantize_groups<false, true, false, true, false>(q, r)
-           : !q.values ? quantize_groups<false, true, false, false, true>(q, r)
-                       : quantize_groups<false, true, false, true, true>(q, r);
+    if (q.codes) {
+        if (q.mask && q.values)
+            return streaming ? quantize_groups<Signed, true, true, true, true, true>(q, r)
+                             : quantize_groups<Signed, true, true, true, true, false>(q, r);
+        return !q.mask ? quantize_groups<Signed, true, true, true, false, false>(q, r)
+                       : quantize_groups<Signed, true, true, false, true, false>(q, r);
+    }
+    return !q.mask     ? quantize_groups<false, true, false, true, false, false>(q, r)
+           : !q.values ? quantize_groups<false, true, false, false, true, false>(q, r)
+                       : quantize_groups<false, true, false, true, true, false>(q, r);
+}
+
+/// The first elements by division, until the main output is aligned, if the call is large enough to stream.
+NOTCH_OP index_t streaming_head(const quantize_args& q) {
+    const index_t bytes_each = 4 + (q.codes ? 1 : 0) + (q.values ? 4 : 0) + (q.mask ? 1 : 0);
+    if (q.n < streaming_bytes / bytes_each || !q.codes) return -1;
+    return q.values ? until_aligned(q.values, 4) : until_aligned(q.codes, 1);
 }
 #endif
 
@@ -91,42 +114,66 @@ static void quantize(const quantize_args& q) {
 #if NOTCH_ARCH_HAS_GROUPS
     if (q.n >= byte_width && within_reach(q.range.lo - q.params.zero_point, q.range.hi - q.params.zero_point)) {
         const scale_reciprocal r = reciprocal_of(q.params.scale);
-        if (r.exact) done = q.store == store_kind::s8 ? quantize_groups<true>(q, r) : quantize_groups<false>(q, r);
+        if (r.exact) {
+            quantize_args rest = q;
+            const index_t head = streaming_head(q);
+            if (head > 0) {
+                quantize_part(q, 0, head);
+                done = head;
+                rest.x += head;
+                rest.n -= head;
+                rest.codes = static_cast<std::uint8_t*>(q.codes) + head;
+                if (q.values) rest.values += head;
+                if (q.mask) rest.mask += head;
+            }
+            done += q.store == store_kind::s8 ? quantize_groups<true>(rest, r, head >= 0) : quantize_groups<false>(rest, r, head >= 0);
+        }
     }
 #endif
     if (done < q.n) quantize_part(q, done, q.n);
 }
 
 #if NOTCH_ARCH_HAS_GROUPS
-template <bool Signed> static index_t dequantize_groups(const dequantize_args& d) {
+template <bool Signed, bool Streaming> static index_t dequantize_groups(const dequantize_args& d, index_t i) {
     const nfloat scale = set_nfloat(d.params.scale);
     const nvec zero_point = set_n32(-d.params.zero_point);
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
-    index_t i = 0;
     for (; i + byte_width <= d.n; i += byte_width) {
         nvec v[4];
         load_group<Signed>(codes + i, v);
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k)
-            store_nfloat(d.x + i + k * native_lanes, nmul(nto_f32(nadd(v[k], zero_point)), scale));
+            store_nfloat<Streaming>(d.x + i + k * native_lanes, nmul(nto_f32(nadd(v[k], zero_point)), scale));
     }
+    if constexpr (Streaming) store_fence();
     return i;
 }
 #endif
 
-static void dequantize(const dequantize_args& d) {
+/// Elements [i, end).
+static void dequantize_part(const dequantize_args& d, index_t i, index_t end) {
     const f32x16 scale = set_f32(d.params.scale);
     const acc16 zero_point = set_s32(-d.params.zero_point);
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
-    index_t i = 0;
-#if NOTCH_ARCH_HAS_GROUPS
-    i = d.store == store_kind::u8 ? dequantize_groups<false>(d) : dequantize_groups<true>(d);
-#endif
-    for (; i < d.n; i += 16) {
-        const index_t n = d.n - i < 16 ? d.n - i : 16;
+    for (; i < end; i += 16) {
+        const index_t n = end - i < 16 ? end - i : 16;
         const acc16 v = d.store == store_kind::u8 ? load_u8(codes + i, n) : load_s8(codes + i, n);
         store_f32(d.x + i, mul(to_f32(add(v, zero_point)), scale), n);
     }
+}
+
+static void dequantize(const dequantize_args& d) {
+    index_t done = 0;
+#if NOTCH_ARCH_HAS_GROUPS
+    const index_t head = d.n >= streaming_bytes / 5 ? until_aligned(d.x, 4) : -1;
+    if (head >= 0) {
+        dequantize_part(d, 0, head);
+        done = d.store == store_kind::u8 ? dequantize_groups<false, true>(d, head) : dequantize_groups<true, true>(d, head);
+    } else {
+        done = d.store == store_kind::u8 ? dequantize_groups<false, false>(d, 0) : dequantize_groups<true, false>(d, 0);
+    }
+#endif
+    dequantize_part(d, done, d.n);
 }
 
 #if NOTCH_ARCH_HAS_GROUPS
