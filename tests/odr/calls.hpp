@@ -202,9 +202,9 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     softmax(matrix_view<const std::int32_t>(acc.data(), m, n), make_softmax_s32(1e-4f),
             matrix_view<std::uint8_t>(sum.data(), m, n), ctx);
     d.add(sum);
-    const auto layer = make_layer_norm<std::uint8_t, std::uint8_t>(k, x_params, 1e-5f, {}, {}, {0.03f, 128});
-    const auto layer_copy = layer;
-    norm(x_view, layer_copy, rows, ctx);
+    const auto norm_p = make_layer_norm<std::uint8_t, std::uint8_t>(k, x_params, 1e-5f, {}, {}, {0.03f, 128});
+    const auto norm_copy = norm_p;
+    norm(x_view, norm_copy, rows, ctx);
     d.add(sum);
     multiply(x_view, x_view, make_multiply<std::uint8_t, std::uint8_t, std::uint8_t>(x_params, x_params, y_params), rows, ctx);
     d.add(sum);

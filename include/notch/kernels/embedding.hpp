@@ -21,6 +21,7 @@ NOTCH_NAMESPACE_BEGIN
 
 /// One row of codes onto another grid.
 struct embedding_args {
+    NOTCH_INLINE embedding_args() noexcept {}
     const std::uint8_t* x = nullptr;
     std::uint8_t* y = nullptr;
     index_t cols = 0;

@@ -17,6 +17,7 @@
 NOTCH_NAMESPACE_BEGIN
 
 struct multiply_args {
+    NOTCH_INLINE multiply_args() noexcept {}
     const std::uint8_t* a = nullptr;
     const std::uint8_t* b = nullptr;
     std::uint8_t* y = nullptr;

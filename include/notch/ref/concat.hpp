@@ -25,6 +25,7 @@ NOTCH_NAMESPACE_BEGIN
 
 /// How one input of a concat is rescaled.
 template <byte_code T> struct concat_params {
+    NOTCH_INLINE concat_params() noexcept {}
     lookup_table<T, T> table;
     bool copy = false; ///< the table is the identity
 };

@@ -37,6 +37,7 @@ inline constexpr code_range full_range{std::numeric_limits<T>::min(), std::numer
 /// i (two's complement), so that one kernel serves all four combinations of types.
 template <byte_code X, byte_code Y> struct lookup_table {
     alignas(64) std::uint8_t bytes[256] = {};
+    NOTCH_INLINE constexpr lookup_table() noexcept {}
     [[nodiscard]] NOTCH_INLINE constexpr Y operator()(X x) const noexcept {
         return static_cast<Y>(bytes[static_cast<std::uint8_t>(x)]);
     }

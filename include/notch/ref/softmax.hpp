@@ -45,6 +45,7 @@ inline constexpr index_t max_softmax_cols = index_t{1} << 31;
 
 /// The prepared constants of a softmax over codes.
 struct softmax_params {
+    NOTCH_INLINE softmax_params() noexcept {}
     alignas(64) std::uint32_t exponential[256] = {}; ///< e(d); falling, the first is 2^30
     std::uint8_t bytes[4][256] = {};                 ///< the same, byte 0 of all of them, then byte 1, ...
     index_t live = 1;                                ///< further ones have the code 0 in every row
