@@ -92,8 +92,7 @@ inline constexpr const lowbit_kernels* lowbit_tables[isa_count] = NOTCH_KERNEL_T
 
 /// Splits the rows (or, for few rows, the panels) over the threads of the executor. Args: bits_args or int2_args.
 /// size: bytes of one result.
-template <class Args>
-void run_lowbit(const Args& args, void (*kernel)(const Args&), index_t size, const context& ctx) {
+template <class Args> void run_lowbit(const Args& args, void (*kernel)(const Args&), index_t size, const context& ctx) {
     if (args.m == 0 || args.n == 0) return;
     struct job {
         const Args& args;

@@ -36,13 +36,11 @@ inline void signed_gemm(matrix_view<const std::int8_t> x, matrix_view<const std:
 inline void signed_conv2d(nhwc_view<const std::int8_t> in, std::int32_t outside, std::span<const std::int8_t> w,
                           const window& s, std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc) {
     constexpr const char* where = "ref::signed_conv2d";
-    notch::detail::check_windows(where, in, s, acc);
+    detail::check_windows(where, in, s, acc);
     const index_t taps = s.kernel_h * s.kernel_w;
-    notch::detail::check_equal(
-        where, "the number of weights", static_cast<index_t>(w.size()),
-        notch::detail::checked_product(where, acc.c, notch::detail::checked_product(where, taps, in.c)));
-    if (!bias.empty())
-        notch::detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), acc.c);
+    detail::check_equal(where, "the number of weights", static_cast<index_t>(w.size()),
+                        detail::checked_product(where, acc.c, detail::checked_product(where, taps, in.c)));
+    if (!bias.empty()) detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), acc.c);
     for (index_t n = 0; n < acc.n; ++n)
         for (index_t y = 0; y < acc.h; ++y)
             for (index_t x = 0; x < acc.w; ++x)
@@ -62,15 +60,15 @@ inline void signed_conv2d(nhwc_view<const std::int8_t> in, std::int32_t outside,
 
 /// codes[i] = x[i] >= threshold ? 1 : -1.
 inline void binary(std::span<const float> x, float threshold, std::span<std::int8_t> codes) {
-    notch::detail::check_equal("ref::binary", "the size of codes", static_cast<index_t>(codes.size()),
-                               static_cast<index_t>(x.size()));
+    detail::check_equal("ref::binary", "the size of codes", static_cast<index_t>(codes.size()),
+                        static_cast<index_t>(x.size()));
     for (std::size_t i = 0; i < x.size(); ++i) codes[i] = static_cast<std::int8_t>(x[i] >= threshold ? 1 : -1);
 }
 
 /// codes[i] = x[i] > threshold ? 1 : x[i] < -threshold ? -1 : 0.
 inline void ternary(std::span<const float> x, float threshold, std::span<std::int8_t> codes) {
-    notch::detail::check_equal("ref::ternary", "the size of codes", static_cast<index_t>(codes.size()),
-                               static_cast<index_t>(x.size()));
+    detail::check_equal("ref::ternary", "the size of codes", static_cast<index_t>(codes.size()),
+                        static_cast<index_t>(x.size()));
     for (std::size_t i = 0; i < x.size(); ++i)
         codes[i] = static_cast<std::int8_t>(x[i] > threshold ? 1 : x[i] < -threshold ? -1 : 0);
 }

@@ -28,23 +28,23 @@
 #include <notch/core/view.hpp>
 
 NOTCH_KEYED_BEGIN
-namespace ref {
 namespace detail {
 
 inline void check_group_weights(std::string_view where, matrix_view<const std::int8_t> w, index_t group,
                                 std::span<const float> scales, std::span<const std::int8_t> zero_points,
                                 std::span<const float> bias) {
-    notch::detail::check_view(where, "w", w);
-    if (group < 1) fail(errc::invalid_argument, notch::detail::cat(where, ": group is ", group, ", must be >= 1"));
-    const index_t count = notch::detail::checked_product(where, w.rows, (w.cols + group - 1) / group);
-    notch::detail::check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), count);
+    detail::check_view(where, "w", w);
+    if (group < 1) fail(errc::invalid_argument, detail::cat(where, ": group is ", group, ", must be >= 1"));
+    const index_t count = detail::checked_product(where, w.rows, (w.cols + group - 1) / group);
+    detail::check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), count);
     if (!zero_points.empty())
-        notch::detail::check_equal(where, "the number of zero_points", static_cast<index_t>(zero_points.size()), count);
-    if (!bias.empty())
-        notch::detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), w.rows);
+        detail::check_equal(where, "the number of zero_points", static_cast<index_t>(zero_points.size()), count);
+    if (!bias.empty()) detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), w.rows);
 }
 
 } // namespace detail
+
+namespace ref {
 
 /// x: M x K; w: N x K codes; scales and zero_points: dense N x groups (zero_points may be empty);
 /// bias: N or empty; y: M x N.
@@ -52,9 +52,9 @@ inline void weight_only(matrix_view<const float> x, matrix_view<const std::int8_
                         std::span<const float> scales, std::span<const std::int8_t> zero_points,
                         std::span<const float> bias, matrix_view<float> y) {
     detail::check_group_weights("ref::weight_only", w, group, scales, zero_points, bias);
-    notch::detail::check_equal("ref::weight_only", "the number of columns of x", x.cols, w.cols);
-    notch::detail::check_equal("ref::weight_only", "the number of rows of y", y.rows, x.rows);
-    notch::detail::check_equal("ref::weight_only", "the number of columns of y", y.cols, w.rows);
+    detail::check_equal("ref::weight_only", "the number of columns of x", x.cols, w.cols);
+    detail::check_equal("ref::weight_only", "the number of rows of y", y.rows, x.rows);
+    detail::check_equal("ref::weight_only", "the number of columns of y", y.cols, w.rows);
     const index_t groups = (w.cols + group - 1) / group;
     for (index_t m = 0; m < x.rows; ++m)
         for (index_t n = 0; n < w.rows; ++n) {
@@ -79,12 +79,11 @@ inline void group_a8(matrix_view<const std::int8_t> x, std::span<const float> x_
                      matrix_view<const std::int8_t> w, index_t group, std::span<const float> scales,
                      std::span<const std::int8_t> zero_points, std::span<const float> bias, matrix_view<float> y) {
     detail::check_group_weights("ref::group_a8", w, group, scales, zero_points, bias);
-    notch::detail::check_equal("ref::group_a8", "the number of columns of x", x.cols, w.cols);
-    notch::detail::check_equal("ref::group_a8", "the number of rows of y", y.rows, x.rows);
-    notch::detail::check_equal("ref::group_a8", "the number of columns of y", y.cols, w.rows);
+    detail::check_equal("ref::group_a8", "the number of columns of x", x.cols, w.cols);
+    detail::check_equal("ref::group_a8", "the number of rows of y", y.rows, x.rows);
+    detail::check_equal("ref::group_a8", "the number of columns of y", y.cols, w.rows);
     if (x_scales.size() != 1)
-        notch::detail::check_equal("ref::group_a8", "the number of x_scales", static_cast<index_t>(x_scales.size()),
-                                   x.rows);
+        detail::check_equal("ref::group_a8", "the number of x_scales", static_cast<index_t>(x_scales.size()), x.rows);
     const index_t groups = (w.cols + group - 1) / group;
     for (index_t m = 0; m < x.rows; ++m)
         for (index_t n = 0; n < w.rows; ++n) {
