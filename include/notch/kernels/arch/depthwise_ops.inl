@@ -13,9 +13,12 @@
 // rounds the product to float first.
 
 /// Which channels a vector holds: byte_width of one pixel; fewer, the rest zero; or, for at most a half
-/// or a quarter, those of two or four pixels that are `distance` outputs apart.
-enum class lanes { full, partial, halves, quarters };
-template <lanes L> constexpr int strips() { return L == lanes::quarters ? 4 : L == lanes::halves ? 2 : 1; }
+/// or a quarter, those of two or four pixels that are `distance` outputs apart. part_...: not all bytes of
+/// it, which costs masks.
+enum class lanes { full, part, halves, part_halves, quarters, part_quarters };
+template <lanes L> constexpr int strips() {
+    return L == lanes::full || L == lanes::part ? 1 : L == lanes::halves || L == lanes::part_halves ? 2 : 4;
+}
 
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
 
@@ -26,33 +29,45 @@ NOTCH_OP lane_masks make_masks(index_t count) { return {first64(count)}; }
 
 template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strips<L>()], lane_masks m) {
     if constexpr (L == lanes::full) return _mm512_loadu_si512(p[0]);
-    else if constexpr (L == lanes::partial) return _mm512_maskz_loadu_epi8(m.all, p[0]);
+    else if constexpr (L == lanes::part) return _mm512_maskz_loadu_epi8(m.all, p[0]);
     else if constexpr (L == lanes::halves) {
+        return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p[0]))),
+                                  _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p[1])), 1);
+    } else if constexpr (L == lanes::part_halves) {
         const auto half = static_cast<__mmask32>(m.all);
         return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8(half, p[0])),
                                   _mm256_maskz_loadu_epi8(half, p[1]), 1);
     } else {
-        const auto quarter = static_cast<__mmask16>(m.all);
-        __m512i v = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(quarter, p[0]));
-        v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_maskz_loadu_epi8(quarter, p[1]));
-        v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_maskz_loadu_epi8(quarter, p[2]));
-        return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_maskz_loadu_epi8(quarter, p[3]));
+        const auto load = [&](const std::uint8_t* q) __attribute__((always_inline)) {
+            if constexpr (L == lanes::quarters) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+            else return _mm_maskz_loadu_epi8(static_cast<__mmask16>(m.all), q);
+        };
+        __m512i v = _mm512_castsi128_si512(load(p[0]));
+        v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load(p[1]));
+        v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load(p[2]));
+        return _mm512_mask_broadcast_i32x4(v, 0xf000, load(p[3]));
     }
 }
 /// distance: bytes from one strip to the next.
 template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, lane_masks m, index_t) {
     if constexpr (L == lanes::full) _mm512_storeu_si512(p, v);
-    else if constexpr (L == lanes::partial) _mm512_mask_storeu_epi8(p, m.all, v);
+    else if constexpr (L == lanes::part) _mm512_mask_storeu_epi8(p, m.all, v);
     else if constexpr (L == lanes::halves) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + distance), _mm512_extracti64x4_epi64(v, 1));
+    } else if constexpr (L == lanes::part_halves) {
         const auto half = static_cast<__mmask32>(m.all);
         _mm256_mask_storeu_epi8(p, half, _mm512_castsi512_si256(v));
         _mm256_mask_storeu_epi8(p + distance, half, _mm512_extracti64x4_epi64(v, 1));
     } else {
-        const auto quarter = static_cast<__mmask16>(m.all);
-        _mm_mask_storeu_epi8(p, quarter, _mm512_castsi512_si128(v));
-        _mm_mask_storeu_epi8(p + distance, quarter, _mm512_extracti32x4_epi32(v, 1));
-        _mm_mask_storeu_epi8(p + 2 * distance, quarter, _mm512_extracti32x4_epi32(v, 2));
-        _mm_mask_storeu_epi8(p + 3 * distance, quarter, _mm512_extracti32x4_epi32(v, 3));
+        const auto store = [&](std::uint8_t* q, __m128i x) __attribute__((always_inline)) {
+            if constexpr (L == lanes::quarters) _mm_storeu_si128(reinterpret_cast<__m128i*>(q), x);
+            else _mm_mask_storeu_epi8(q, static_cast<__mmask16>(m.all), x);
+        };
+        store(p, _mm512_castsi512_si128(v));
+        store(p + distance, _mm512_extracti32x4_epi32(v, 1));
+        store(p + 2 * distance, _mm512_extracti32x4_epi32(v, 2));
+        store(p + 3 * distance, _mm512_extracti32x4_epi32(v, 3));
     }
 }
 
@@ -101,15 +116,15 @@ NOTCH_OP __m128i load_quad(const std::uint8_t* p, const lane_masks& m) {
 }
 template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strips<L>()], const lane_masks& m) {
     if constexpr (L == lanes::full) return load256(p[0]);
-    else if constexpr (L == lanes::partial) {
+    else if constexpr (L == lanes::part) {
         __m256i v = _mm256_maskload_epi32(reinterpret_cast<const int*>(p[0]), m.dwords);
         if (m.bytes)
             v = _mm256_or_si256(v, _mm256_and_si256(m.last, _mm256_set1_epi32(few_bytes(p[0] + m.whole, m.bytes))));
         return v;
+    } else if constexpr (L == lanes::halves) {
+        return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p[0]))),
+                                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(p[1])), 1);
     } else {
-        if (m.whole == 16)
-            return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p[0]))),
-                                           _mm_loadu_si128(reinterpret_cast<const __m128i*>(p[1])), 1);
         return _mm256_inserti128_si256(_mm256_castsi128_si256(load_quad(p[0], m)), load_quad(p[1], m), 1);
     }
 }
@@ -121,9 +136,12 @@ NOTCH_OP void store_few(std::uint8_t* p, __m256i v, const lane_masks& m) {
 template <lanes L>
 NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, const lane_masks& m, index_t) {
     if constexpr (L == lanes::full) _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
-    else if constexpr (L == lanes::partial) {
+    else if constexpr (L == lanes::part) {
         _mm256_maskstore_epi32(reinterpret_cast<int*>(p), m.dwords, v);
         if (m.bytes) store_few(p, v, m);
+    } else if constexpr (L == lanes::halves) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(v));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p + distance), _mm256_extracti128_si256(v, 1));
     } else {
         const __m128i low = _mm256_castsi256_si128(v), high = _mm256_extracti128_si256(v, 1);
         const __m128i mask = _mm256_castsi256_si128(m.dwords);
@@ -202,3 +220,43 @@ NOTCH_OP word_stage make_words(const epilogue_args& ep) {
             set_byte(odd ? 255 - lo : hi), set_byte((odd ? 255 : 0) ^ (is_s8 ? 128 : 0)), lo != 0 || hi != 255};
 }
 #endif
+
+// Products of 16-bit pairs, for the instruction sets whose only exact product of bytes they are.
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
+inline constexpr bool has_pairs = true;
+/// (a[c], b[c]) as words of one dword for each channel c.
+NOTCH_OP void pair_words(nvec a, nvec b, nvec (&t)[4]) {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i low = _mm512_unpacklo_epi8(a, b), high = _mm512_unpackhi_epi8(a, b);
+    t[0] = _mm512_unpacklo_epi8(low, zero);
+    t[1] = _mm512_unpackhi_epi8(low, zero);
+    t[2] = _mm512_unpacklo_epi8(high, zero);
+    t[3] = _mm512_unpackhi_epi8(high, zero);
+}
+NOTCH_OP void madd_from(nvec& acc, nvec v, const std::int16_t* w) {
+    acc = _mm512_add_epi32(acc, _mm512_madd_epi16(v, _mm512_loadu_si512(w)));
+}
+#elif NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2
+inline constexpr bool has_pairs = true;
+NOTCH_OP void pair_words(nvec a, nvec b, nvec (&t)[4]) {
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
+    t[0] = _mm256_unpacklo_epi8(low, zero);
+    t[1] = _mm256_unpackhi_epi8(low, zero);
+    t[2] = _mm256_unpacklo_epi8(high, zero);
+    t[3] = _mm256_unpackhi_epi8(high, zero);
+}
+NOTCH_OP void madd_from(nvec& acc, nvec v, const std::int16_t* w) {
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(v, load256(w)));
+}
+#else
+inline constexpr bool has_pairs = false;
+#endif
+
+/// Keeps the compiler from turning addresses into many induction variables, which it then spills.
+NOTCH_OP const std::uint8_t* opaque(const std::uint8_t* p) {
+#if defined(__GNUC__)
+    __asm__("" : "+r"(p));
+#endif
+    return p;
+}

@@ -23,12 +23,10 @@ struct depthwise_block {
     const std::int32_t* bias;
     const float *multiplier, *multiplier_words;
     bool packs;                     ///< pack_ncodes applies
+    std::uint8_t* base;             ///< of the first channel of output (0, 0)
+    index_t row_bytes, pixel_bytes, strip_bytes; ///< from one output row, pixel, strip to the next
     lane_masks masks;
     word_stage stage;
-
-    NOTCH_INLINE std::uint8_t* out(index_t y, index_t x) const {
-        return static_cast<std::uint8_t*>(d.out) + (y * d.out_row + x * d.ldc + channel) * store_size(d.ep.store);
-    }
 };
 
 /// Input rows of a row of outputs. A row outside the image is the block of outside with step 0.
@@ -53,9 +51,8 @@ template <lanes L, int N> NOTCH_OP tap_rows<N> make_rows(const depthwise_block& 
     return r;
 }
 
-/// Pixel ix of row i, known to be in the image for all strips (or the row is outside).
-template <lanes L, int N> NOTCH_OP nvec load_inside(const depthwise_block& b, const tap_rows<N>& r, int i, index_t ix) {
-    const std::uint8_t* p = r.at[i] + ix * r.step[i];
+/// Row i, p its pixel ix, which is in the image for all strips (or the row is outside).
+template <lanes L, int N> NOTCH_OP nvec load_inside(const depthwise_block& b, const tap_rows<N>& r, int i, const std::uint8_t* p) {
     if constexpr (strips<L>() == 1) return load_lanes<L>({p}, b.masks);
     else if constexpr (strips<L>() == 2) return load_lanes<L>({p, p + r.jump[i]}, b.masks);
     else return load_lanes<L>({p, p + r.jump[i], p + 2 * r.jump[i], p + 3 * r.jump[i]}, b.masks);
@@ -70,10 +67,41 @@ template <lanes L, int N> NOTCH_OP nvec load_checked(const depthwise_block& b, c
     else if constexpr (strips<L>() == 2) return load_lanes<L>({pixel(0), pixel(1)}, b.masks);
     else return load_lanes<L>({pixel(0), pixel(1), pixel(2), pixel(3)}, b.masks);
 }
-NOTCH_OP void flip_if(const depthwise_block& b, nvec (&t)[4]) {
+/// C neighbouring columns of R rows of taps, from ix on: t[column][row].
+template <lanes L, int R, int C, int N, int M> NOTCH_OP void load_columns(const depthwise_block& b, const tap_rows<N>& rows, index_t ix, nvec (&t)[C][M]) {
+    if (ix >= 0 && ix + C <= rows.inside) {
+        NOTCH_UNROLL
+        for (int i = 0; i < R; ++i) {
+            const index_t step = rows.step[i];
+            const std::uint8_t* p = opaque(rows.at[i] + ix * step);
+            t[0][i] = load_inside<L>(b, rows, i, p);
+            if constexpr (C > 1) t[1][i] = load_inside<L>(b, rows, i, p + step);
+            if constexpr (C > 2) t[2][i] = load_inside<L>(b, rows, i, p + 2 * step);
+            if constexpr (C > 3) t[3][i] = load_inside<L>(b, rows, i, p + step + 2 * step);
+        }
+    } else {
+        NOTCH_UNROLL
+        for (int i = 0; i < R; ++i) {
+            t[0][i] = load_checked<L>(b, rows, i, ix);
+            if constexpr (C > 1) t[1][i] = load_checked<L>(b, rows, i, ix + 1);
+            if constexpr (C > 2) t[2][i] = load_checked<L>(b, rows, i, ix + 2);
+            if constexpr (C > 3) t[3][i] = load_checked<L>(b, rows, i, ix + 3);
+        }
+    }
+}
+/// Makes the compiler read the rows from memory where it needs them, rather than keep them in
+/// vector registers.
+template <int N> NOTCH_OP void keep_in_memory(const tap_rows<N>& rows) {
+#if defined(__GNUC__)
+    __asm__ volatile("" : : "r"(&rows) : "memory");
+#else
+    (void)rows;
+#endif
+}
+template <int N> NOTCH_OP void flip_if(const depthwise_block& b, nvec (&t)[N]) {
     if (!b.d.flip) return;
     NOTCH_UNROLL
-    for (int i = 0; i < 4; ++i) t[i] = nflip(t[i]);
+    for (int i = 0; i < N; ++i) t[i] = nflip(t[i]);
 }
 
 /// Results of one output that the words do not cover: lane holds the four vectors.
@@ -87,7 +115,7 @@ template <lanes L> static NOTCH_NOINLINE void store_block(const depthwise_block&
             acc[k] = load_n32(lane + k * (byte_width / 4));
             m[k] = load_n32(b.multiplier + 16 * k);
         }
-        store_lanes<L>(out, b.distance * b.d.ldc, pack_ncodes(b.d.ep, acc, m), b.masks, b.count);
+        store_lanes<L>(out, b.strip_bytes, pack_ncodes(b.d.ep, acc, m), b.masks, b.count);
         return;
     }
     std::int32_t natural[byte_width + 16] = {};
@@ -97,7 +125,7 @@ template <lanes L> static NOTCH_NOINLINE void store_block(const depthwise_block&
     for (int strip = 0; strip < strips<L>(); ++strip)
         for (index_t c = 0; c < b.count; c += 16)
             store_any(b.d.ep, load_s32(natural + strip * (byte_width / strips<L>()) + c), b.channel + c,
-                      b.count - c < 16 ? b.count - c : 16, out + (strip * b.distance * b.d.ldc + c) * size);
+                      b.count - c < 16 ? b.count - c : 16, out + strip * b.strip_bytes + c * size);
 }
 
 /// The output stage of a tile of N outputs, fed with accumulators k by k.
@@ -120,7 +148,7 @@ template <int N, lanes L, bool Words> struct tile_stage {
     }
     NOTCH_INLINE void store(const depthwise_block& b, int n, std::uint8_t* out) {
         if constexpr (Words) {
-            store_lanes<L>(out, b.distance * b.d.ldc, codes_of_words(v[n][0], v[n][1], b.stage), b.masks, b.count);
+            store_lanes<L>(out, b.strip_bytes, codes_of_words(v[n][0], v[n][1], b.stage), b.masks, b.count);
         } else {
             std::int32_t lane[byte_width];
             NOTCH_UNROLL
@@ -132,22 +160,8 @@ template <int N, lanes L, bool Words> struct tile_stage {
 
 // --- 3 x 3, stride 1 ---------------------------------------------------------------------------------------------
 
-/// Column ix of R + 2 rows, interleaved.
-template <lanes L, int R> NOTCH_OP void load_column(const depthwise_block& b, const tap_rows<R + 2>& rows, index_t ix, nvec (&t)[4]) {
-    if (ix >= 0 && ix < rows.inside) {
-        NOTCH_UNROLL
-        for (int i = 0; i < R + 2; ++i) t[i] = load_inside<L>(b, rows, i, ix);
-    } else {
-        NOTCH_UNROLL
-        for (int i = 0; i < R + 2; ++i) t[i] = load_checked<L>(b, rows, i, ix);
-    }
-    if constexpr (R == 1) t[3] = t[2]; // its weights are zero
-    flip_if(b, t);
-    interleave(t);
-}
-
-/// R rows by C columns of outputs at (y, x) from C + 2 columns.
-template <lanes L, bool Words, int R, int C> NOTCH_OP void tile_3x3(const depthwise_block& b, index_t y, index_t x, const nvec (&t)[4][4]) {
+/// R rows by C columns of outputs from C + 2 columns.
+template <lanes L, bool Words, int R, int C> NOTCH_OP void tile_3x3(const depthwise_block& b, std::uint8_t* out, const nvec (&t)[4][4]) {
     tile_stage<R * C, L, Words> stage;
     NOTCH_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -172,21 +186,33 @@ template <lanes L, bool Words, int R, int C> NOTCH_OP void tile_3x3(const depthw
         stage.take(b, k, acc);
     }
     NOTCH_UNROLL
-    for (int n = 0; n < R * C; ++n) stage.store(b, n, b.out(y + n / C, x + n % C));
+    for (int n = 0; n < R * C; ++n) stage.store(b, n, out + n / C * b.row_bytes + n % C * b.pixel_bytes);
 }
 
 template <lanes L, bool Words, int R> static NOTCH_NOINLINE void rows_3x3_stride1(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<R + 2> rows = make_rows<L, R + 2>(b, y - d.pad_top, 1);
+    keep_in_memory(rows);
     nvec t[4][4];
+    const auto load_two = [&](index_t ix, int to) __attribute__((always_inline)) {
+        nvec v[2][4];
+        load_columns<L, R + 2>(b, rows, ix, v);
+        NOTCH_UNROLL
+        for (int c = 0; c < 2; ++c) {
+            if constexpr (R == 1) v[c][3] = v[c][2]; // its weights are zero
+            flip_if(b, v[c]);
+            interleave(v[c]);
+            NOTCH_UNROLL
+            for (int k = 0; k < 4; ++k) t[to + c][k] = v[c][k];
+        }
+    };
     index_t ix = -d.pad_left;
-    load_column<L, R>(b, rows, ix, t[0]);
-    load_column<L, R>(b, rows, ix + 1, t[1]);
+    load_two(ix, 0);
+    std::uint8_t* out = b.base + y * b.row_bytes;
     index_t x = 0;
-    for (; x + 2 <= b.columns; x += 2, ix += 2) {
-        load_column<L, R>(b, rows, ix + 2, t[2]);
-        load_column<L, R>(b, rows, ix + 3, t[3]);
-        tile_3x3<L, Words, R, 2>(b, y, x, t);
+    for (; x + 2 <= b.columns; x += 2, ix += 2, out += 2 * b.pixel_bytes) {
+        load_two(ix + 2, 2);
+        tile_3x3<L, Words, R, 2>(b, out, t);
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) {
             t[0][k] = t[2][k];
@@ -194,8 +220,8 @@ template <lanes L, bool Words, int R> static NOTCH_NOINLINE void rows_3x3_stride
         }
     }
     if (x < b.columns) {
-        load_column<L, R>(b, rows, ix + 2, t[2]);
-        tile_3x3<L, Words, R, 1>(b, y, x, t);
+        load_two(ix + 2, 2);
+        tile_3x3<L, Words, R, 1>(b, out, t);
     }
 }
 
@@ -203,13 +229,10 @@ template <lanes L, bool Words, int R> static NOTCH_NOINLINE void rows_3x3_stride
 
 /// Taps (column, row) 10 11 12 20, 21 22 30 31, 32 40 41 42 counted from column ix = 0.
 template <lanes L> NOTCH_OP void load_groups(const depthwise_block& b, const tap_rows<3>& rows, index_t ix, nvec (&g)[4][4]) {
-    if (ix + 1 >= 0 && ix + 4 < rows.inside) {
-        NOTCH_UNROLL
-        for (int i = 0; i < 12; ++i) g[1 + i / 4][i % 4] = load_inside<L>(b, rows, i % 3, ix + 1 + i / 3);
-    } else {
-        NOTCH_UNROLL
-        for (int i = 0; i < 12; ++i) g[1 + i / 4][i % 4] = load_checked<L>(b, rows, i % 3, ix + 1 + i / 3);
-    }
+    nvec v[4][3];
+    load_columns<L, 3>(b, rows, ix + 1, v);
+    NOTCH_UNROLL
+    for (int i = 0; i < 12; ++i) g[1 + i / 4][i % 4] = v[i / 3][i % 3];
     NOTCH_UNROLL
     for (int i = 1; i < 4; ++i) {
         flip_if(b, g[i]);
@@ -217,7 +240,7 @@ template <lanes L> NOTCH_OP void load_groups(const depthwise_block& b, const tap
     }
 }
 
-template <lanes L, bool Words, int C> NOTCH_OP void tile_3x3_stride2(const depthwise_block& b, index_t y, index_t x, const nvec (&g)[4][4]) {
+template <lanes L, bool Words, int C> NOTCH_OP void tile_3x3_stride2(const depthwise_block& b, std::uint8_t* out, const nvec (&g)[4][4]) {
     tile_stage<C, L, Words> stage;
     NOTCH_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -233,86 +256,175 @@ template <lanes L, bool Words, int C> NOTCH_OP void tile_3x3_stride2(const depth
         stage.take(b, k, acc);
     }
     NOTCH_UNROLL
-    for (int n = 0; n < C; ++n) stage.store(b, n, b.out(y, x + n));
+    for (int n = 0; n < C; ++n) stage.store(b, n, out + n * b.pixel_bytes);
 }
 
 template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
+    keep_in_memory(rows);
     nvec g[4][4];
     index_t ix = -d.pad_left;
+    std::uint8_t* out = b.base + y * b.row_bytes;
     NOTCH_UNROLL
     for (int i = 0; i < 3; ++i) g[0][i + 1] = load_checked<L>(b, rows, i, ix);
     g[0][0] = g[0][1]; // its weights are zero
     flip_if(b, g[0]);
     interleave(g[0]);
     index_t x = 0;
-    for (; x + 2 <= b.columns; x += 2, ix += 4) {
+    for (; x + 2 <= b.columns; x += 2, ix += 4, out += 2 * b.pixel_bytes) {
         load_groups<L>(b, rows, ix, g);
-        tile_3x3_stride2<L, Words, 2>(b, y, x, g);
+        tile_3x3_stride2<L, Words, 2>(b, out, g);
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) g[0][k] = g[3][k];
     }
     if (x < b.columns) {
         load_groups<L>(b, rows, ix, g);
-        tile_3x3_stride2<L, Words, 1>(b, y, x, g);
+        tile_3x3_stride2<L, Words, 1>(b, out, g);
     }
 }
 
-// --- any kernel ----------------------------------------------------------------------------------------------------
+// --- 3 x 3 with products of 16-bit pairs ----------------------------------------------------------------------------
 
-template <lanes L, bool Words> static NOTCH_NOINLINE void row_any(const depthwise_block& b, index_t y) {
+/// Two columns: the pairs of rows 0 and 1 of each, and the pair of both columns of row 2.
+struct pair_columns {
+    nvec rows[2][4], across[4];
+};
+
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
+template <lanes L> NOTCH_OP void load_pairs(const depthwise_block& b, const tap_rows<3>& rows, index_t ix, pair_columns& p) {
+    nvec v[2][3];
+    load_columns<L, 3>(b, rows, ix, v);
+    flip_if(b, v[0]);
+    flip_if(b, v[1]);
+    pair_words(v[0][0], v[0][1], p.rows[0]);
+    pair_words(v[1][0], v[1][1], p.rows[1]);
+    pair_words(v[0][2], v[1][2], p.across);
+}
+
+/// Outputs x and x + 1 of one row, five pairs each, stride S: columns 0..3 or 0..5.
+template <int S, lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_pairs(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
-    const index_t top = y * d.stride_h - d.pad_top;
-    for (index_t x = 0; x < b.columns; ++x) {
-        nvec acc[4];
-        NOTCH_UNROLL
-        for (int k = 0; k < 4; ++k) acc[k] = load_n32(b.bias + 16 * k);
-        for (index_t first = 0; first < d.kernel_h; first += 4) {
-            // Below the last row the weights are zero.
-            const tap_rows<4> rows = make_rows<L, 4>(b, top + first * d.dilation_h, d.dilation_h);
-            const std::int8_t* w = b.w + first / 4 * 256;
-            index_t ix = x * d.stride_w - d.pad_left;
-            for (index_t column = 0; column < d.kernel_w; ++column, ix += d.dilation_w, w += (d.kernel_h + 3) / 4 * 256) {
-                nvec t[4];
-                NOTCH_UNROLL
-                for (int i = 0; i < 4; ++i) t[i] = load_checked<L>(b, rows, i, ix);
-                flip_if(b, t);
-                interleave(t);
-                NOTCH_UNROLL
-                for (int k = 0; k < 4; ++k) ndot_from(acc[k], t[k], w + 64 * k);
-            }
-        }
-        tile_stage<1, L, Words> stage;
+    const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
+    keep_in_memory(rows);
+    pair_columns p[S + 1];
+    index_t ix = -d.pad_left;
+    load_pairs<L>(b, rows, ix, p[0]);
+    std::uint8_t* out = b.base + y * b.row_bytes;
+    for (index_t x = 0; x < b.columns; x += 2, ix += 2 * S, out += 2 * b.pixel_bytes) {
+        load_pairs<L>(b, rows, ix + 2, p[1]);
+        if constexpr (S == 2) load_pairs<L>(b, rows, ix + 4, p[2]);
+        tile_stage<2, L, Words> stage;
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) {
-            nvec one[1] = {acc[k]};
-            stage.take(b, k, one);
+            const nvec bias = load_n32(b.bias + 16 * k);
+            nvec acc[2] = {bias, bias};
+            const std::int16_t* w = b.pairs + 32 * k;
+            madd_from(acc[0], p[0].rows[0][k], w);
+            madd_from(acc[0], p[0].rows[1][k], w + 128);
+            madd_from(acc[0], p[1].rows[0][k], w + 2 * 128);
+            madd_from(acc[0], p[0].across[k], w + 3 * 128);
+            madd_from(acc[0], p[1].across[k], w + 4 * 128);
+            if constexpr (S == 1) {
+                madd_from(acc[1], p[0].rows[1][k], w);
+                madd_from(acc[1], p[1].rows[0][k], w + 128);
+                madd_from(acc[1], p[1].rows[1][k], w + 2 * 128);
+                madd_from(acc[1], p[0].across[k], w + 5 * 128);
+                madd_from(acc[1], p[1].across[k], w + 6 * 128);
+            } else {
+                madd_from(acc[1], p[1].rows[0][k], w);
+                madd_from(acc[1], p[1].rows[1][k], w + 128);
+                madd_from(acc[1], p[S].rows[0][k], w + 2 * 128);
+                madd_from(acc[1], p[1].across[k], w + 3 * 128);
+                madd_from(acc[1], p[S].across[k], w + 4 * 128);
+            }
+            stage.take(b, k, acc);
         }
-        stage.store(b, 0, b.out(y, x));
+        stage.store(b, 0, out);
+        if (x + 1 < b.columns) stage.store(b, 1, out + b.pixel_bytes);
+        p[0] = p[S];
     }
+}
+#endif
+
+// --- any kernel ----------------------------------------------------------------------------------------------------
+
+/// C neighbouring outputs of row y from x on; each column is interleaved once for all of them. More
+/// than one only without dilation.
+template <lanes L, bool Words, int C> NOTCH_OP void tile_any(const depthwise_block& b, index_t y, index_t x) {
+    const depthwise_args& d = b.d;
+    const index_t columns = C == 1 ? d.kernel_w : (C - 1) * d.stride_w + d.kernel_w, w_step = (d.kernel_h + 3) / 4 * 256;
+    nvec acc[4][C];
+    NOTCH_UNROLL
+    for (int k = 0; k < 4; ++k) {
+        const nvec bias = load_n32(b.bias + 16 * k);
+        NOTCH_UNROLL
+        for (int c = 0; c < C; ++c) acc[k][c] = bias;
+    }
+    for (index_t first = 0; first < d.kernel_h; first += 4) {
+        // Below the last row the weights are zero.
+        const tap_rows<4> rows = make_rows<L, 4>(b, y * d.stride_h - d.pad_top + first * d.dilation_h, d.dilation_h);
+        const std::int8_t* w = b.w + first / 4 * 256;
+        index_t ix = x * d.stride_w - d.pad_left;
+        for (index_t column = 0; column < columns; ++column, ix += d.dilation_w) {
+            nvec t[1][4];
+            load_columns<L, 4>(b, rows, ix, t);
+            flip_if(b, t[0]);
+            interleave(t[0]);
+            index_t j = column;
+            NOTCH_UNROLL
+            for (int c = 0; c < C; ++c, j -= d.stride_w) {
+                if (j < 0 || j >= d.kernel_w) continue;
+                NOTCH_UNROLL
+                for (int k = 0; k < 4; ++k) ndot_from(acc[k][c], t[0][k], w + j * w_step + 64 * k);
+            }
+        }
+    }
+    tile_stage<C, L, Words> stage;
+    NOTCH_UNROLL
+    for (int k = 0; k < 4; ++k) stage.take(b, k, acc[k]);
+    std::uint8_t* out = b.base + y * b.row_bytes + x * b.pixel_bytes;
+    NOTCH_UNROLL
+    for (int c = 0; c < C; ++c) stage.store(b, c, out + c * b.pixel_bytes);
+}
+
+template <lanes L, bool Words> static NOTCH_NOINLINE void row_any(const depthwise_block& b, index_t y) {
+    constexpr int wide = byte_width == 64 ? 4 : 2; // as many as there are registers for
+    index_t x = 0;
+    if (b.d.dilation_w == 1)
+        for (; x + wide <= b.columns; x += wide) tile_any<L, Words, wide>(b, y, x);
+    for (; x < b.columns; ++x) tile_any<L, Words, 1>(b, y, x);
 }
 
 // --- all channels of some rows -------------------------------------------------------------------------------------
 
 template <lanes L, bool Words> static void block_rows(const depthwise_block& b, index_t first, index_t last) {
     const depthwise_args& d = b.d;
-    if (d.tile && d.stride_w == 1) {
-        index_t y = first;
-        for (; y + 2 <= last; y += 2) rows_3x3_stride1<L, Words, 2>(b, y);
-        if (y < last) rows_3x3_stride1<L, Words, 1>(b, y);
+    index_t y = first;
+    if (!d.tile) {
+        for (; y < last; ++y) row_any<L, Words>(b, y);
         return;
     }
-    for (index_t y = first; y < last; ++y) {
-        if (d.tile) row_3x3_stride2<L, Words>(b, y);
-        else row_any<L, Words>(b, y);
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
+    for (; y < last; ++y) {
+        if (d.stride_w == 1) row_3x3_pairs<1, L, Words>(b, y);
+        else row_3x3_pairs<2, L, Words>(b, y);
     }
+#else
+    if (d.stride_w == 1) {
+        for (; y + 2 <= last; y += 2) rows_3x3_stride1<L, Words, 2>(b, y);
+        if (y < last) rows_3x3_stride1<L, Words, 1>(b, y);
+    } else {
+        for (; y < last; ++y) row_3x3_stride2<L, Words>(b, y);
+    }
+#endif
 }
 
 template <lanes L> static void block_channels(const depthwise_args& d, const word_stage& stage, index_t channel, index_t count, index_t first, index_t last) {
     const index_t block = channel / depthwise_width, lane = channel % depthwise_width / 16;
     const index_t at = block * depthwise_width + lane * 4;
     const bool codes = d.ep.store == store_kind::u8 || d.ep.store == store_kind::s8;
+    const index_t size = store_size(d.ep.store);
     // The strips of a row begin at multiples of distance and reach to its end; they may overlap.
     const index_t distance = d.out_w / strips<L>();
     const depthwise_block b{d,
@@ -327,6 +439,10 @@ template <lanes L> static void block_channels(const depthwise_args& d, const wor
                             d.multiplier_interleaved + (d.multiplier_interleaved ? at : 0),
                             d.multiplier_words + (d.multiplier_words ? at : 0),
                             codes && d.ep.bounded && d.ep.mode == requant_mode::float_scale,
+                            static_cast<std::uint8_t*>(d.out) + channel * size,
+                            d.out_row * size,
+                            d.ldc * size,
+                            distance * d.ldc * size,
                             make_masks(count),
                             stage};
     if constexpr (has_words) {
@@ -352,14 +468,17 @@ static void depthwise_u8s8(const depthwise_args& d) {
             block_channels<lanes::full>(d, stage, channel, byte_width, first, last);
         const index_t left = d.channels - channel;
         if constexpr (byte_width == 64) {
-            if (left > 32) block_channels<lanes::partial>(d, stage, channel, left, first, last);
-            else if (left > 16) block_channels<lanes::halves>(d, stage, channel, left, first, last);
-            else if (left > 0) block_channels<lanes::quarters>(d, stage, channel, left, first, last);
+            if (left > 32) block_channels<lanes::part>(d, stage, channel, left, first, last);
+            else if (left == 32) block_channels<lanes::halves>(d, stage, channel, left, first, last);
+            else if (left > 16) block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
+            else if (left == 16) block_channels<lanes::quarters>(d, stage, channel, left, first, last);
+            else if (left > 0) block_channels<lanes::part_quarters>(d, stage, channel, left, first, last);
         } else if constexpr (byte_width == 32) {
-            if (left > 16) block_channels<lanes::partial>(d, stage, channel, left, first, last);
-            else if (left > 0) block_channels<lanes::halves>(d, stage, channel, left, first, last);
+            if (left > 16) block_channels<lanes::part>(d, stage, channel, left, first, last);
+            else if (left == 16) block_channels<lanes::halves>(d, stage, channel, left, first, last);
+            else if (left > 0) block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
         } else if (left > 0) {
-            block_channels<lanes::partial>(d, stage, channel, left, first, last);
+            block_channels<lanes::part>(d, stage, channel, left, first, last);
         }
         if (d.ep.on_tile)
             for (index_t y = first; y < last; ++y)
