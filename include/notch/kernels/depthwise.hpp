@@ -42,25 +42,19 @@ template <class F> void for_ranges(index_t n, const context& ctx, const F& f) {
 
 /// Both types of codes; x points at their bytes.
 template <class Out, class F>
-void run_depthwise(nhwc_view<const std::uint8_t> x, bool is_signed, const packed_depthwise& w, const epilogue<Out, F>& ep,
+void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep,
                    nhwc_view<Out> y, const context& ctx) {
     constexpr const char* where = "depthwise";
     const window& s = w.geometry;
+    check_no_rows(where, ep.rows);
     check_conv(where, x, s, w.channels, w.outputs(), ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
     if (w.data.empty()) fail(errc::invalid_argument, cat(where, ": the packed weights were moved from"));
     if (ep.bias_interleaved.empty())
         fail(errc::invalid_argument, cat(where, ": the epilogue was not made for depthwise weights"));
-    const std::int32_t least = is_signed ? -128 : 0;
-    if (ep.x_zero_point < least || ep.x_zero_point > least + 255)
-        fail(errc::invalid_argument, cat(where, ": the epilogue has x.zero_point ", ep.x_zero_point, ", inputs of this type need ",
-                                         least, "..", least + 255));
-    if (is_signed && !ep.takes_s8)
-        fail(errc::overflow, cat(where, ": an accumulator of s8 inputs could leave int32"));
     (void)pad_shape(where, s, x.h, x.w, w.outputs()); // index arithmetic stays in range
     std::uint8_t outside[depthwise_width];
-    std::memset(outside, ep.x_zero_point & 255, sizeof(outside));
-    const index_t half = ep.bias_interleaved.size() / 2;
+    std::memset(outside, ep.x_zero_point ^ (ep.x_signed ? 128 : 0), sizeof(outside)); // a code of x
     depthwise_args d;
     d.in = x.data;
     d.in_h = x.h;
@@ -68,7 +62,7 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, bool is_signed, const packed
     d.in_row = x.stride_h;
     d.in_pixel = x.stride_w;
     d.outside = outside;
-    d.flip = is_signed;
+    d.flip = ep.x_signed;
     d.kernel_h = s.kernel_h;
     d.kernel_w = s.kernel_w;
     d.stride_h = s.stride_h;
@@ -83,7 +77,7 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, bool is_signed, const packed
     d.tile = w.tile.data();
     d.pairs = w.pairs.data();
     d.ep = ep.args();
-    d.bias_interleaved = ep.bias_interleaved.data() + (is_signed ? half : 0);
+    d.bias_interleaved = ep.bias_interleaved.data();
     d.multiplier_interleaved = ep.multiplier_interleaved.data();
     d.multiplier_words = ep.multiplier_words.data();
     d.out_row = y.stride_h;
@@ -136,16 +130,17 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, bool is_signed, const packed
 }
 
 /// x: n x h x w x channels codes, u8 or s8; y: n x out_h x out_w x (channels * multiplier), any
-/// strides. w comes from pack_depthwise; the epilogue was made for it, with the zero point of x
-/// (0..255 for u8, -128..127 for s8). Errors: shape_mismatch, invalid_argument, overflow. Safe to call
-/// from several threads with a context each; results do not depend on the context.
+/// strides. w comes from pack_depthwise; the epilogue was made for it, for s8 codes with
+/// stage::s8_input. Errors: shape_mismatch, invalid_argument, overflow. Safe to call from several
+/// threads with a context each; results do not depend on the context.
 template <class Out, class F, class Y>
 void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
                const context& ctx = {}) {
     static_assert(std::is_same_v<Y, Out>,
                   "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
-    detail::run_depthwise(x, false, w, ep, y, ctx);
+    detail::check_input_type<std::uint8_t>("depthwise", ep.x_signed);
+    detail::run_depthwise(x, w, ep, y, ctx);
 }
 template <class Out, class F, class Y>
 void depthwise(nhwc_view<const std::int8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
@@ -153,9 +148,10 @@ void depthwise(nhwc_view<const std::int8_t> x, const packed_depthwise& w, const 
     static_assert(std::is_same_v<Y, Out>,
                   "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
+    detail::check_input_type<std::int8_t>("depthwise", ep.x_signed);
     const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c,
                                               x.stride_n, x.stride_h, x.stride_w);
-    detail::run_depthwise(bytes, true, w, ep, y, ctx);
+    detail::run_depthwise(bytes, w, ep, y, ctx);
 }
 template <class Out, class F, class Y>
 void depthwise(nhwc_view<std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,

@@ -226,8 +226,6 @@ NOTCH_OP void store_halves(std::uint8_t* p, std::uint8_t* q, nvec v, index_t n) 
     store_bytes16(p, _mm256_castsi256_si128(v), n);
     store_bytes16(q, _mm256_extracti128_si256(v, 1), n);
 }
-/// s8 codes as u8 codes 128 above, or back.
-NOTCH_OP nvec nflip(nvec v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
 NOTCH_OP nvec load_n32(const std::int32_t* p) { return load256(p); }
 NOTCH_OP nfloat load_n32(const float* p) { return _mm256_loadu_ps(p); }
 NOTCH_OP nvec repeat_half(nvec v) { return _mm256_permute2x128_si256(v, v, 0); }

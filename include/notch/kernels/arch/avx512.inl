@@ -180,8 +180,6 @@ NOTCH_OP nvec nflip(nvec v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128))
 NOTCH_OP nvec nsum_bytes(nvec sum, nvec v) { return _mm512_add_epi64(sum, _mm512_sad_epu8(v, _mm512_setzero_si512())); }
 NOTCH_OP std::int32_t nsum_lanes(nvec v) { return static_cast<std::int32_t>(_mm512_reduce_add_epi64(v)); }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) { return _mm512_max_epu8(a, b); }
-/// s8 codes as u8 codes 128 above, or back.
-NOTCH_OP nvec nflip(nvec v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
 NOTCH_OP nvec load_n32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
 NOTCH_OP nfloat load_n32(const float* p) { return _mm512_loadu_ps(p); }
 NOTCH_OP nvec repeat_half(nvec v) { return _mm512_shuffle_i64x2(v, v, 0x44); }

@@ -20,7 +20,50 @@ template <lanes L> constexpr int strips() {
     return L == lanes::full || L == lanes::part ? 1 : L == lanes::halves || L == lanes::part_halves ? 2 : 4;
 }
 
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI || \
+    NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+/// The first n < 16 bytes. Masked stores of bytes are microcode on some CPUs; these branches are
+/// always the same.
+NOTCH_OP void store_first(std::uint8_t* p, __m128i v, index_t n) {
+    if (n & 8) {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), v);
+        v = _mm_srli_si128(v, 8);
+        p += 8;
+    }
+    if (n & 4) {
+        const int x = _mm_cvtsi128_si32(v);
+        __builtin_memcpy(p, &x, 4);
+        v = _mm_srli_si128(v, 4);
+        p += 4;
+    }
+    const int x = _mm_cvtsi128_si32(v);
+    if (n & 2) __builtin_memcpy(p, &x, 2);
+    if (n & 1) p[n & 2] = static_cast<std::uint8_t>(n & 2 ? x >> 16 : x);
+}
+/// The first n < 32 bytes.
+NOTCH_OP void store_first(std::uint8_t* p, __m256i v, index_t n) {
+    __m128i x = _mm256_castsi256_si128(v);
+    if (n & 16) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x);
+        x = _mm256_extracti128_si256(v, 1);
+        p += 16;
+    }
+    store_first(p, x, n);
+}
+#endif
+
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+
+/// The first n < 64 bytes.
+NOTCH_OP void store_first(std::uint8_t* p, __m512i v, index_t n) {
+    __m256i x = _mm512_castsi512_si256(v);
+    if (n & 32) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+        x = _mm512_extracti64x4_epi64(v, 1);
+        p += 32;
+    }
+    store_first(p, x, n);
+}
 
 struct lane_masks {
     __mmask64 all;
@@ -49,20 +92,19 @@ template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strip
     }
 }
 /// distance: bytes from one strip to the next.
-template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, lane_masks m, index_t) {
+template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, lane_masks, index_t count) {
     if constexpr (L == lanes::full) _mm512_storeu_si512(p, v);
-    else if constexpr (L == lanes::part) _mm512_mask_storeu_epi8(p, m.all, v);
+    else if constexpr (L == lanes::part) store_first(p, v, count);
     else if constexpr (L == lanes::halves) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + distance), _mm512_extracti64x4_epi64(v, 1));
     } else if constexpr (L == lanes::part_halves) {
-        const auto half = static_cast<__mmask32>(m.all);
-        _mm256_mask_storeu_epi8(p, half, _mm512_castsi512_si256(v));
-        _mm256_mask_storeu_epi8(p + distance, half, _mm512_extracti64x4_epi64(v, 1));
+        store_first(p, _mm512_castsi512_si256(v), count);
+        store_first(p + distance, _mm512_extracti64x4_epi64(v, 1), count);
     } else {
         const auto store = [&](std::uint8_t* q, __m128i x) __attribute__((always_inline)) {
             if constexpr (L == lanes::quarters) _mm_storeu_si128(reinterpret_cast<__m128i*>(q), x);
-            else _mm_mask_storeu_epi8(q, static_cast<__mmask16>(m.all), x);
+            else store_first(q, x, count);
         };
         store(p, _mm512_castsi512_si128(v));
         store(p + distance, _mm512_extracti32x4_epi32(v, 1));
@@ -128,29 +170,17 @@ template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strip
         return _mm256_inserti128_si256(_mm256_castsi128_si256(load_quad(p[0], m)), load_quad(p[1], m), 1);
     }
 }
-NOTCH_OP void store_few(std::uint8_t* p, __m256i v, const lane_masks& m) {
-    alignas(32) std::uint8_t copy[32];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(copy), v);
-    for (int i = 0; i < m.bytes; ++i) p[m.whole + i] = copy[m.whole + i];
-}
 template <lanes L>
-NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, const lane_masks& m, index_t) {
+NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, const lane_masks&, index_t count) {
+    const __m128i low = _mm256_castsi256_si128(v);
     if constexpr (L == lanes::full) _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
-    else if constexpr (L == lanes::part) {
-        _mm256_maskstore_epi32(reinterpret_cast<int*>(p), m.dwords, v);
-        if (m.bytes) store_few(p, v, m);
-    } else if constexpr (L == lanes::halves) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(v));
+    else if constexpr (L == lanes::part) store_first(p, v, count);
+    else if constexpr (L == lanes::halves) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), low);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p + distance), _mm256_extracti128_si256(v, 1));
     } else {
-        const __m128i low = _mm256_castsi256_si128(v), high = _mm256_extracti128_si256(v, 1);
-        const __m128i mask = _mm256_castsi256_si128(m.dwords);
-        _mm_maskstore_epi32(reinterpret_cast<int*>(p), mask, low);
-        _mm_maskstore_epi32(reinterpret_cast<int*>(p + distance), mask, high);
-        if (m.bytes) {
-            store_few(p, v, m);
-            store_few(p + distance, _mm256_castsi128_si256(high), m);
-        }
+        store_first(p, low, count);
+        store_first(p + distance, _mm256_extracti128_si256(v, 1), count);
     }
 }
 

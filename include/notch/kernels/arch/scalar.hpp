@@ -231,10 +231,6 @@ NOTCH_OP void interleave(nvec (&t)[4]) {
         for (int i = 0; i < 4; ++i) r[c / 4].b[4 * (c % 4) + i] = t[i].b[c];
     for (int i = 0; i < 4; ++i) t[i] = r[i];
 }
-NOTCH_OP nvec nflip(nvec v) {
-    NOTCH_EACH16(v.b[i] = static_cast<std::uint8_t>(v.b[i] ^ 128));
-    return v;
-}
 template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) { return w; }
 NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) {
     for (int c = 0; c < 4; ++c) {

@@ -259,6 +259,58 @@ template <lanes L, bool Words, int C> NOTCH_OP void tile_3x3_stride2(const depth
     for (int n = 0; n < C; ++n) stage.store(b, n, out + n * b.pixel_bytes);
 }
 
+#if defined(NOTCH_S2B)
+template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
+    const depthwise_args& d = b.d;
+    const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
+    keep_in_memory(rows);
+    nweights w[3][4];
+    NOTCH_UNROLL
+    for (int j = 0; j < 3; ++j) {
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) w[j][k] = load_nweights<false>(b.w + j * 256 + k * 64);
+    }
+    nvec c0[1][4];
+    index_t ix = -d.pad_left;
+    load_columns<L, 3>(b, rows, ix, c0);
+    c0[0][3] = c0[0][2];
+    flip_if(b, c0[0]);
+    interleave(c0[0]);
+    std::uint8_t* out = b.base + y * b.row_bytes;
+    for (index_t x = 0; x < b.columns; x += 2, ix += 4, out += 2 * b.pixel_bytes) {
+        nvec v[4][4];
+        nvec acc[4][2];
+        load_columns<L, 3>(b, rows, ix + 1, v);
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            acc[k][0] = acc[k][1] = load_n32(b.bias + 16 * k);
+            ndot(acc[k][0], c0[0][k], w[0][k]);
+        }
+        NOTCH_UNROLL
+        for (int c = 0; c < 4; ++c) {
+            v[c][3] = v[c][2];
+            flip_if(b, v[c]);
+            interleave(v[c]);
+            NOTCH_UNROLL
+            for (int k = 0; k < 4; ++k) {
+                if (c == 0) ndot(acc[k][0], v[c][k], w[1][k]);
+                if (c == 1) ndot(acc[k][0], v[c][k], w[2][k]);
+                if (c == 1) ndot(acc[k][1], v[c][k], w[0][k]);
+                if (c == 2) ndot(acc[k][1], v[c][k], w[1][k]);
+                if (c == 3) ndot(acc[k][1], v[c][k], w[2][k]);
+            }
+        }
+        tile_stage<2, L, Words> stage;
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            stage.take(b, k, acc[k]);
+            c0[0][k] = v[3][k];
+        }
+        stage.store(b, 0, out);
+        if (x + 1 < b.columns) stage.store(b, 1, out + b.pixel_bytes);
+    }
+}
+#else
 template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
@@ -283,6 +335,8 @@ template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const 
         tile_3x3_stride2<L, Words, 1>(b, out, g);
     }
 }
+
+#endif
 
 // --- 3 x 3 with products of 16-bit pairs ----------------------------------------------------------------------------
 
@@ -413,7 +467,11 @@ template <lanes L, bool Words> static void block_rows(const depthwise_block& b, 
 #else
     if (d.stride_w == 1) {
         for (; y + 2 <= last; y += 2) rows_3x3_stride1<L, Words, 2>(b, y);
-        if (y < last) rows_3x3_stride1<L, Words, 1>(b, y);
+        if constexpr (L == lanes::full) { // else not worth another copy
+            if (y < last) rows_3x3_stride1<L, Words, 1>(b, y);
+        } else {
+            if (y < last) row_any<L, Words>(b, y);
+        }
     } else {
         for (; y < last; ++y) row_3x3_stride2<L, Words>(b, y);
     }
@@ -451,7 +509,7 @@ template <lanes L> static void block_channels(const depthwise_args& d, const wor
             return;
         }
     }
-    block_rows<L, false>(b, first, last);
+    if constexpr (strips<L>() == 1) block_rows<L, false>(b, first, last);
 }
 
 static void depthwise_u8s8(const depthwise_args& d) {
@@ -467,7 +525,9 @@ static void depthwise_u8s8(const depthwise_args& d) {
         for (; channel + byte_width <= d.channels; channel += byte_width)
             block_channels<lanes::full>(d, stage, channel, byte_width, first, last);
         const index_t left = d.channels - channel;
-        if constexpr (byte_width == 64) {
+        if (left > 0 && !(has_words && d.ep.words)) { // strips only where they are compiled
+            block_channels<lanes::part>(d, stage, channel, left, first, last);
+        } else if constexpr (byte_width == 64) {
             if (left > 32) block_channels<lanes::part>(d, stage, channel, left, first, last);
             else if (left == 32) block_channels<lanes::halves>(d, stage, channel, left, first, last);
             else if (left > 16) block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
@@ -477,8 +537,6 @@ static void depthwise_u8s8(const depthwise_args& d) {
             if (left > 16) block_channels<lanes::part>(d, stage, channel, left, first, last);
             else if (left == 16) block_channels<lanes::halves>(d, stage, channel, left, first, last);
             else if (left > 0) block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
-        } else if (left > 0) {
-            block_channels<lanes::part>(d, stage, channel, left, first, last);
         }
         if (d.ep.on_tile)
             for (index_t y = first; y < last; ++y)
