@@ -8,13 +8,8 @@
 // "vector" is 64 dwords (256 bytes, four zmm); the four bytes (or two words) of a dword are taps.
 //
 //   any      [C/64][kernel_w][kernel_h/4] vectors     four rows of one kernel column
-//   tile     [C/64][2][3] vectors, for 3 x 3 alone
-//       stride 1: two rows of outputs from four rows of inputs, kernel column j
+//   tile     [C/64][2][3] vectors, for 3 x 3 alone: for two rows of outputs from four rows of inputs
 //           [0][j]  w0j w1j w2j 0      upper output      [1][j]  0 w0j w1j w2j      lower output
-//       stride 2: two neighbouring outputs from the groups of taps (column, row)
-//           g0 = .. .. of the last pair   g1 = 10 11 12 20   g2 = 21 22 30 31   g3 = 32 40 41 42
-//           [0] g0 g1 g2 for the even output: 0 w00 w10 w20 | w01 w11 w21 w02 | w12 w22 0 0
-//           [1] g1 g2 g3 for the odd output:  0 0 0 w00 | w10 w20 w01 w11 | w21 w02 w12 w22
 //   pairs    [C/64][7] vectors of words, for 3 x 3 alone, for vpmaddwd
 //           j = 0..2: w0j w1j     3: w20 w21   4: w22 0   5: 0 w20   6: w21 w22
 //
@@ -66,16 +61,14 @@ inline bool has_depthwise_tile(const window& s) noexcept {
 }
 
 /// Adds the taps of one channel of a 3 x 3 kernel, w(row, column), to its dword of tile and pairs.
-template <class W> void pack_depthwise_3x3(index_t stride_w, std::int8_t* tile, std::int16_t* pairs, index_t dword, const W& w) {
+template <class W> void pack_depthwise_3x3(std::int8_t* tile, std::int16_t* pairs, index_t dword, const W& w) {
     constexpr int none = -1; // otherwise 10 * row + column
-    static constexpr int stride1[2][3][4] = {{{0, 10, 20, none}, {1, 11, 21, none}, {2, 12, 22, none}},
-                                             {{none, 0, 10, 20}, {none, 1, 11, 21}, {none, 2, 12, 22}}};
-    static constexpr int stride2[2][3][4] = {{{none, 0, 10, 20}, {1, 11, 21, 2}, {12, 22, none, none}},
-                                             {{none, none, none, 0}, {10, 20, 1, 11}, {21, 2, 12, 22}}};
+    static constexpr int bytes[2][3][4] = {{{0, 10, 20, none}, {1, 11, 21, none}, {2, 12, 22, none}},
+                                           {{none, 0, 10, 20}, {none, 1, 11, 21}, {none, 2, 12, 22}}};
     static constexpr int words[7][2] = {{0, 10}, {1, 11}, {2, 12}, {20, 21}, {22, none}, {none, 20}, {21, 22}};
     for (int g = 0; g < 6; ++g)
         for (int i = 0; i < 4; ++i) {
-            const int tap = (stride_w == 1 ? stride1 : stride2)[g / 3][g % 3][i];
+            const int tap = bytes[g / 3][g % 3][i];
             if (tap != none) tile[g * 256 + dword * 4 + i] = w(tap / 10, tap % 10);
         }
     for (int g = 0; g < 7; ++g)
@@ -124,8 +117,7 @@ template <class W> void pack_depthwise_3x3(index_t stride_w, std::int8_t* tile, 
                     p.data[((block * geometry.kernel_w + column) * row_groups + row / 4) * 256 + dword * 4 + row % 4] =
                         tap(row, column);
             if (tile)
-                detail::pack_depthwise_3x3(geometry.stride_w, p.tile.data() + block * 6 * 256,
-                                           p.pairs.data() + block * 7 * 128, dword, tap);
+                detail::pack_depthwise_3x3(p.tile.data() + block * 6 * 256, p.pairs.data() + block * 7 * 128, dword, tap);
         });
     }
     return p;

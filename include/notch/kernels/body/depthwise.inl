@@ -5,9 +5,10 @@
 // then holds channels 16 * lane + 4 * k + 0..3, the order of kernels/pack_depthwise.hpp, and packing the four results
 // back within lanes restores the natural order without a permute.
 //
-//   rows_3x3<1>   two rows of outputs from four rows of inputs, two columns at a time
-//   rows_3x3<2>   two outputs of one row at a time, from three groups of taps and one kept from before
-//   any_kernel    one output at a time
+//   rows_3x3_stride1   two rows by two columns of outputs from four rows and columns of inputs
+//   row_3x3_stride2    two outputs from five columns
+//   row_3x3_pairs      the same without products of bytes: vpmaddwd on pairs of taps
+//   row_any            up to four outputs from the columns that any of them sees
 //
 // A vector holds channels of one pixel, or of pixels in different strips of the row (see lanes).
 
@@ -227,39 +228,8 @@ template <lanes L, bool Words, int R> static NOTCH_NOINLINE void rows_3x3_stride
 
 // --- 3 x 3, stride_w 2 ---------------------------------------------------------------------------------------------
 
-/// Taps (column, row) 10 11 12 20, 21 22 30 31, 32 40 41 42 counted from column ix = 0.
-template <lanes L> NOTCH_OP void load_groups(const depthwise_block& b, const tap_rows<3>& rows, index_t ix, nvec (&g)[4][4]) {
-    nvec v[4][3];
-    load_columns<L, 3>(b, rows, ix + 1, v);
-    NOTCH_UNROLL
-    for (int i = 0; i < 12; ++i) g[1 + i / 4][i % 4] = v[i / 3][i % 3];
-    NOTCH_UNROLL
-    for (int i = 1; i < 4; ++i) {
-        flip_if(b, g[i]);
-        interleave(g[i]);
-    }
-}
-
-template <lanes L, bool Words, int C> NOTCH_OP void tile_3x3_stride2(const depthwise_block& b, std::uint8_t* out, const nvec (&g)[4][4]) {
-    tile_stage<C, L, Words> stage;
-    NOTCH_UNROLL
-    for (int k = 0; k < 4; ++k) {
-        nvec acc[C];
-        const nvec bias = load_n32(b.bias + 16 * k);
-        NOTCH_UNROLL
-        for (int n = 0; n < C; ++n) acc[n] = bias;
-        NOTCH_UNROLL
-        for (int i = 0; i < 3; ++i) {
-            NOTCH_UNROLL
-            for (int n = 0; n < C; ++n) ndot_from(acc[n], g[i + n][k], b.tile + (n * 3 + i) * 256 + k * 64);
-        }
-        stage.take(b, k, acc);
-    }
-    NOTCH_UNROLL
-    for (int n = 0; n < C; ++n) stage.store(b, n, out + n * b.pixel_bytes);
-}
-
-#if defined(NOTCH_S2B)
+/// Two outputs of one row at a time share the middle one of five columns, and the last column is the first
+/// of the next two. The weights stay in registers where there are enough.
 template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
@@ -268,12 +238,12 @@ template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const 
     NOTCH_UNROLL
     for (int j = 0; j < 3; ++j) {
         NOTCH_UNROLL
-        for (int k = 0; k < 4; ++k) w[j][k] = load_nweights<false>(b.w + j * 256 + k * 64);
+        for (int k = 0; k < 4; ++k) w[j][k] = load_nweights<false>(b.tile + j * 256 + k * 64);
     }
     nvec c0[1][4];
     index_t ix = -d.pad_left;
     load_columns<L, 3>(b, rows, ix, c0);
-    c0[0][3] = c0[0][2];
+    c0[0][3] = c0[0][2]; // its weights are zero
     flip_if(b, c0[0]);
     interleave(c0[0]);
     std::uint8_t* out = b.base + y * b.row_bytes;
@@ -310,33 +280,6 @@ template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const 
         if (x + 1 < b.columns) stage.store(b, 1, out + b.pixel_bytes);
     }
 }
-#else
-template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
-    const depthwise_args& d = b.d;
-    const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
-    keep_in_memory(rows);
-    nvec g[4][4];
-    index_t ix = -d.pad_left;
-    std::uint8_t* out = b.base + y * b.row_bytes;
-    NOTCH_UNROLL
-    for (int i = 0; i < 3; ++i) g[0][i + 1] = load_checked<L>(b, rows, i, ix);
-    g[0][0] = g[0][1]; // its weights are zero
-    flip_if(b, g[0]);
-    interleave(g[0]);
-    index_t x = 0;
-    for (; x + 2 <= b.columns; x += 2, ix += 4, out += 2 * b.pixel_bytes) {
-        load_groups<L>(b, rows, ix, g);
-        tile_3x3_stride2<L, Words, 2>(b, out, g);
-        NOTCH_UNROLL
-        for (int k = 0; k < 4; ++k) g[0][k] = g[3][k];
-    }
-    if (x < b.columns) {
-        load_groups<L>(b, rows, ix, g);
-        tile_3x3_stride2<L, Words, 1>(b, out, g);
-    }
-}
-
-#endif
 
 // --- 3 x 3 with products of 16-bit pairs ----------------------------------------------------------------------------
 
