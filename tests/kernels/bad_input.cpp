@@ -89,7 +89,13 @@ TEST_CASE("convolutions and poolings refuse bad geometry and a short workspace")
     const nhwc_view<const std::uint8_t> in(x.data(), 1, 5, 5, 1);
     const nhwc_view<std::uint8_t> out(y.data(), 1, 5, 5, 1);
     check_text(message(errc::invalid_argument, [&] { conv2d(in, p, ep, out); }), "conv2d_workspace_size");
-    check_text(message(errc::invalid_argument, [&] { depthwise(in, d, de, out); }), "depthwise_workspace_size");
+    const packed_depthwise twice = pack_depthwise(std::vector<std::int8_t>(18), 1, s, 2);
+    const auto twice_ep = make_epilogue(twice, stage::accumulators{});
+    std::vector<std::int32_t> sums(50);
+    check_text(message(errc::invalid_argument, [&] { depthwise(in, twice, twice_ep, nhwc_view<std::int32_t>(sums.data(), 1, 5, 5, 2)); }), "depthwise_workspace_size");
+    check_text(message(errc::invalid_argument, [&] { (void)pack_depthwise(weights, 1, s, 0); }), "multiplier is 0");
+    check_text(message(errc::shape_mismatch, [&] { depthwise(in, d, de, nhwc_view<std::uint8_t>(y.data(), 1, 5, 5, 2)); }), "channels of y");
+    check_text(message(errc::invalid_argument, [&] { depthwise(nhwc_view<const std::int8_t>(nullptr, 1, 0, 0, 1), d, de, out); }), "s8_input");
     check_text(message(errc::invalid_argument, [&] { max_pool(in, s, out); }), "pool_workspace_size");
     check_text(message(errc::shape_mismatch, [&] { conv2d(in, p, ep, nhwc_view<std::uint8_t>(y.data(), 1, 4, 5, 1)); }), "height of y");
     check_text(message(errc::shape_mismatch, [&] { conv2d(nhwc_view<const std::uint8_t>(x.data(), 1, 5, 5, 2), p, ep, out); }), "channels of x");

@@ -60,6 +60,9 @@ struct epilogue_args {
     /// Proved at packing: |v * multiplier| < 2^31 for every input, so the conversion to int32
     /// cannot overflow and the register path may be used.
     bool bounded = false;
+    /// Proved at packing as well: |v * multiplier| < 32000. The depthwise kernels then add the zero
+    /// point as a float, see kernels/arch/depthwise_ops.inl.
+    bool words = false;
     bool relu = false; ///< only the mask of requantize_args looks at it
     void (*on_tile)(void* context, const tile_args& tile) = nullptr;
     void* context = nullptr;
@@ -91,24 +94,38 @@ struct gemm_args {
     index_t row = 0, col = 0;       ///< position of c in the whole output, for on_tile
 };
 
-/// One row of depthwise outputs. Output pixel x, kernel row i, kernel column j:
-///     in[x * pixel_stride + line[i] + j * step + c]
-/// The input is padded already, so that every tap can be read.
+/// Rows first_row ... last_row - 1 of the outputs of one image, all channels. Tap (i, j) of output
+/// (y, x) is the input pixel
+///     iy = y * stride_h - pad_top + i * dilation_h,    ix = x * stride_w - pad_left + j * dilation_w
+/// whose bytes are in[iy * in_row + ix * in_pixel + c], or outside[c % 64] if it is not in the image.
 struct depthwise_args {
     const std::uint8_t* in = nullptr;
-    index_t pixel_stride = 0;
-    const index_t* line = nullptr;
-    index_t step = 0;
-    index_t kernel_h = 0, kernel_w = 0;
-    index_t pixels = 0;
+    index_t in_h = 0, in_w = 0;
+    index_t in_row = 0, in_pixel = 0;       ///< bytes from one row and one pixel to the next
+    const std::uint8_t* outside = nullptr;  ///< 64 times the code of real 0
+    bool flip = false;                      ///< inputs are s8: each byte stands for the u8 code 128 more
+    index_t kernel_h = 0, kernel_w = 0, stride_h = 1, stride_w = 1;
+    index_t dilation_h = 1, dilation_w = 1, pad_top = 0, pad_left = 0;
+    index_t first_row = 0, last_row = 0, out_w = 0;
     index_t channels = 0;
-    const std::int8_t* w = nullptr; ///< [channels/64][kernel_w][kernel_h/4][4][4][4 channels][4 rows]
-    epilogue_args ep;               ///< bias, multiplier and fixed in natural channel order
-    const std::int32_t* bias_interleaved = nullptr; ///< the same in the order of w: [channels/64][4][16]
-    const float* multiplier_interleaved = nullptr;
-    void* out = nullptr;
-    index_t ldc = 0; ///< elements from one output pixel to the next
-    index_t row = 0; ///< index of the first output pixel, for on_tile
+    const std::int8_t* w = nullptr;     ///< the layouts of kernels/pack_depthwise.hpp
+    const std::int8_t* tile = nullptr;  ///< null unless the kernels of 3 x 3 apply
+    const std::int16_t* pairs = nullptr;
+    epilogue_args ep;                   ///< multiplier and fixed in natural channel order
+    const std::int32_t* bias_interleaved = nullptr; ///< [channels/64][64] in the order of w
+    const float* multiplier_interleaved = nullptr;  ///< likewise
+    const float* multiplier_words = nullptr;        ///< if ep.words: likewise, negated if the zero point is odd
+    void* out = nullptr;                ///< pixel (0, 0) of the image
+    index_t out_row = 0, ldc = 0;       ///< elements from one output row and one output pixel to the next
+    index_t row = 0;                    ///< index of output pixel (0, 0), for on_tile
+};
+
+/// Repeats each byte of pixels: out[(p * channels + c) * multiplier + i] = in[p * in_pixel + c].
+/// Up to 8 bytes beyond the end of out are written.
+struct expand_args {
+    const std::uint8_t* in = nullptr;
+    index_t pixels = 0, in_pixel = 0, channels = 0, multiplier = 1;
+    std::uint8_t* out = nullptr;
 };
 
 /// Elementwise requantization of stored accumulators (bias and zero points already added).
@@ -222,6 +239,7 @@ struct gemm_kernels {
 };
 struct depthwise_kernels {
     void (*depthwise_u8s8)(const depthwise_args&) = nullptr;
+    void (*expand)(const expand_args&) = nullptr;
 };
 struct quantize_kernels {
     void (*quantize)(const quantize_args&) = nullptr;

@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/kernels/depthwise.hpp: integer depthwise convolution, NHWC, channel multiplier 1.
-// An image with padding is first copied into the workspace with the zero_point around it.
+// notch/kernels/depthwise.hpp: integer depthwise convolution, NHWC. Output channel o reads input
+// channel o / multiplier:
+//
+//     acc[y][x][o] = bias[o] + sum over ky, kx of (in[iy][ix][o / multiplier] - x_zero_point) * w[ky][kx][o]
+//
+// The image is read in place: taps outside it come from 64 bytes of the zero point. Only a channel
+// multiplier above 1 needs a workspace, for one image with its channels repeated.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/image.hpp>
-#include <notch/kernels/pack.hpp>
+#include <notch/kernels/pack_depthwise.hpp>
 #include <notch/kernels/table.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/depthwise.inl>
@@ -18,75 +27,141 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 inline constexpr const depthwise_kernels* depthwise_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(depthwise_table);
-} // namespace detail
 
-/// Bytes of workspace that depthwise needs for inputs of this shape.
-[[nodiscard]] inline index_t depthwise_workspace_size(const packed_depthwise& w, index_t n, index_t h, index_t width,
-                                                      const context& ctx = {}) {
-    for (index_t e : {n, h, width}) detail::check_extent("depthwise_workspace_size", "extent", e);
-    const index_t offsets = detail::round_up(w.geometry.kernel_h * static_cast<index_t>(sizeof(index_t)), 64);
-    const auto padded = detail::pad_shape("depthwise_workspace_size", w.geometry, h, width, w.channels);
-    const bool copy = detail::has_padding(w.geometry);
-    return detail::workspace_bytes(offsets + (copy ? padded.bytes() * detail::conv_threads(n, ctx) : 0));
+/// Runs n independent units of work as at most as many tasks as there are threads: f(first, last).
+template <class F> void for_ranges(index_t n, const context& ctx, const F& f) {
+    struct job {
+        const F& f;
+        index_t n, tasks;
+    } j{f, n, ctx.executor.concurrency() < n ? ctx.executor.concurrency() : n};
+    ctx.executor.run(j.tasks, {[](void* context, index_t t) {
+        const job& p = *static_cast<const job*>(context);
+        p.f(p.n * t / p.tasks, p.n * (t + 1) / p.tasks);
+    }, &j});
 }
 
-/// x: n x h x w x channels codes; y: n x out_h x out_w x channels. w comes from pack_depthwise; the
-/// epilogue was made for it.
+/// Both types of codes; x points at their bytes.
+template <class Out, class F>
+void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep,
+                   nhwc_view<Out> y, const context& ctx) {
+    constexpr const char* where = "depthwise";
+    const window& s = w.geometry;
+    check_no_rows(where, ep.rows);
+    check_conv(where, x, s, w.channels, w.outputs(), ep.outputs, y);
+    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    if (w.data.empty()) fail(errc::invalid_argument, cat(where, ": the packed weights were moved from"));
+    if (ep.bias_interleaved.empty())
+        fail(errc::invalid_argument, cat(where, ": the epilogue was not made for depthwise weights"));
+    (void)pad_shape(where, s, x.h, x.w, w.outputs()); // index arithmetic stays in range
+    std::uint8_t outside[depthwise_width];
+    std::memset(outside, ep.x_zero_point ^ (ep.x_signed ? 128 : 0), sizeof(outside)); // a code of x
+    depthwise_args d;
+    d.in = x.data;
+    d.in_h = x.h;
+    d.in_w = x.w;
+    d.in_row = x.stride_h;
+    d.in_pixel = x.stride_w;
+    d.outside = outside;
+    d.flip = ep.x_signed;
+    d.kernel_h = s.kernel_h;
+    d.kernel_w = s.kernel_w;
+    d.stride_h = s.stride_h;
+    d.stride_w = s.stride_w;
+    d.dilation_h = s.dilation_h;
+    d.dilation_w = s.dilation_w;
+    d.pad_top = s.pad_top;
+    d.pad_left = s.pad_left;
+    d.out_w = y.w;
+    d.channels = w.outputs();
+    d.w = w.data.data();
+    d.tile = w.tile.data();
+    d.pairs = w.pairs.data();
+    d.ep = ep.args();
+    d.bias_interleaved = ep.bias_interleaved.data();
+    d.multiplier_interleaved = ep.multiplier_interleaved.data();
+    d.multiplier_words = ep.multiplier_words.data();
+    d.out_row = y.stride_h;
+    d.ldc = y.stride_w;
+    const depthwise_kernels& kernels = kernels_for(depthwise_tables, ctx.target);
+    // Rows in pairs, as the kernels take them; a pair never spans two images.
+    const index_t pairs = (y.h + 1) / 2;
+    const auto rows = [&](depthwise_args part, index_t image, index_t first, index_t last) {
+        part.out = y.data + image * y.stride_n;
+        part.row = image * y.h * y.w;
+        part.first_row = 2 * first;
+        part.last_row = 2 * last < y.h ? 2 * last : y.h;
+        kernels.depthwise_u8s8(part);
+    };
+    if (w.multiplier == 1) {
+        for_ranges(x.n * pairs, ctx, [&](index_t first, index_t last) {
+            while (first < last) {
+                const index_t image = first / pairs, end = (image + 1) * pairs < last ? (image + 1) * pairs : last;
+                depthwise_args part = d;
+                part.in = x.data + image * x.stride_n;
+                rows(part, image, first - image * pairs, end - image * pairs);
+                first = end;
+            }
+        });
+        return;
+    }
+    const index_t need = workspace_bytes(pad_shape(where, {}, x.h, x.w, w.outputs()).bytes());
+    auto* copy = reinterpret_cast<std::uint8_t*>(workspace_begin(where, ctx.workspace, need));
+    d.in = copy;
+    d.in_pixel = w.outputs();
+    d.in_row = x.w * w.outputs();
+    for (index_t image = 0; image < x.n; ++image) {
+        // One task: the bytes written beyond a row belong to the next one.
+        for (index_t r = 0; r < x.h; ++r)
+            kernels.expand({x.data + image * x.stride_n + r * x.stride_h, x.w, x.stride_w, x.c, w.multiplier, copy + r * d.in_row});
+        for_ranges(pairs, ctx, [&](index_t first, index_t last) { rows(d, image, first, last); });
+    }
+}
+
+} // namespace detail
+
+/// Bytes of workspace that depthwise needs for inputs of this shape: 0 unless the channel multiplier
+/// is above 1.
+[[nodiscard]] inline index_t depthwise_workspace_size(const packed_depthwise& w, index_t n, index_t h, index_t width,
+                                                      const context& = {}) {
+    for (index_t e : {n, h, width}) detail::check_extent("depthwise_workspace_size", "extent", e);
+    (void)detail::pad_shape("depthwise_workspace_size", w.geometry, h, width, w.outputs());
+    const auto expanded = detail::pad_shape("depthwise_workspace_size", {}, h, width, w.outputs());
+    return w.multiplier == 1 ? 0 : detail::workspace_bytes(expanded.bytes());
+}
+
+/// x: n x h x w x channels codes, u8 or s8; y: n x out_h x out_w x (channels * multiplier), any
+/// strides. w comes from pack_depthwise; the epilogue was made for it, for s8 codes with
+/// stage::s8_input. Errors: shape_mismatch, invalid_argument, overflow. Safe to call from several
+/// threads with a context each; results do not depend on the context.
 template <class Out, class F, class Y>
 void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
                const context& ctx = {}) {
     static_assert(std::is_same_v<Y, Out>,
                   "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
-    const window& s = w.geometry;
-    detail::check_no_rows("depthwise", ep.rows);
     detail::check_input_type<std::uint8_t>("depthwise", ep.x_signed);
-    detail::check_conv("depthwise", x, s, w.channels, w.channels, ep.outputs, y);
-    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
-    if (w.data.empty()) fail(errc::invalid_argument, "depthwise: the packed weights were moved from");
-    if (ep.bias_interleaved.empty())
-        fail(errc::invalid_argument, "depthwise: the epilogue was not made for depthwise weights");
-    const bool in_place = !detail::has_padding(s);
-    const auto padded = detail::pad_shape("depthwise", s, x.h, x.w, x.c);
-    std::byte* base =
-        detail::workspace_begin("depthwise", ctx.workspace, depthwise_workspace_size(w, x.n, x.h, x.w, ctx));
-    auto* lines = reinterpret_cast<index_t*>(base);
-    auto* memory = reinterpret_cast<std::uint8_t*>(base) +
-                   detail::round_up(w.geometry.kernel_h * static_cast<index_t>(sizeof(index_t)), 64);
-    const index_t pixel = in_place ? x.stride_w : x.c;
-    const index_t line = in_place ? x.stride_h : padded.w * x.c;
-    for (index_t i = 0; i < s.kernel_h; ++i) lines[i] = i * s.dilation_h * line;
-    depthwise_args d;
-    d.pixel_stride = s.stride_w * pixel;
-    d.line = lines;
-    d.step = s.dilation_w * pixel;
-    d.kernel_h = s.kernel_h;
-    d.kernel_w = s.kernel_w;
-    d.pixels = y.w;
-    d.channels = w.channels;
-    d.w = w.data.data();
-    d.ep = ep.args();
-    d.bias_interleaved = ep.bias_interleaved.data();
-    d.multiplier_interleaved = ep.multiplier_interleaved.data();
-    d.ldc = y.stride_w;
-    constexpr index_t size = sizeof(Out);
-    auto rows = [&](index_t image, index_t first, index_t last, const std::uint8_t* copy) {
-        const std::uint8_t* from = copy ? copy : x.data + image * x.stride_n;
-        for (index_t r = first; r < last; ++r) {
-            depthwise_args row = d;
-            row.in = from + r * s.stride_h * line;
-            row.out = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
-            row.row = (image * y.h + r) * y.w;
-            detail::kernels_for(detail::depthwise_tables, ctx.target).depthwise_u8s8(row);
-        }
-    };
-    detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx, rows);
+    detail::run_depthwise(x, w, ep, y, ctx);
 }
-
+template <class Out, class F, class Y>
+void depthwise(nhwc_view<const std::int8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+               const context& ctx = {}) {
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
+                  "range's code type, dequantize: float, accumulators: int32_t)");
+    detail::check_input_type<std::int8_t>("depthwise", ep.x_signed);
+    const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c,
+                                              x.stride_n, x.stride_h, x.stride_w);
+    detail::run_depthwise(bytes, w, ep, y, ctx);
+}
 template <class Out, class F, class Y>
 void depthwise(nhwc_view<std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
                const context& ctx = {}) {
     depthwise(nhwc_view<const std::uint8_t>(x), w, ep, y, ctx);
+}
+template <class Out, class F, class Y>
+void depthwise(nhwc_view<std::int8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+               const context& ctx = {}) {
+    depthwise(nhwc_view<const std::int8_t>(x), w, ep, y, ctx);
 }
 
 NOTCH_KEYED_END

@@ -21,6 +21,7 @@
 #include <notch/core/buffer.hpp>
 #include <notch/kernels/args.hpp>
 #include <notch/kernels/pack.hpp>
+#include <notch/kernels/pack_depthwise.hpp>
 #include <notch/kernels/stages.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/range.hpp>
@@ -40,6 +41,7 @@ template <class Out, class F = no_functor> struct epilogue {
     buffer<fixed_multiplier> fixed;
     buffer<std::int32_t> bias_interleaved; ///< depthwise order
     buffer<float> multiplier_interleaved;
+    buffer<float> multiplier_words; ///< if form.words: the same, negated if the zero point is odd
     /// Of the u8 codes that kernels compute with: for s8 inputs 128 more than the caller's.
     std::int32_t x_zero_point = 0;
     bool x_signed = false;
@@ -226,6 +228,9 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     form.f_lo = plan.real_lo;
     form.f_hi = plan.real_hi;
     form.bounded = true;
+    constexpr bool is_depthwise = std::is_same_v<Packed, packed_depthwise>;
+    form.words = is_depthwise && plan.mode == requant_mode::float_scale &&
+                 (form.store == store_kind::u8 || form.store == store_kind::s8);
     if (plan.has_y) {
         check_params(where, "y", plan.y, plan.qmin, plan.qmax);
         form.zero_point = plan.y.zero_point;
@@ -262,20 +267,28 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
             e.multiplier[c] = m;
             const double reach = static_cast<double>(-least > most ? -least : most) * static_cast<double>(m);
             if (!(reach < 2147480000.0)) form.bounded = false;
+            if (!(reach < 32000.0)) form.words = false;
         } else {
             const float ws = plan.w_scales.size() == 1 ? plan.w_scales[0] : plan.w_scales[static_cast<std::size_t>(c)];
             e.fixed[c] = to_fixed_multiplier(static_cast<double>(plan.x.scale) * static_cast<double>(ws) /
                                              static_cast<double>(plan.y.scale));
         }
     }
-    if constexpr (std::is_same_v<Packed, packed_depthwise>) {
+    if constexpr (is_depthwise) {
+        const float sign = form.zero_point % 2 != 0 ? -1.0f : 1.0f; // see kernels/arch/depthwise_ops.inl
         e.bias_interleaved.resize_discard(padded);
         e.multiplier_interleaved.resize_discard(e.multiplier.size());
-        for (index_t c = 0; c < padded; ++c) {
-            const index_t at = c / 64 * 64 + c % 16 / 4 * 16 + c % 64 / 16 * 4 + c % 4;
-            e.bias_interleaved[at] = e.bias[c];
-            if (!e.multiplier.empty()) e.multiplier_interleaved[at] = e.multiplier[c];
-        }
+        e.multiplier_words.resize_discard(form.words ? padded : 0);
+        for (auto& v : e.bias_interleaved.span()) v = 0;
+        for (auto& v : e.multiplier_interleaved.span()) v = 0.0f;
+        for (auto& v : e.multiplier_words.span()) v = 0.0f;
+        for (index_t c = 0; c < n; ++c)
+            for_depthwise_places(c, n, [&](index_t dword) {
+                const index_t at = c / depthwise_width * depthwise_width + dword;
+                e.bias_interleaved[at] = e.bias[c];
+                if (!e.multiplier.empty()) e.multiplier_interleaved[at] = e.multiplier[c];
+                if (form.words) e.multiplier_words[at] = sign * e.multiplier[c];
+            });
     }
 }
 

@@ -12,10 +12,7 @@
 //   kernel row (kernel_w * channels) for a convolution. Each is padded with zeros to a multiple of
 //   four; columns are padded to a multiple of 16.
 //
-//   depthwise                [C/64][kernel_w][kernel_h/4][4 k][4 lanes][4 channels][4 rows]
-//
-//       the dword of channel 16 * lane + 4 * k + i, four rows of one kernel column, stands where
-//       interleaving four rows of bytes within 128-bit lanes puts it
+// Depthwise weights: kernels/pack_depthwise.hpp.
 //
 // Packing keeps, for every output channel, the sum of its weights (to fold zero points into the
 // bias) and the sums of the positive and of the negative ones (to prove that no accumulator can
@@ -65,18 +62,6 @@ struct packed_weights {
     [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
     [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return segments * groups() * 64; }
     [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return n; }
-};
-
-/// Packed weights of a depthwise convolution (channel multiplier 1).
-struct packed_depthwise {
-    index_t channels = 0;
-    window geometry;
-    buffer<std::int8_t> data;
-    weight_sums sums;
-
-    NOTCH_INLINE_SPECIAL_MEMBERS(packed_depthwise);
-    [[nodiscard]] NOTCH_INLINE index_t taps() const noexcept { return geometry.kernel_h * geometry.kernel_w; }
-    [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return channels; }
 };
 
 NOTCH_NAMESPACE_END
@@ -181,34 +166,6 @@ template <class W>
                                          geometry.dilation_w == 1 ? geometry.kernel_h : taps);
     p.geometry = geometry;
     p.channels = channels;
-    return p;
-}
-
-/// Packs the weights of a depthwise convolution: w is dense [kernel_h][kernel_w][channels].
-[[nodiscard]] inline packed_depthwise pack_depthwise(std::span<const std::int8_t> w, index_t channels,
-                                                     const window& geometry) {
-    detail::check_window("pack_depthwise", geometry);
-    if (channels < 1) fail(errc::invalid_argument, detail::cat("pack_depthwise: channels is ", channels, ", must be >= 1"));
-    const index_t taps = detail::checked_product("pack_depthwise", geometry.kernel_h, geometry.kernel_w);
-    detail::check_equal("pack_depthwise", "the number of weights", static_cast<index_t>(w.size()),
-                        detail::checked_product("pack_depthwise", taps, channels));
-    if (taps > detail::max_k)
-        fail(errc::overflow, detail::cat("pack_depthwise: ", taps, " taps could overflow int32"));
-    packed_depthwise p;
-    p.channels = channels;
-    p.geometry = geometry;
-    const index_t blocks = (channels + depthwise_width - 1) / depthwise_width;
-    const index_t row_groups = (geometry.kernel_h + 3) / 4, groups = geometry.kernel_w * row_groups;
-    p.data = buffer<std::int8_t>(detail::checked_product("pack_depthwise", blocks * groups, 256));
-    p.sums = detail::make_sums(channels);
-    for (index_t t = 0; t < taps; ++t)
-        for (index_t c = 0; c < channels; ++c) {
-            const std::int8_t v = w[static_cast<std::size_t>(t * channels + c)];
-            const index_t lane = c % 64 / 16, quarter = c % 16 / 4;
-            const index_t row = t / geometry.kernel_w, group = t % geometry.kernel_w * row_groups + row / 4;
-            p.data[(c / 64 * groups + group) * 256 + quarter * 64 + lane * 16 + c % 4 * 4 + row % 4] = v;
-            detail::count_weight(p.sums, c, v);
-        }
     return p;
 }
 

@@ -4,8 +4,8 @@
 //
 //   conv2d     acc[n][y][x][o] = bias[o] + sum over ky, kx, c of
 //                  (in[n][iy][ix][c] - x_zero_point) * w[o][ky][kx][c]
-//   depthwise  acc[n][y][x][c] = bias[c] + sum over ky, kx of
-//                  (in[n][iy][ix][c] - x_zero_point) * w[ky][kx][c]
+//   depthwise  acc[n][y][x][o] = bias[o] + sum over ky, kx of
+//                  (in[n][iy][ix][o / multiplier] - x_zero_point) * w[ky][kx][o]
 //   iy = y * stride_h - pad_top + ky * dilation_h, ix likewise; outside the image the term is 0,
 //   which is what padding with the zero_point means.
 #pragma once
@@ -47,14 +47,16 @@ void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const st
                 }
 }
 
-/// w: dense [kernel_h][kernel_w][in.c]; bias: in.c values or empty; acc has in.c channels.
+/// w: dense [kernel_h][kernel_w][acc.c]; bias: acc.c values or empty; acc has in.c * multiplier
+/// channels, multiplier >= 1.
 template <class X>
 void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const std::int8_t> w, const window& s,
                std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc) {
     detail::check_windows("ref::depthwise", in, s, acc);
-    detail::check_equal("ref::depthwise", "the number of channels of acc", acc.c, in.c);
+    const index_t multiplier = in.c > 0 && acc.c >= in.c ? acc.c / in.c : 1;
+    detail::check_equal("ref::depthwise", "the number of channels of acc", acc.c, in.c * multiplier);
     detail::check_equal("ref::depthwise", "the number of weights", static_cast<index_t>(w.size()),
-                        detail::checked_product("ref::depthwise", s.kernel_h * s.kernel_w, in.c));
+                        detail::checked_product("ref::depthwise", s.kernel_h * s.kernel_w, acc.c));
     if (!bias.empty())
         detail::check_equal("ref::depthwise", "the number of biases", static_cast<index_t>(bias.size()), acc.c);
     for (index_t n = 0; n < acc.n; ++n)
@@ -68,8 +70,8 @@ void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const
                             const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
                             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
                             sum += static_cast<std::int64_t>(
-                                       static_cast<std::int32_t>(in(n, iy, ix, c)) - x_zero_point) *
-                                   w[static_cast<std::size_t>((ky * s.kernel_w + kx) * in.c + c)];
+                                       static_cast<std::int32_t>(in(n, iy, ix, c / multiplier)) - x_zero_point) *
+                                   w[static_cast<std::size_t>((ky * s.kernel_w + kx) * acc.c + c)];
                         }
                     acc(n, y, x, c) = static_cast<std::int32_t>(sum);
                 }
