@@ -39,6 +39,12 @@
 #define NOTCH_DETAIL_TARGET_ARMV82 ""
 #elif defined(__ARM_FEATURE_CRYPTO)
 #define NOTCH_DETAIL_TARGET_ARMV82 "arch=armv8.2-a+crypto"
+#elif defined(__ARM_FEATURE_AES) && defined(__ARM_FEATURE_SHA2)
+#define NOTCH_DETAIL_TARGET_ARMV82 "arch=armv8.2-a+aes+sha2"
+#elif defined(__ARM_FEATURE_AES)
+#define NOTCH_DETAIL_TARGET_ARMV82 "arch=armv8.2-a+aes"
+#elif defined(__ARM_FEATURE_SHA2)
+#define NOTCH_DETAIL_TARGET_ARMV82 "arch=armv8.2-a+sha2"
 #else
 #define NOTCH_DETAIL_TARGET_ARMV82 "arch=armv8.2-a"
 #endif
