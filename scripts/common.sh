@@ -40,6 +40,7 @@ is_present() {
         binutils) has_command objdump ;;
         clang) has_command clang++ clang++-{14..22} ;;
         qemu-user) has_command qemu-x86_64 ;;
+        g++-aarch64-linux-gnu) has_command aarch64-linux-gnu-g++ ;;
         catch2) has_header catch2/catch.hpp || has_header catch2/catch_all.hpp ;;
         libeigen3-dev) has_header Eigen/Core ;;
         libxsimd-dev) has_header xsimd/xsimd.hpp ;;

@@ -51,13 +51,13 @@ template <class T> index_t differences(const std::vector<T>& a, const std::vecto
     return n;
 }
 
-struct product {
+struct random_product {
     index_t m = 7, n = 37, k = 30;
     std::vector<std::uint8_t> x;
     std::vector<std::int8_t> w;
     std::vector<std::int32_t> acc; ///< without bias, zero point 11
     packed_weights packed;
-    explicit product(unsigned seed) {
+    explicit random_product(unsigned seed) {
         std::mt19937 g(seed);
         x = random_codes<std::uint8_t>(g, m * k);
         w = random_codes<std::int8_t>(g, n * k);
@@ -75,7 +75,7 @@ struct product {
 } // namespace
 
 TEST_CASE("bounds in real units become bounds of codes, for both kinds of codes") {
-    const product p(1);
+    const random_product p(1);
     const std::vector<float> ws{0.02f};
     const quant_params x{0.05f, 11};
     for (float lo : {-100.0f, -1.0f, 0.0f, 0.24f, 500.0f})
@@ -103,7 +103,7 @@ TEST_CASE("bounds in real units become bounds of codes, for both kinds of codes"
 }
 
 TEST_CASE("bounds that contradict each other are refused, or mean the same on every instruction set") {
-    const product p(2);
+    const random_product p(2);
     const std::vector<float> ws{0.02f};
     const quant_params x{0.05f, 11}, y{0.5f, 128};
     const auto agree = [&](auto... stages) {
@@ -124,7 +124,7 @@ TEST_CASE("bounds that contradict each other are refused, or mean the same on ev
 }
 
 TEST_CASE("multipliers from the smallest to the largest float") {
-    const product p(3);
+    const random_product p(3);
     for (float s : {1e-38f, 1e-20f, 1e-6f, 1.0f, 1e4f, 1e7f, 1e10f, 1e30f, 3e38f})
         for (std::int32_t zero : {0, 200}) {
             const std::vector<float> ws{1.0f};
@@ -156,7 +156,7 @@ TEST_CASE("an accumulator at the very edge of int32 is accepted and exact") {
 }
 
 TEST_CASE("requantize: the mask says where the gradient passes, in every mode") {
-    const product p(4);
+    const random_product p(4);
     const std::vector<float> ws{0.004f};
     const quant_params x{0.5f, 11}, y{1.0f, 100};
     const matrix_view<const std::int32_t> acc(p.acc.data(), p.m, p.n);

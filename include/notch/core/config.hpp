@@ -49,6 +49,12 @@
 #define NOTCH_X86_64 0
 #endif
 
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define NOTCH_AARCH64 1
+#else
+#define NOTCH_AARCH64 0
+#endif
+
 #if defined(__cpp_exceptions) && __cpp_exceptions
 #define NOTCH_EXCEPTIONS 1
 #else
@@ -69,6 +75,93 @@
 
 #define NOTCH_DETAIL_CAT7_(a, b, c, d, e, f, g) a##b##c##d##e##f##g
 #define NOTCH_DETAIL_CAT7(a, b, c, d, e, f, g) NOTCH_DETAIL_CAT7_(a, b, c, d, e, f, g)
+
+#if NOTCH_AARCH64
+
+// Whatever a compiler may use unasked: vector extensions, but atomics, CRC loops and memcpy too.
+
+#if defined(__ARM_FEATURE_MATMUL_INT8) && defined(__ARM_FEATURE_DOTPROD)
+#define NOTCH_DETAIL_KEY_DOT _i8mm
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#define NOTCH_DETAIL_KEY_DOT _onlyi8mm
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define NOTCH_DETAIL_KEY_DOT _dotprod
+#else
+#define NOTCH_DETAIL_KEY_DOT
+#endif
+
+#if defined(__ARM_FEATURE_SVE2) && defined(__ARM_FEATURE_SVE2p1)
+#define NOTCH_DETAIL_KEY_SVE _sve2p1
+#elif defined(__ARM_FEATURE_SVE2)
+#define NOTCH_DETAIL_KEY_SVE _sve2
+#elif defined(__ARM_FEATURE_SVE)
+#define NOTCH_DETAIL_KEY_SVE _sve
+#else
+#define NOTCH_DETAIL_KEY_SVE
+#endif
+
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define NOTCH_DETAIL_KEY_FP16 _fp16
+#else
+#define NOTCH_DETAIL_KEY_FP16
+#endif
+
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define NOTCH_DETAIL_KEY_BF16 _bf16
+#else
+#define NOTCH_DETAIL_KEY_BF16
+#endif
+
+#if defined(__ARM_FEATURE_QRDMX)
+#define NOTCH_DETAIL_KEY_RDM _rdm
+#else
+#define NOTCH_DETAIL_KEY_RDM
+#endif
+
+#if defined(__ARM_FEATURE_SHA3)
+#define NOTCH_DETAIL_KEY_SHA3 _sha3
+#else
+#define NOTCH_DETAIL_KEY_SHA3
+#endif
+
+#if defined(__ARM_FEATURE_ATOMICS)
+#define NOTCH_DETAIL_KEY_LSE _lse
+#else
+#define NOTCH_DETAIL_KEY_LSE
+#endif
+
+#if defined(__ARM_FEATURE_RCPC)
+#define NOTCH_DETAIL_KEY_RCPC _rcpc
+#else
+#define NOTCH_DETAIL_KEY_RCPC
+#endif
+
+#if defined(__ARM_FEATURE_CRC32)
+#define NOTCH_DETAIL_KEY_CRC _crc
+#else
+#define NOTCH_DETAIL_KEY_CRC
+#endif
+
+#if defined(__ARM_FEATURE_MOPS)
+#define NOTCH_DETAIL_KEY_MOPS _mops
+#else
+#define NOTCH_DETAIL_KEY_MOPS
+#endif
+
+#if defined(__ARM_FEATURE_CSSC)
+#define NOTCH_DETAIL_KEY_CSSC _cssc
+#else
+#define NOTCH_DETAIL_KEY_CSSC
+#endif
+
+#define NOTCH_DETAIL_KEY_VECTOR                                                                 \
+    NOTCH_DETAIL_CAT7(_arm, NOTCH_DETAIL_KEY_DOT, NOTCH_DETAIL_KEY_SVE, NOTCH_DETAIL_KEY_FP16,  \
+                      NOTCH_DETAIL_KEY_BF16, NOTCH_DETAIL_KEY_RDM, NOTCH_DETAIL_KEY_SHA3)
+#define NOTCH_DETAIL_KEY_OTHER                                                                  \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_LSE, NOTCH_DETAIL_KEY_RCPC, NOTCH_DETAIL_KEY_CRC,        \
+                      NOTCH_DETAIL_KEY_MOPS, NOTCH_DETAIL_KEY_CSSC, , )
+
+#else
 
 #if defined(__SSE4_2__)
 #define NOTCH_DETAIL_KEY_SSE _sse42
@@ -122,10 +215,6 @@
 #define NOTCH_DETAIL_KEY_BMI _onlybmi2
 #elif defined(__BMI__)
 #define NOTCH_DETAIL_KEY_BMI _bmi
-#elif defined(__ARM_FEATURE_MATMUL_INT8)
-#define NOTCH_DETAIL_KEY_BMI _i8mm
-#elif defined(__ARM_FEATURE_DOTPROD)
-#define NOTCH_DETAIL_KEY_BMI _dotprod
 #else
 #define NOTCH_DETAIL_KEY_BMI
 #endif
@@ -164,19 +253,23 @@
 #define NOTCH_DETAIL_KEY_AMD
 #endif
 
+#define NOTCH_DETAIL_KEY_VECTOR                                                                 \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA,         \
+                      NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_AMD, )
+#define NOTCH_DETAIL_KEY_OTHER                                                                  \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_BMI, NOTCH_DETAIL_KEY_LZCNT, NOTCH_DETAIL_KEY_MOVBE,     \
+                      NOTCH_DETAIL_KEY_F16C, NOTCH_DETAIL_KEY_POPCNT, , )
+
+#endif
+
 #if NOTCH_EXCEPTIONS
 #define NOTCH_DETAIL_KEY_EXC
 #else
 #define NOTCH_DETAIL_KEY_EXC _noexc
 #endif
 
-#define NOTCH_DETAIL_KEY_VECTOR                                                                 \
-    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA,    \
-                      NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_AMD)
 #define NOTCH_TU_KEY                                                                            \
-    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_BMI, NOTCH_DETAIL_KEY_LZCNT,    \
-                      NOTCH_DETAIL_KEY_MOVBE, NOTCH_DETAIL_KEY_F16C, NOTCH_DETAIL_KEY_POPCNT,   \
-                      NOTCH_DETAIL_KEY_EXC)
+    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_OTHER, NOTCH_DETAIL_KEY_EXC, , , )
 
 // The special members of a plain type that owns memory and is not keyed. Written out, because the
 // implicit ones are weak symbols with the instructions of whichever translation unit made them.

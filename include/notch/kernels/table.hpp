@@ -15,6 +15,9 @@
 #include <notch/kernels/arch/avx512bw.hpp>
 #include <notch/kernels/arch/avx512vnni.hpp>
 #include <notch/kernels/arch/avxvnni.hpp>
+#include <notch/kernels/arch/neon.hpp>
+#include <notch/kernels/arch/neondot.hpp>
+#include <notch/kernels/arch/neoni8mm.hpp>
 #include <notch/kernels/arch/scalar.hpp>
 #include <notch/kernels/args.hpp>
 #include <notch/simd/cpu.hpp>
@@ -25,9 +28,13 @@
 #define NOTCH_ARCH_AVXVNNI 2
 #define NOTCH_ARCH_AVX512BW 3
 #define NOTCH_ARCH_AVX512VNNI 4
+#define NOTCH_ARCH_NEON 5
+#define NOTCH_ARCH_NEONDOT 6
+#define NOTCH_ARCH_NEONI8MM 7
 
 // The tables of a family in the order of the enum isa, one for each instruction set of this
 // architecture: all of them (_DOT), or those without dot products of bytes, which the others share.
+// Instruction sets of other architectures have none.
 #if NOTCH_X86_KERNELS
 #define NOTCH_KERNEL_TABLES_DOT(name)                                                            \
     {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name,        \
@@ -35,6 +42,13 @@
 #define NOTCH_KERNEL_TABLES(name)                                                                \
     {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avx2::name,           \
      &arch::avx512bw::name}
+#elif NOTCH_NEON_KERNELS
+#define NOTCH_KERNEL_TABLES_DOT(name)                                                            \
+    {&arch::scalar::name, nullptr, nullptr, nullptr, nullptr, &arch::neon::name,                 \
+     &arch::neondot::name, &arch::neoni8mm::name}
+#define NOTCH_KERNEL_TABLES(name)                                                                \
+    {&arch::scalar::name, nullptr, nullptr, nullptr, nullptr, &arch::neon::name,                 \
+     &arch::neon::name, &arch::neon::name}
 #else
 #define NOTCH_KERNEL_TABLES_DOT(name) {&arch::scalar::name}
 #define NOTCH_KERNEL_TABLES(name) {&arch::scalar::name}

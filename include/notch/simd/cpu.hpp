@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/simd/cpu.hpp: which instruction sets this CPU and operating system can run, detected once
-// (CPUID for the instructions, XGETBV for the registers that the system saves), and the override
-//     NOTCH_ISA=scalar|avx2|avx512bw|avxvnni|avx512vnni
+// (x86: CPUID for the instructions, XGETBV for the registers that the system saves; AArch64: what
+// the system reports, by getauxval or sysctlbyname), and the override
+//     NOTCH_ISA=scalar|avx2|avx512bw|avxvnni|avx512vnni|neon|neondot|neoni8mm
 // that a user sets in the environment. Thread-safe.
 #pragma once
 
@@ -18,6 +19,11 @@
 #if NOTCH_X86_64 && defined(__GNUC__)
 #include <cpuid.h>
 #endif
+#if NOTCH_NEON_KERNELS && defined(__linux__)
+#include <sys/auxv.h>
+#elif NOTCH_NEON_KERNELS && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 NOTCH_KEYED_BEGIN
 namespace detail {
@@ -29,10 +35,47 @@ struct cpu_features {
     bool avx512vnni = false;
     bool avx512vbmi = false; ///< with avx512vnni: table lookups only, no instruction set of its own
     bool avx512vpopcntdq = false; ///< no instruction set of its own: kernels/lowbit.hpp asks
+    bool neon = false;
+    bool neondot = false;
+    bool neoni8mm = false;
 };
+
+#if NOTCH_NEON_KERNELS && defined(__APPLE__)
+inline bool has_arm_feature(const char* name) noexcept {
+    int value = 0;
+    std::size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+#endif
 
 inline cpu_features detect_cpu() noexcept {
     cpu_features f;
+#if NOTCH_NEON_KERNELS
+    // NEON belongs to the baseline. Without a way to ask, a unit compiled for more may use it.
+#if defined(__ARM_FEATURE_DOTPROD)
+    bool dot = true;
+#else
+    bool dot = false;
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    bool i8mm = true;
+#else
+    bool i8mm = false;
+#endif
+#if defined(__linux__)
+    // HWCAP_ASIMDDP and HWCAP2_I8MM of the kernel's uapi/asm/hwcap.h, which old C libraries lack. The
+    // regions of both are Armv8.2, hence CRC32, atomics and RDM as well (bits 7, 8 and 12).
+    const unsigned long caps = getauxval(AT_HWCAP), armv82 = 1ul << 7 | 1ul << 8 | 1ul << 12;
+    dot = (caps & armv82) == armv82 && (caps >> 20 & 1) != 0;
+    i8mm = (getauxval(AT_HWCAP2) >> 13 & 1) != 0;
+#elif defined(__APPLE__)
+    dot = has_arm_feature("hw.optional.arm.FEAT_DotProd");
+    i8mm = has_arm_feature("hw.optional.arm.FEAT_I8MM");
+#endif
+    f.neon = true;
+    f.neondot = dot;
+    f.neoni8mm = dot && i8mm;
+#endif
 #if NOTCH_X86_64 && defined(__GNUC__)
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
@@ -79,6 +122,9 @@ inline const cpu_features& cpu() noexcept {
     case isa::avx512bw: return detail::cpu().avx512bw;
     case isa::avxvnni: return detail::cpu().avxvnni;
     case isa::avx512vnni: return detail::cpu().avx512vnni;
+    case isa::neon: return detail::cpu().neon;
+    case isa::neondot: return detail::cpu().neondot;
+    case isa::neoni8mm: return detail::cpu().neoni8mm;
     }
     return false;
 }

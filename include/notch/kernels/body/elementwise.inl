@@ -9,4 +9,6 @@
 #include <notch/kernels/arch/elementwise_avx2.inl>
 #elif NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
 #include <notch/kernels/arch/elementwise_avx512.inl>
+#elif NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEON
+#include <notch/kernels/arch/elementwise_neon.inl>
 #endif

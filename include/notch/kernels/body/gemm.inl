@@ -12,12 +12,14 @@
 //
 // P says how the operands come:
 //
-//   operand_form::direct    bytes as they are, in the rows of the caller and in the packed panels
-//   operand_form::pairs     the same, for weights for which packing has proved that the sum of two
-//                      products cannot saturate 16 bits (vpmaddubsw)
-//   operand_form::wide      bytes that were widened to 16 bits beforehand, into a block on the stack:
-//                      where the exact product works on 16-bit lanes (vpmaddwd) the tile then
-//                      has loads and products only
+//   direct   bytes as they are, in the rows of the caller and in the packed panels
+//   pairs    the same, for weights for which packing has proved that the sum of two
+//            products cannot saturate 16 bits (vpmaddubsw)
+//   wide     bytes that were widened to 16 bits beforehand, into a block on the stack:
+//            where the exact product works on 16-bit lanes (vpmaddwd) the tile then
+//            has loads and products only
+//   offset   codes minus 128, for dot products of signed bytes (sdot): the accumulators
+//            start with 128 * sum w
 //
 // The accumulators of a tile stay in registers for all of K. Only the wide product splits K, so that
 // its blocks stay in L1; partial sums are exact int32, in any order.
@@ -268,7 +270,15 @@ template <class F> NOTCH_OP void for_panels(index_t n, const F& f) {
 /// Rows as they are. Panels outside, rows inside: the weights come from the outer cache levels once.
 template <operand_form P> static void gemm_direct(const gemm_args& g) {
     for_panels(g.n, [&]<int NP>(index_t column, index_t cols) {
-        run_tiles<NP, P>(g, make_job(g, column, cols), 0, column, g.m, true);
+        tile_job t = make_job(g, column, cols);
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEONDOT
+        std::int32_t start[16 * NP] = {};
+        if constexpr (P == operand_form::offset) {
+            add_panel_sums(t.start, t.b, g.segments * (g.k4 + (g.tail > 0)), start);
+            t.start = start;
+        }
+#endif
+        run_tiles<NP, P>(g, t, 0, column, g.m, true);
     });
 }
 
@@ -434,7 +444,11 @@ static void gemm_product(const gemm_args& g) {
         return;
     }
 #endif
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEONDOT
+    gemm_rows<operand_form::offset>(g);
+#else
     gemm_rows<operand_form::direct>(g);
+#endif
 }
 
 /// Weights with zero points: the sums of the rows are taken first, some rows at a time.

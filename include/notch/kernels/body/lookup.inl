@@ -75,6 +75,26 @@ NOTCH_OP __m256i look_up(const byte_table& t, __m256i x) {
     return _mm256_blendv_epi8(half[0], half[1], x);
 }
 
+#elif NOTCH_ARCH_LEVEL >= NOTCH_ARCH_NEON
+
+/// Four tables of 64 bytes: tbl and tbx look up 64 bytes at once and skip indices past them.
+struct byte_table {
+    uint8x16x4_t t[4];
+};
+NOTCH_OP byte_table load_table(const std::uint8_t* table) {
+    return {{vld1q_u8_x4(table), vld1q_u8_x4(table + 64), vld1q_u8_x4(table + 128), vld1q_u8_x4(table + 192)}};
+}
+NOTCH_OP uint8x16_t look_up(const byte_table& t, uint8x16_t x) {
+    const uint8x16_t step = vdupq_n_u8(64);
+    uint8x16_t y = vqtbl4q_u8(t.t[0], x);
+    NOTCH_UNROLL
+    for (int i = 1; i < 4; ++i) {
+        x = vsubq_u8(x, step);
+        y = vqtbx4q_u8(y, t.t[i], x);
+    }
+    return y;
+}
+
 #endif
 
 /// y[i][j] = table[x[i][j]]; y may be x.
@@ -85,6 +105,8 @@ static void lookup_bytes(const lookup_args& p) {
     const bool vectors = p.cols >= 64 || (p.cols >= 32 && p.rows > 1); // worth loading the table
     byte_table t;
     if (vectors) t = load_table(p.table);
+#elif NOTCH_ARCH_LEVEL >= NOTCH_ARCH_NEON
+    const byte_table t = load_table(p.table);
 #endif
     for (index_t i = 0; i < p.rows; ++i) {
         const std::uint8_t* x = p.x + i * p.ldx;
@@ -101,6 +123,8 @@ static void lookup_bytes(const lookup_args& p) {
         for (; vectors && j + 32 <= p.cols; j += 32)
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(y + j),
                                 look_up(t, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + j))));
+#elif NOTCH_ARCH_LEVEL >= NOTCH_ARCH_NEON
+        for (; j + 16 <= p.cols; j += 16) vst1q_u8(y + j, look_up(t, vld1q_u8(x + j)));
 #endif
         for (; j + 4 <= p.cols; j += 4) {
             const std::uint8_t a = p.table[x[j]], b = p.table[x[j + 1]], c = p.table[x[j + 2]], d = p.table[x[j + 3]];
