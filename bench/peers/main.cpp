@@ -66,7 +66,10 @@ std::vector<loaded_peer> load_peers(const options& o, nlohmann::json& head) {
     std::sort(files.begin(), files.end());
     std::vector<loaded_peer> all;
     for (const auto& file : files) {
-        const std::string name = file.stem().string().substr(5);
+        // peer_eigen.avx2.so: compiled for those instructions, and to be compared with tiers that have them
+        const std::string name = file.stem().stem().string().substr(5), compiled_for = file.stem().extension().string();
+        const bool wide = o.isa.rfind("avx512", 0) == 0 || o.isa.rfind("amx", 0) == 0;
+        if ((compiled_for == ".avx512" && !wide) || (compiled_for == ".avx2" && (wide || o.isa == "scalar"))) continue;
         // Local symbols: two versions of one library must not see each other. Never unloaded.
         void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (!library) {
@@ -76,6 +79,7 @@ std::vector<loaded_peer> load_peers(const options& o, nlohmann::json& head) {
         const auto make_offer = reinterpret_cast<decltype(&bench::notch_bench_offer)>(dlsym(library, "notch_bench_offer"));
         if (!make_offer) continue;
         bench::offer offer;
+        offer.capped = o.isa != bench::isa_names().back();
         try {
             make_offer(o.isa, offer);
         } catch (const std::exception& e) {

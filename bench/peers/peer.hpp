@@ -24,6 +24,7 @@ struct peer {
 
 /// What a shared library offers.
 struct offer {
+    bool capped = false; ///< set by the program: this CPU could do more than the tier
     std::string version;
     std::vector<peer> peers;
     std::vector<std::string> notes; ///< for the head of the report
