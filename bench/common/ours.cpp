@@ -3,11 +3,14 @@
 
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <utility>
 
+#include <notch/kernels/add.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/gemm.hpp>
+#include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
 #include <notch/simd/cpu.hpp>
 
@@ -91,12 +94,28 @@ private:
     notch::epilogue<std::uint8_t> epilogue_;
 };
 
+class pool_work final : public ours {
+public:
+    pool_work(const workload& w, std::string_view isa) : ours(w, isa) {
+        codes_.resize(static_cast<std::size_t>(w.p.rows() * w.p.outputs()));
+        use_workspace(notch::pool_workspace_size(window_of(w.p), ctx_));
+    }
+    void run() override {
+        const notch::nhwc_view<const std::uint8_t> x(w_.x.data(), 1, w_.p.h, w_.p.w, w_.p.channels);
+        const notch::nhwc_view<std::uint8_t> y(codes_.data(), 1, w_.p.out_h(), w_.p.out_w(), w_.p.channels);
+        if (w_.p.op == operation::max_pool) notch::max_pool(x, window_of(w_.p), y, ctx_);
+        else notch::average_pool(x, x_params(), window_of(w_.p), y_params(), y, ctx_);
+    }
+};
+
 class elementwise_work final : public ours {
 public:
     elementwise_work(const workload& w, std::string_view isa) : ours(w, isa) {
         const auto n = static_cast<std::size_t>(w.p.size);
         if (w.p.op == operation::dequantize || w.p.op == operation::fake_quantize) values_.resize(n);
-        if (w.p.op != operation::dequantize) codes_.resize(n);
+        if (w.p.op == operation::value_range) values_.resize(n > 0 ? 2 : 0);
+        else if (w.p.op != operation::dequantize) codes_.resize(n);
+        if (w.p.op == operation::add) add_ = notch::make_add(x_params(), x_params(), y_params());
         if (w.p.op == operation::fake_quantize) mask_.resize(n);
         if (w.p.op != operation::requantize) return;
         // The epilogue is made for weights; those here are small enough for any scale.
@@ -114,6 +133,12 @@ public:
             notch::requantize(notch::matrix_view<const std::int32_t>(w_.acc.data(), n / columns, columns), epilogue_,
                               notch::matrix_view<std::uint8_t>(codes_.data(), n / columns, columns), {}, ctx_);
             break;
+        case operation::add: notch::add(w_.x, w_.other, add_, codes_, ctx_); break;
+        case operation::value_range: {
+            const notch::real_range r = notch::value_range(w_.real, ctx_);
+            if (!values_.empty()) values_[0] = r.min, values_[1] = r.max;
+            break;
+        }
         default: fake_quantize(); break;
         }
     }
@@ -131,6 +156,7 @@ private:
         ctx_.kernels->quantize(q);
     }
     std::vector<std::uint8_t> mask_;
+    notch::add_params add_;
     notch::epilogue<std::uint8_t> epilogue_;
 };
 
@@ -157,12 +183,14 @@ std::unique_ptr<work> prepare_notch(const workload& w, std::string_view isa) {
     case operation::gemm: return std::make_unique<gemm_work>(w, isa);
     case operation::conv2d: return std::make_unique<conv_work<notch::packed_weights>>(w, isa);
     case operation::depthwise: return std::make_unique<conv_work<notch::packed_depthwise>>(w, isa);
+    case operation::max_pool:
+    case operation::average_pool: return std::make_unique<pool_work>(w, isa);
     default: return std::make_unique<elementwise_work>(w, isa);
     }
 }
 
 std::unique_ptr<work> prepare_packing(const workload& w) {
-    if (w.p.elementwise()) return nullptr;
+    if (!w.p.has_weights()) return nullptr;
     return std::make_unique<packing_work>(w);
 }
 

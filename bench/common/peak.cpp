@@ -146,7 +146,7 @@ memory_loops loops_of(std::string_view isa) {
     if (isa.substr(0, 3) == "avx") return {read_256, copy_256, stream_256};
     return {read_128, copy_128, stream_128};
 }
-peak_loop spin(const char* name, double operations, void (*run)()) { return {name, operations, run}; }
+peak_loop spin(const char* name, double operations, void (*run)()) { return {name, operations, run, false}; }
 
 #else
 
@@ -209,9 +209,9 @@ std::vector<peak_loop> read_peaks(std::string_view isa, std::size_t bytes) {
     bytes = std::max<std::size_t>(bytes / 4096 * 4096, 4096);
     const auto p = aligned_bytes(bytes);
     const double amount = static_cast<double>(bytes);
-    return {{"read", amount, [=] { l.read(p.get(), bytes, 1, false); }},
-            {"read, 4 streams", amount, [=] { l.read(p.get(), bytes, 4, false); }},
-            {"read, 4 streams, prefetch", amount, [=] { l.read(p.get(), bytes, 4, true); }}};
+    return {{"read", amount, [=] { l.read(p.get(), bytes, 1, false); }, true},
+            {"read, 4 streams", amount, [=] { l.read(p.get(), bytes, 4, false); }, true},
+            {"read, 4 streams, prefetch", amount, [=] { l.read(p.get(), bytes, 4, true); }, true}};
 }
 
 std::vector<peak_loop> copy_peaks(std::string_view isa, std::size_t bytes) {
@@ -219,12 +219,12 @@ std::vector<peak_loop> copy_peaks(std::string_view isa, std::size_t bytes) {
     const std::size_t half = std::max<std::size_t>(bytes / 8192 * 4096, 4096);
     const auto from = aligned_bytes(half), to = aligned_bytes(half);
     const double amount = 2 * static_cast<double>(half);
-    return {{"copy", amount, [=] { l.copy(to.get(), from.get(), half); }},
-            {"copy, non-temporal", amount, [=] { l.stream(to.get(), from.get(), half); }},
+    return {{"copy", amount, [=] { l.copy(to.get(), from.get(), half); }, true},
+            {"copy, non-temporal", amount, [=] { l.stream(to.get(), from.get(), half); }, true},
             {"copy, memcpy", amount, [=] {
                  std::memcpy(to.get(), from.get(), half);
                  __asm__ volatile("" : : : "memory");
-             }}};
+             }, true}};
 }
 
 std::vector<peak_loop> bounds(const problem& p, std::string_view isa) {
@@ -234,14 +234,27 @@ std::vector<peak_loop> bounds(const problem& p, std::string_view isa) {
         const auto bytes = static_cast<std::size_t>(p.bytes());
         loops = bytes <= cache_bytes(2) ? read_peaks(isa, bytes) : copy_peaks(isa, bytes);
         unit = p.operations() / p.bytes();
+    } else if (!p.has_weights()) {
+        return loops;
     } else if (p.op == operation::gemm && p.m <= 8) {
         loops = read_peaks(isa, static_cast<std::size_t>(p.n) * static_cast<std::size_t>(p.k));
         unit = 2.0 * static_cast<double>(p.m);
-    } else if (peak_loop one = product_peak(isa, p.weight_bits == 7); !one.name.empty()) {
-        loops.push_back(std::move(one));
     }
     for (peak_loop& l : loops) l.amount *= unit;
+    if (peak_loop one = product_peak(isa, p.weight_bits == 7); p.has_weights() && !one.name.empty())
+        loops.push_back(std::move(one));
     return loops;
+}
+
+bound tightest(std::span<const peak_loop> loops, std::span<const timing> times, int threads) {
+    bound memory, products;
+    for (std::size_t i = 0; i < loops.size(); ++i) {
+        bound& b = loops[i].memory ? memory : products;
+        const double gops = loops[i].amount / times[i].best / 1e9 * (loops[i].memory ? 1 : threads);
+        if (gops > b.gops) b = {loops[i].name, gops};
+    }
+    if (memory.gops == 0 || products.gops == 0) return memory.gops == 0 ? products : memory;
+    return memory.gops < products.gops ? memory : products;
 }
 
 } // namespace bench

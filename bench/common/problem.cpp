@@ -6,16 +6,18 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <notch/ref/add.hpp>
 #include <notch/ref/conv.hpp>
 #include <notch/ref/gemm.hpp>
+#include <notch/ref/pool.hpp>
 #include <notch/ref/quantize.hpp>
 #include <notch/scheme/requantize.hpp>
 
 namespace bench {
 namespace {
 
-constexpr std::string_view names[] = {"gemm",       "conv2d",     "depthwise",    "quantize",
-                                      "dequantize", "requantize", "fake_quantize"};
+constexpr std::string_view names[] = {"gemm",       "conv2d",     "depthwise",     "max_pool", "average_pool", "quantize",
+                                      "dequantize", "requantize", "fake_quantize", "add",      "value_range"};
 
 /// A small generator with a fixed sequence, so that every process measures the same data.
 struct generator {
@@ -42,7 +44,9 @@ long problem::outputs() const {
     switch (op) {
     case operation::gemm: return n;
     case operation::conv2d: return out;
-    case operation::depthwise: return channels;
+    case operation::depthwise:
+    case operation::max_pool:
+    case operation::average_pool: return channels;
     case operation::requantize: return requantize_columns;
     default: return 1;
     }
@@ -52,7 +56,9 @@ long problem::depth() const {
     switch (op) {
     case operation::gemm: return k;
     case operation::conv2d: return kernel * kernel * channels;
-    case operation::depthwise: return kernel * kernel;
+    case operation::depthwise:
+    case operation::max_pool:
+    case operation::average_pool: return kernel * kernel;
     default: return 1;
     }
 }
@@ -61,7 +67,9 @@ long problem::rows() const {
     switch (op) {
     case operation::gemm: return m;
     case operation::conv2d:
-    case operation::depthwise: return out_h() * out_w();
+    case operation::depthwise:
+    case operation::max_pool:
+    case operation::average_pool: return out_h() * out_w();
     case operation::requantize: return size / requantize_columns;
     default: return size;
     }
@@ -69,12 +77,14 @@ long problem::rows() const {
 
 double problem::operations() const {
     if (elementwise()) return static_cast<double>(size);
-    return 2.0 * static_cast<double>(rows()) * static_cast<double>(outputs()) * static_cast<double>(depth());
+    return (has_weights() ? 2.0 : 1.0) * static_cast<double>(rows()) * static_cast<double>(outputs()) * static_cast<double>(depth());
 }
 
 double problem::bytes() const {
     const double n_elements = static_cast<double>(size);
     if (op == operation::fake_quantize) return n_elements * 10; // f32 in; f32, code and mask out
+    if (op == operation::add) return n_elements * 3;
+    if (op == operation::value_range) return n_elements * 4;
     return elementwise() ? n_elements * 5 : 0;
 }
 
@@ -83,7 +93,7 @@ std::string problem::shape() const {
     if (op == operation::gemm) std::snprintf(text, sizeof text, "%ldx%ldx%ld", m, n, k);
     else if (op == operation::conv2d)
         std::snprintf(text, sizeof text, "%ldx%ldx%ld_k%lds%ldp%ld_to%ld", h, w, channels, kernel, stride, pad, out);
-    else if (op == operation::depthwise)
+    else if (!elementwise())
         std::snprintf(text, sizeof text, "%ldx%ldx%ld_k%lds%ldp%ld", h, w, channels, kernel, stride, pad);
     else std::snprintf(text, sizeof text, "%ld", size);
     std::string all = text;
@@ -112,7 +122,7 @@ std::string parse_shape(std::string_view text, problem& p) {
         form = "HxWxC_kKERNELsSTRIDEpPAD_toOUT";
         good = whole(std::sscanf(s.c_str(), "%ldx%ldx%ld_k%lds%ldp%ld_to%ld%n", &p.h, &p.w, &p.channels, &p.kernel,
                                  &p.stride, &p.pad, &p.out, &used), 7);
-    } else if (p.op == operation::depthwise) {
+    } else if (!p.elementwise()) {
         form = "HxWxC_kKERNELsSTRIDEpPAD";
         good = whole(std::sscanf(s.c_str(), "%ldx%ldx%ld_k%lds%ldp%ld%n", &p.h, &p.w, &p.channels, &p.kernel, &p.stride,
                                  &p.pad, &used), 6);
@@ -135,19 +145,21 @@ workload::workload(const problem& problem) : p(problem) {
     generator g{static_cast<std::uint64_t>(p.rows() * 7919 + p.outputs() * 131 + p.depth())};
     const auto count = [](long a, long b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); };
     if (p.elementwise()) {
-        if (p.op == operation::dequantize) x.resize(count(p.size, 1));
+        if (p.op == operation::dequantize || p.op == operation::add) x.resize(count(p.size, 1));
         else if (p.op == operation::requantize) acc.resize(count(p.size, 1));
         else real.resize(count(p.size, 1));
         for (std::uint8_t& v : x) v = static_cast<std::uint8_t>(g());
+        if (p.op == operation::add) other.resize(x.size());
+        for (std::uint8_t& v : other) v = static_cast<std::uint8_t>(g());
         for (std::int32_t& v : acc) v = g.between(-20000, 20000);
         for (float& v : real) v = static_cast<float>(g.between(-3500, 3500)) * 0.001f; // some are clipped
     } else {
         x.resize(p.op == operation::gemm ? count(p.m, p.k) : count(p.h * p.w, p.channels));
-        w.resize(count(p.op == operation::depthwise ? p.channels : p.outputs(), p.depth()));
+        if (p.has_weights()) w.resize(count(p.outputs(), p.depth()));
         const int top = p.weight_bits == 7 ? 63 : 127;
         for (std::uint8_t& v : x) v = static_cast<std::uint8_t>(g());
         for (std::int8_t& v : w) v = static_cast<std::int8_t>(g.between(-top, top));
-        bias.resize(count(p.outputs(), 1));
+        if (p.has_weights()) bias.resize(count(p.outputs(), 1));
         for (std::int32_t& v : bias) v = g.between(-2000, 2000);
     }
     // About 40 codes for one standard deviation of a sum: all codes occur, few are clipped at 255.
@@ -180,6 +192,26 @@ expected::expected(const workload& w) {
     }
     if (p.op == operation::dequantize) {
         for (std::uint8_t v : w.x) values.push_back(notch::ref::dequantize(v, x_q));
+        return;
+    }
+    const notch::quant_params y_q{w.y_scale, p.y_zero_point};
+    if (p.op == operation::add) {
+        codes.resize(w.x.size());
+        notch::ref::add<std::uint8_t>(w.x, w.other, notch::make_add(x_q, x_q, y_q), codes);
+        return;
+    }
+    if (p.op == operation::value_range) {
+        const auto [least, most] = std::minmax_element(w.real.begin(), w.real.end());
+        if (!w.real.empty()) values = {*least, *most};
+        return;
+    }
+    if (p.op == operation::max_pool || p.op == operation::average_pool) {
+        const notch::nhwc_view<const std::uint8_t> in(w.x.data(), 1, p.h, p.w, p.channels);
+        codes.resize(static_cast<std::size_t>(p.rows() * p.outputs()));
+        const notch::nhwc_view<std::uint8_t> to(codes.data(), 1, p.out_h(), p.out_w(), p.channels);
+        const auto window = notch::window::square(p.kernel, p.stride, p.pad);
+        if (p.op == operation::max_pool) notch::ref::max_pool<std::uint8_t>(in, window, to);
+        else notch::ref::average_pool<std::uint8_t>(in, x_q, window, y_q, u8, to);
         return;
     }
     if (p.op == operation::requantize) sums = w.acc;

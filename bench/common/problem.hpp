@@ -11,7 +11,11 @@
 
 namespace bench {
 
-enum class operation { gemm, conv2d, depthwise, quantize, dequantize, requantize, fake_quantize };
+enum class operation {
+    gemm, conv2d, depthwise,        // with weights
+    max_pool, average_pool,
+    quantize, dequantize, requantize, fake_quantize, add, value_range // elementwise
+};
 
 std::string_view to_string(operation op);
 /// False if there is no operation of that name.
@@ -25,7 +29,7 @@ struct problem {
 
     long m = 1, n = 1, k = 1; ///< gemm: y (m x n) = x (m x k) * w (n x k) transposed
 
-    long h = 1, w = 1, channels = 1, out = 1; ///< conv2d and depthwise, NHWC; depthwise: out == channels
+    long h = 1, w = 1, channels = 1, out = 1; ///< images, NHWC; only conv2d has out != channels
     long kernel = 1, stride = 1, pad = 0;     ///< square, the same on every side
 
     long size = 0; ///< elementwise: number of elements; requantize: in rows of `requantize_columns`
@@ -38,6 +42,7 @@ struct problem {
 
     long out_h() const { return (h + 2 * pad - kernel) / stride + 1; }
     long out_w() const { return (w + 2 * pad - kernel) / stride + 1; }
+    bool has_weights() const { return op <= operation::depthwise; }
     bool elementwise() const { return op >= operation::quantize; }
     /// Output channels of the operation, and products summed for each result.
     long outputs() const;
@@ -45,7 +50,7 @@ struct problem {
     /// Rows of results: the results are rows() x outputs().
     long rows() const;
 
-    /// 2 for each product; elementwise 1 for each element.
+    /// 2 for each product; 1 for each tap of a pooling; elementwise 1 for each element.
     double operations() const;
     /// Bytes that an elementwise operation reads and writes, each once.
     double bytes() const;
@@ -60,11 +65,12 @@ std::string parse_shape(std::string_view text, problem& p);
 /// The inputs of a problem. Weights fill their whole range, as trained ones do.
 struct workload {
     problem p;
-    std::vector<std::uint8_t> x;   ///< m x k, or h x w x channels; dequantize: the codes
+    std::vector<std::uint8_t> x;   ///< m x k, or h x w x channels; dequantize, add: the codes
+    std::vector<std::uint8_t> other; ///< add: the second operand
     std::vector<std::int8_t> w;    ///< n x k, out x kernel x kernel x channels, or kernel x kernel x channels
     std::vector<std::int32_t> bias;
     std::vector<std::int32_t> acc; ///< requantize
-    std::vector<float> real;       ///< quantize, fake_quantize
+    std::vector<float> real;       ///< quantize, fake_quantize, value_range
     float x_scale = 0.02f, y_scale = 0.05f;
     std::vector<float> w_scales;   ///< one for each output channel
 
@@ -83,7 +89,7 @@ struct output {
 /// What notch/ref says.
 struct expected {
     std::vector<std::uint8_t> codes;
-    std::vector<float> values; ///< dequantized values, or sums
+    std::vector<float> values; ///< dequantized values, sums, or the range
     explicit expected(const workload& w);
 };
 

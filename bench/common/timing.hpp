@@ -13,7 +13,8 @@ namespace bench {
 struct candidate {
     std::string name;
     std::function<void()> run;
-    /// If set, runs before every call, outside of the time: to empty caches, say.
+    /// If set, runs before every call, outside of the time, to empty caches, say; a repetition is
+    /// then ten calls.
     std::function<void()> before = {};
 };
 

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <iostream>
 #include <regex>
+#include <span>
 #include <stdexcept>
 
 #include <CLI/CLI.hpp>
@@ -153,13 +154,16 @@ void run_problem(const bench::problem& p, const options& o, const std::vector<lo
         c.row.gops_median = p.operations() / t->median / 1e9;
         ++t;
     }
-    for (std::size_t i = 0; i < bounds.size(); ++i, ++t) {
-        const double gops = bounds[i].amount / t->best / 1e9 * (p.elementwise() ? 1 : p.threads);
-        for (contender& c : contenders) {
-            if ((c.row.types == "f32") != (i >= integer_bounds) || gops <= c.row.peak_gops) continue;
-            c.row.peak_gops = gops;
-            c.row.peak = bounds[i].name;
-        }
+    const std::span<const bench::peak_loop> loops(bounds);
+    const std::span<const bench::timing> bound_times(t, loops.size());
+    const bench::bound whole =
+        bench::tightest(loops.first(integer_bounds), bound_times.first(integer_bounds), p.threads);
+    const bench::bound floats =
+        bench::tightest(loops.subspan(integer_bounds), bound_times.subspan(integer_bounds), p.threads);
+    for (contender& c : contenders) {
+        const bench::bound& b = c.row.types == "f32" ? floats : whole;
+        c.row.peak_gops = b.gops;
+        c.row.peak = b.name;
     }
     for (contender& c : contenders) rows.push_back(std::move(c.row));
 }

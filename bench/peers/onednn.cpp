@@ -224,8 +224,8 @@ template <bool Floats> std::unique_ptr<bench::work> prepare(const bench::workloa
     omp_set_num_threads(w.p.threads); // some primitives fix their blocking for the threads at creation
     try {
         if (w.p.op == operation::gemm) prepare_gemm(*o, w, Floats);
-        else if (!w.p.elementwise()) prepare_conv(*o, w, Floats);
-        else if (!Floats && w.p.op != operation::fake_quantize) prepare_reorder(*o, w);
+        else if (w.p.has_weights()) prepare_conv(*o, w, Floats);
+        else if (!Floats && w.p.op >= operation::quantize && w.p.op <= operation::requantize) prepare_reorder(*o, w);
         else return nullptr;
     } catch (const dnnl::error&) { // no implementation on this instruction set
         return nullptr;

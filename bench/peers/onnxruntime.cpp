@@ -6,6 +6,7 @@
 // so that the library packs weights when the session is made.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <stdexcept>
@@ -28,7 +29,7 @@ struct ort {
     enum place {
         get_error_message = 2, create_env = 3, create_session_from_array = 8, run = 9, create_session_options = 10,
         set_log_severity = 22, set_optimization = 23, set_intra_op_threads = 24, create_tensor_with_data = 49,
-        create_cpu_memory_info = 69
+        create_cpu_memory_info = 69, release_session = 95, release_value = 96, release_session_options = 100
     };
     struct base {
         void* const* (*get_api)(std::uint32_t version);
@@ -39,6 +40,9 @@ struct ort {
     void *env = nullptr, *memory = nullptr;
 
     template <class... A> status call(place at, A... a) const { return reinterpret_cast<status (*)(A...)>(table[at])(a...); }
+    void release(place at, void* what) const {
+        if (what) reinterpret_cast<void (*)(void*)>(table[at])(what);
+    }
     template <class... A> void check(place at, A... a) const {
         if (status s = call(at, a...))
             throw std::runtime_error(reinterpret_cast<const char* (*)(status)>(table[get_error_message])(s));
@@ -57,6 +61,7 @@ public:
         api.check(ort::set_intra_op_threads, options, threads);
         api.check(ort::create_session_from_array, api.env, static_cast<const void*>(text.data()), text.size(), options,
                   &session_);
+        api.release(ort::release_session_options, options);
         const bool floats = m.y_type == type::f32;
         if (floats) out_.values.resize(y_count);
         else out_.codes.resize(y_count);
@@ -65,6 +70,11 @@ public:
         tensor(const_cast<void*>(x), x_bytes, m.x_shape, m.x_type, &x_);
         tensor(y, y_bytes, m.y_shape, m.y_type, &y_);
         detail = m.op;
+    }
+    ~ort_work() override { // threads of a session would go on to spin beside the next problem
+        api.release(ort::release_session, session_);
+        api.release(ort::release_value, x_);
+        api.release(ort::release_value, y_);
     }
     void run() override {
         static const char *const x_name = "x", *const y_name = "y";
@@ -81,7 +91,7 @@ private:
                   shape.size(), static_cast<int>(t), out);
     }
     bench::output out_;
-    void *session_ = nullptr, *x_ = nullptr, *y_ = nullptr; // live as long as the process does
+    void *session_ = nullptr, *x_ = nullptr, *y_ = nullptr;
     bool failed_ = false;
 };
 
@@ -126,7 +136,7 @@ std::unique_ptr<bench::work> prepare_or_throw(const bench::workload& w) {
         const void* x = to_codes ? static_cast<const void*>(w.real.data()) : w.x.data();
         return std::make_unique<ort_work>(m, x, size(p.size) * (to_codes ? 4 : 1), size(p.size), p.threads);
     }
-    if (p.elementwise()) return nullptr;
+    if (!p.has_weights()) return nullptr;
     if (p.op == operation::gemm) {
         m.op = "QGemm";
         m.inputs = {"x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "bias", "y_scale", "y_zero_point"};

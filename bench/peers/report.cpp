@@ -88,6 +88,14 @@ void print_isa(std::ostream& to, const std::vector<row>& all, const std::string&
         lines.push_back(std::move(line));
     }
     print_columns(to, lines);
+    for (const std::string& impl : impls) {
+        long results = 0, differ = 0, beyond = 0;
+        for (const row& r : all)
+            if (r.isa == isa && r.impl == impl) results += r.results, differ += r.differ, beyond += r.beyond;
+        if (differ > 0)
+            to << impl << ": " << differ << " of " << results << " results differ from ref (" << text("%.4f%%", 100.0 * static_cast<double>(differ) / static_cast<double>(results))
+               << "), " << beyond << " by more than one code\n";
+    }
     if (wrong) to << "!  some of its codes are wrong by more than one: products saturate, or worse; see \"beyond\" in the file\n";
     to << '\n';
 }

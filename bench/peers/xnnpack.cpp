@@ -63,7 +63,7 @@ std::unique_ptr<bench::work> prepare_int8(const bench::workload& w) {
             return nullptr;
         return ready(std::move(o), op, pool);
     }
-    if (p.elementwise()) return nullptr;
+    if (!p.has_weights()) return nullptr;
     const geometry g(p);
     o->codes.resize(bench::result_count(p));
     o->signed_codes = true;
@@ -82,7 +82,7 @@ std::unique_ptr<bench::work> prepare_int8(const bench::workload& w) {
 }
 
 std::unique_ptr<bench::work> prepare_float(const bench::workload& w) {
-    if (w.p.elementwise()) return nullptr;
+    if (!w.p.has_weights()) return nullptr;
     const geometry g(w.p);
     auto o = std::make_unique<bench::simple_work>();
     auto f = std::make_shared<bench::float_inputs>(w);
