@@ -66,7 +66,8 @@ void empty_caches() {
     for (std::size_t i = 0; i < memory.size(); i += 64) ++memory[i];
 }
 
-nlohmann::json measure(const bench::workload& w, const bench::expected& want, const std::string& isa, const options& o) {
+nlohmann::json measure(const bench::workload& w, const bench::expected& want, const std::string& isa,
+                       const options& o) {
     const std::unique_ptr<bench::work> work = bench::prepare_notch(w, isa);
     if (!work) throw std::runtime_error("notch has no such kernel for " + isa);
     work->run();
@@ -83,18 +84,26 @@ nlohmann::json measure(const bench::workload& w, const bench::expected& want, co
 
     const bench::bound peak = bench::tightest(bounds, std::span(times).subspan(1, bounds.size()), w.p.threads);
     const double gops = w.p.operations() / times[0].best / 1e9;
-    nlohmann::json j = {{"kernel", o.kernel}, {"name", work->detail}, {"shape", w.p.shape()}, {"isa", isa},
-                        {"threads", w.p.threads}, {"cache", o.cache}, {"seconds", times[0].best},
-                        {"seconds_median", times[0].median}, {"gops", gops}, {"peak", peak.name},
-                        {"peak_gops", peak.gops}, {"fraction_of_peak", peak.gops > 0 ? gops / peak.gops : 0.0}};
+    nlohmann::json j = {{"kernel", o.kernel},
+                        {"name", work->detail},
+                        {"shape", w.p.shape()},
+                        {"isa", isa},
+                        {"threads", w.p.threads},
+                        {"cache", o.cache},
+                        {"seconds", times[0].best},
+                        {"seconds_median", times[0].median},
+                        {"gops", gops},
+                        {"peak", peak.name},
+                        {"peak_gops", peak.gops},
+                        {"fraction_of_peak", peak.gops > 0 ? gops / peak.gops : 0.0}};
     if (w.p.elementwise()) j["gigabytes_per_second"] = w.p.bytes() / times[0].best / 1e9;
     if (packing) j["packing_seconds"] = times.back().best;
     return j;
 }
 
 void print(const nlohmann::json& j) {
-    std::printf("%-12s %-26s %10.2f us %9.2f GOP/s", j["isa"].get<std::string>().c_str(), j["shape"].get<std::string>().c_str(),
-                1e6 * j["seconds"].get<double>(), j["gops"].get<double>());
+    std::printf("%-12s %-26s %10.2f us %9.2f GOP/s", j["isa"].get<std::string>().c_str(),
+                j["shape"].get<std::string>().c_str(), 1e6 * j["seconds"].get<double>(), j["gops"].get<double>());
     if (j["peak_gops"] > 0)
         std::printf("  %3.0f%% of %s", 100 * j["fraction_of_peak"].get<double>(), j["peak"].get<std::string>().c_str());
     if (j.contains("packing_seconds")) std::printf("  packing %.2f us", 1e6 * j["packing_seconds"].get<double>());
@@ -123,9 +132,13 @@ void run(options o) {
     }
     if (o.json_path.empty()) return;
     std::ofstream file(o.json_path);
-    file << nlohmann::json{{"head", {{"cpu", bench::cpu_name()}, {"isas", here}, {"compiler", bench::compiler_name()},
-                                     {"date", bench::utc_now()}}},
-                           {"rows", rows}}.dump(1)
+    file << nlohmann::json{{"head",
+                            {{"cpu", bench::cpu_name()},
+                             {"isas", here},
+                             {"compiler", bench::compiler_name()},
+                             {"date", bench::utc_now()}}},
+                           {"rows", rows}}
+                .dump(1)
          << '\n';
     file.close();
     if (!file) throw std::runtime_error("cannot write " + o.json_path);
@@ -140,7 +153,8 @@ int main(int argc, char** argv) {
     app.add_option("--kernel", o.kernel, "which kernel (default: gemm)");
     app.add_option("--shape", o.shapes, "shapes, as --list writes them");
     app.add_option("--isa", o.isas, "instruction sets (default: all of this CPU)");
-    app.add_option("--cache", o.cache, "warm, or cold: the caches are emptied before every call")->check(CLI::IsMember({"warm", "cold"}));
+    app.add_option("--cache", o.cache, "warm, or cold: the caches are emptied before every call")
+        ->check(CLI::IsMember({"warm", "cold"}));
     app.add_option("--threads", o.threads, "threads")->check(CLI::Range(1, 1024));
     app.add_flag("--packing", o.packing, "time the packing of the weights as well");
     app.add_option("--repetitions", o.repetitions, "repetitions; the best one counts")->check(CLI::Range(1, 1000000));
@@ -148,8 +162,10 @@ int main(int argc, char** argv) {
     app.add_option("--json", o.json_path, "write the results to this file");
     CLI11_PARSE(app, argc, argv);
     try {
-        if (o.list) list();
-        else run(o);
+        if (o.list)
+            list();
+        else
+            run(o);
     } catch (const std::exception& e) {
         std::cerr << "error: " << e.what() << '\n';
         return 1;

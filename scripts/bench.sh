@@ -113,7 +113,7 @@ for library in "$from_pypi"/lib/libonnxruntime.so.*; do
     [[ ! -e $library ]] || peers[1]="-DNOTCH_BENCH_ONNXRUNTIME=$library"
 done
 configure "$build/build" -DNOTCH_BUILD_TESTS=OFF -DNOTCH_BUILD_EXAMPLES=OFF -DNOTCH_BUILD_DOCS=OFF \
-    -DNOTCH_BUILD_BENCHMARKS=ON "${peers[@]}"
+    -DNOTCH_BUILD_BENCHMARKS=ON -DNOTCH_BENCH_PEERS=ON "${peers[@]}"
 say "building"
 cmake --build "$build/build" --parallel "$jobs" --target bench_peers bench_micro
 

@@ -19,7 +19,8 @@ std::string cpu_name() {
     std::string name, family, model;
     for (std::string line; std::getline(file, line);) {
         const auto value = [&](const char* key, std::string& into) {
-            if (line.rfind(key, 0) == 0 && line.find('\t') == std::string(key).size() && line.find(": ") != std::string::npos)
+            if (line.rfind(key, 0) == 0 && line.find('\t') == std::string(key).size() &&
+                line.find(": ") != std::string::npos)
                 into = line.substr(line.find(": ") + 2);
         };
         value("model name", name);

@@ -74,19 +74,26 @@ template <class Packed> class conv_work final : public ours {
 public:
     static constexpr bool is_depthwise = std::is_same_v<Packed, notch::packed_depthwise>;
     static Packed pack(const workload& w) {
-        if constexpr (is_depthwise) return notch::pack_depthwise(w.w, w.p.channels, window_of(w.p));
-        else return notch::pack_conv2d(w.w, w.p.out, w.p.channels, window_of(w.p));
+        if constexpr (is_depthwise)
+            return notch::pack_depthwise(w.w, w.p.channels, window_of(w.p));
+        else
+            return notch::pack_conv2d(w.w, w.p.out, w.p.channels, window_of(w.p));
     }
-    conv_work(const workload& w, std::string_view isa) : ours(w, isa), packed_(pack(w)), epilogue_(make_epilogue(packed_)) {
+    conv_work(const workload& w, std::string_view isa)
+        : ours(w, isa), packed_(pack(w)), epilogue_(make_epilogue(packed_)) {
         codes_.resize(static_cast<std::size_t>(w.p.rows() * w.p.outputs()));
-        if constexpr (is_depthwise) use_workspace(notch::depthwise_workspace_size(packed_, 1, w.p.h, w.p.w, ctx_));
-        else use_workspace(notch::conv2d_workspace_size(packed_, 1, w.p.h, w.p.w, ctx_));
+        if constexpr (is_depthwise)
+            use_workspace(notch::depthwise_workspace_size(packed_, 1, w.p.h, w.p.w, ctx_));
+        else
+            use_workspace(notch::conv2d_workspace_size(packed_, 1, w.p.h, w.p.w, ctx_));
     }
     void run() override {
         const notch::nhwc_view<const std::uint8_t> x(w_.x.data(), 1, w_.p.h, w_.p.w, w_.p.channels);
         const notch::nhwc_view<std::uint8_t> y(codes_.data(), 1, w_.p.out_h(), w_.p.out_w(), w_.p.outputs());
-        if constexpr (is_depthwise) notch::depthwise(x, packed_, epilogue_, y, ctx_);
-        else notch::conv2d(x, packed_, epilogue_, y, ctx_);
+        if constexpr (is_depthwise)
+            notch::depthwise(x, packed_, epilogue_, y, ctx_);
+        else
+            notch::conv2d(x, packed_, epilogue_, y, ctx_);
     }
 
 private:
@@ -103,8 +110,10 @@ public:
     void run() override {
         const notch::nhwc_view<const std::uint8_t> x(w_.x.data(), 1, w_.p.h, w_.p.w, w_.p.channels);
         const notch::nhwc_view<std::uint8_t> y(codes_.data(), 1, w_.p.out_h(), w_.p.out_w(), w_.p.channels);
-        if (w_.p.op == operation::max_pool) notch::max_pool(x, window_of(w_.p), y, ctx_);
-        else notch::average_pool(x, x_params(), window_of(w_.p), y_params(), y, ctx_);
+        if (w_.p.op == operation::max_pool)
+            notch::max_pool(x, window_of(w_.p), y, ctx_);
+        else
+            notch::average_pool(x, x_params(), window_of(w_.p), y_params(), y, ctx_);
     }
 };
 
@@ -113,8 +122,10 @@ public:
     elementwise_work(const workload& w, std::string_view isa) : ours(w, isa) {
         const auto n = static_cast<std::size_t>(w.p.size);
         if (w.p.op == operation::dequantize || w.p.op == operation::fake_quantize) values_.resize(n);
-        if (w.p.op == operation::value_range) values_.resize(n > 0 ? 2 : 0);
-        else if (w.p.op != operation::dequantize) codes_.resize(n);
+        if (w.p.op == operation::value_range)
+            values_.resize(n > 0 ? 2 : 0);
+        else if (w.p.op != operation::dequantize)
+            codes_.resize(n);
         if (w.p.op == operation::add) add_ = notch::make_add(x_params(), x_params(), y_params());
         if (w.p.op == operation::fake_quantize) mask_.resize(n);
         if (w.p.op != operation::requantize) return;
@@ -164,9 +175,12 @@ class packing_work final : public work {
 public:
     explicit packing_work(const workload& w) : w_(w) {}
     void run() override {
-        if (w_.p.op == operation::gemm) packed_ = notch::pack({w_.w.data(), w_.p.n, w_.p.k});
-        else if (w_.p.op == operation::conv2d) packed_ = notch::pack_conv2d(w_.w, w_.p.out, w_.p.channels, window_of(w_.p));
-        else depthwise_ = notch::pack_depthwise(w_.w, w_.p.channels, window_of(w_.p));
+        if (w_.p.op == operation::gemm)
+            packed_ = notch::pack({w_.w.data(), w_.p.n, w_.p.k});
+        else if (w_.p.op == operation::conv2d)
+            packed_ = notch::pack_conv2d(w_.w, w_.p.out, w_.p.channels, window_of(w_.p));
+        else
+            depthwise_ = notch::pack_depthwise(w_.w, w_.p.channels, window_of(w_.p));
     }
     output result() const override { return {}; }
 

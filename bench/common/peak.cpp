@@ -184,7 +184,8 @@ peak_loop product_peak(std::string_view isa, bool seven_bits) {
     const double n = static_cast<double>(rounds) * 12;
     if (isa == "avx512vnni") return spin("vpdpbusd zmm", n * 64 * 2, dot_zmm);
     if (isa == "avxvnni") return spin("vpdpbusd ymm", n * 32 * 2, dot_vex);
-    if (isa.substr(0, 3) == "amx") return spin("tdpbusd", static_cast<double>(rounds / 16) * 4 * 16 * 16 * 64 * 2, dot_tiles);
+    if (isa.substr(0, 3) == "amx")
+        return spin("tdpbusd", static_cast<double>(rounds / 16) * 4 * 16 * 16 * 64 * 2, dot_tiles);
     if (isa == "avx512bw")
         return seven_bits ? spin("vpmaddubsw zmm", n * 64 * 2, bytes_zmm) : spin("vpmaddwd zmm", n * 32 * 2, words_zmm);
     if (isa == "avx2")
@@ -221,10 +222,12 @@ std::vector<peak_loop> copy_peaks(std::string_view isa, std::size_t bytes) {
     const double amount = 2 * static_cast<double>(half);
     return {{"copy", amount, [=] { l.copy(to.get(), from.get(), half); }, true},
             {"copy, non-temporal", amount, [=] { l.stream(to.get(), from.get(), half); }, true},
-            {"copy, memcpy", amount, [=] {
+            {"copy, memcpy", amount,
+             [=] {
                  std::memcpy(to.get(), from.get(), half);
                  __asm__ volatile("" : : : "memory");
-             }, true}};
+             },
+             true}};
 }
 
 std::vector<peak_loop> bounds(const problem& p, std::string_view isa) {

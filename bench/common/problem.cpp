@@ -16,8 +16,9 @@
 namespace bench {
 namespace {
 
-constexpr std::string_view names[] = {"gemm",       "conv2d",     "depthwise",     "max_pool", "average_pool", "quantize",
-                                      "dequantize", "requantize", "fake_quantize", "add",      "value_range"};
+constexpr std::string_view names[] = {"gemm",          "conv2d",   "depthwise",  "max_pool",
+                                      "average_pool",  "quantize", "dequantize", "requantize",
+                                      "fake_quantize", "add",      "value_range"};
 
 /// A small generator with a fixed sequence, so that every process measures the same data.
 struct generator {
@@ -77,7 +78,8 @@ long problem::rows() const {
 
 double problem::operations() const {
     if (elementwise()) return static_cast<double>(size);
-    return (has_weights() ? 2.0 : 1.0) * static_cast<double>(rows()) * static_cast<double>(outputs()) * static_cast<double>(depth());
+    return (has_weights() ? 2.0 : 1.0) * static_cast<double>(rows()) * static_cast<double>(outputs()) *
+           static_cast<double>(depth());
 }
 
 double problem::bytes() const {
@@ -90,12 +92,14 @@ double problem::bytes() const {
 
 std::string problem::shape() const {
     char text[128];
-    if (op == operation::gemm) std::snprintf(text, sizeof text, "%ldx%ldx%ld", m, n, k);
+    if (op == operation::gemm)
+        std::snprintf(text, sizeof text, "%ldx%ldx%ld", m, n, k);
     else if (op == operation::conv2d)
         std::snprintf(text, sizeof text, "%ldx%ldx%ld_k%lds%ldp%ld_to%ld", h, w, channels, kernel, stride, pad, out);
     else if (!elementwise())
         std::snprintf(text, sizeof text, "%ldx%ldx%ld_k%lds%ldp%ld", h, w, channels, kernel, stride, pad);
-    else std::snprintf(text, sizeof text, "%ld", size);
+    else
+        std::snprintf(text, sizeof text, "%ld", size);
     std::string all = text;
     if (x_zero_point != 0 || y_zero_point != 0) all += "_zp";
     if (weight_bits == 7) all += "_w7";
@@ -112,7 +116,9 @@ std::string parse_shape(std::string_view text, problem& p) {
     if (ends("_w7")) p.weight_bits = 7;
     if (ends("_zp")) p.x_zero_point = 113, p.y_zero_point = 7;
     int used = 0;
-    const auto whole = [&](int fields, int wanted) { return fields == wanted && static_cast<std::size_t>(used) == s.size(); };
+    const auto whole = [&](int fields, int wanted) {
+        return fields == wanted && static_cast<std::size_t>(used) == s.size();
+    };
     bool good = false;
     const char* form = "a number of elements";
     if (p.op == operation::gemm) {
@@ -121,11 +127,13 @@ std::string parse_shape(std::string_view text, problem& p) {
     } else if (p.op == operation::conv2d) {
         form = "HxWxC_kKERNELsSTRIDEpPAD_toOUT";
         good = whole(std::sscanf(s.c_str(), "%ldx%ldx%ld_k%lds%ldp%ld_to%ld%n", &p.h, &p.w, &p.channels, &p.kernel,
-                                 &p.stride, &p.pad, &p.out, &used), 7);
+                                 &p.stride, &p.pad, &p.out, &used),
+                     7);
     } else if (!p.elementwise()) {
         form = "HxWxC_kKERNELsSTRIDEpPAD";
         good = whole(std::sscanf(s.c_str(), "%ldx%ldx%ld_k%lds%ldp%ld%n", &p.h, &p.w, &p.channels, &p.kernel, &p.stride,
-                                 &p.pad, &used), 6);
+                                 &p.pad, &used),
+                     6);
         p.out = p.channels;
     } else {
         good = whole(std::sscanf(s.c_str(), "%ld%n", &p.size, &used), 1);
@@ -138,16 +146,20 @@ std::string parse_shape(std::string_view text, problem& p) {
     if (good && p.op == operation::requantize && p.size % problem::requantize_columns != 0)
         return "the size of requantize must be a multiple of " + std::to_string(problem::requantize_columns);
     if (good) return {};
-    return "the shape of " + std::string(to_string(p.op)) + " is " + form + " (then _zp, _w7), not '" + std::string(text) + "'";
+    return "the shape of " + std::string(to_string(p.op)) + " is " + form + " (then _zp, _w7), not '" +
+           std::string(text) + "'";
 }
 
 workload::workload(const problem& problem) : p(problem) {
     generator g{static_cast<std::uint64_t>(p.rows() * 7919 + p.outputs() * 131 + p.depth())};
     const auto count = [](long a, long b) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); };
     if (p.elementwise()) {
-        if (p.op == operation::dequantize || p.op == operation::add) x.resize(count(p.size, 1));
-        else if (p.op == operation::requantize) acc.resize(count(p.size, 1));
-        else real.resize(count(p.size, 1));
+        if (p.op == operation::dequantize || p.op == operation::add)
+            x.resize(count(p.size, 1));
+        else if (p.op == operation::requantize)
+            acc.resize(count(p.size, 1));
+        else
+            real.resize(count(p.size, 1));
         for (std::uint8_t& v : x) v = static_cast<std::uint8_t>(g());
         if (p.op == operation::add) other.resize(x.size());
         for (std::uint8_t& v : other) v = static_cast<std::uint8_t>(g());
@@ -163,9 +175,9 @@ workload::workload(const problem& problem) : p(problem) {
         for (std::int32_t& v : bias) v = g.between(-2000, 2000);
     }
     // About 40 codes for one standard deviation of a sum: all codes occur, few are clipped at 255.
-    const double spread = p.op == operation::requantize ? 11500.0
-                                                        : std::sqrt(static_cast<double>(p.depth())) * 147.0 *
-                                                              (p.weight_bits == 7 ? 36.7 : 73.6);
+    const double spread = p.op == operation::requantize
+                              ? 11500.0
+                              : std::sqrt(static_cast<double>(p.depth())) * 147.0 * (p.weight_bits == 7 ? 36.7 : 73.6);
     for (long c = 0; c < p.outputs(); ++c) {
         const double m = 40.0 / spread * (0.75 + 0.5 * static_cast<double>(c % 17) / 16.0);
         w_scales.push_back(static_cast<float>(m * static_cast<double>(y_scale) / static_cast<double>(x_scale)));
@@ -173,7 +185,8 @@ workload::workload(const problem& problem) : p(problem) {
 }
 
 float workload::multiplier(long c) const {
-    return static_cast<float>(static_cast<double>(x_scale) * static_cast<double>(w_scales[static_cast<std::size_t>(c)]) /
+    return static_cast<float>(static_cast<double>(x_scale) *
+                              static_cast<double>(w_scales[static_cast<std::size_t>(c)]) /
                               static_cast<double>(y_scale));
 }
 
@@ -210,12 +223,16 @@ expected::expected(const workload& w) {
         codes.resize(static_cast<std::size_t>(p.rows() * p.outputs()));
         const notch::nhwc_view<std::uint8_t> to(codes.data(), 1, p.out_h(), p.out_w(), p.channels);
         const auto window = notch::window::square(p.kernel, p.stride, p.pad);
-        if (p.op == operation::max_pool) notch::ref::max_pool<std::uint8_t>(in, window, to);
-        else notch::ref::average_pool<std::uint8_t>(in, x_q, window, y_q, u8, to);
+        if (p.op == operation::max_pool)
+            notch::ref::max_pool<std::uint8_t>(in, window, to);
+        else
+            notch::ref::average_pool<std::uint8_t>(in, x_q, window, y_q, u8, to);
         return;
     }
-    if (p.op == operation::requantize) sums = w.acc;
-    else sums.resize(static_cast<std::size_t>(p.rows() * p.outputs()));
+    if (p.op == operation::requantize)
+        sums = w.acc;
+    else
+        sums.resize(static_cast<std::size_t>(p.rows() * p.outputs()));
     if (p.op == operation::gemm) {
         notch::ref::gemm<std::uint8_t>({w.x.data(), p.m, p.k}, p.x_zero_point, {w.w.data(), p.n, p.k}, w.bias,
                                        {sums.data(), p.m, p.n});
@@ -225,7 +242,8 @@ expected::expected(const workload& w) {
         const auto window = notch::window::square(p.kernel, p.stride, p.pad);
         if (p.op == operation::conv2d)
             notch::ref::conv2d<std::uint8_t>(in, p.x_zero_point, w.w, window, w.bias, to);
-        else notch::ref::depthwise<std::uint8_t>(in, p.x_zero_point, w.w, window, w.bias, to);
+        else
+            notch::ref::depthwise<std::uint8_t>(in, p.x_zero_point, w.w, window, w.bias, to);
     }
     for (std::size_t i = 0; i < sums.size(); ++i) {
         const float m = w.multiplier(static_cast<long>(i) % p.outputs());

@@ -12,9 +12,17 @@
 namespace bench {
 
 enum class operation {
-    gemm, conv2d, depthwise,        // with weights
-    max_pool, average_pool,
-    quantize, dequantize, requantize, fake_quantize, add, value_range // elementwise
+    gemm,
+    conv2d,
+    depthwise, // with weights
+    max_pool,
+    average_pool,
+    quantize,
+    dequantize,
+    requantize,
+    fake_quantize,
+    add,
+    value_range // elementwise
 };
 
 std::string_view to_string(operation op);
@@ -24,7 +32,7 @@ bool parse(std::string_view name, operation& op);
 /// One operation on one shape, batch 1. Of the extents below only those of the operation count.
 struct problem {
     operation op = operation::gemm;
-    std::string group; ///< rows of one group belong together in a table: "gemv", "stem", ...
+    std::string group;  ///< rows of one group belong together in a table: "gemv", "stem", ...
     bool quick = false; ///< part of a quick run
 
     long m = 1, n = 1, k = 1; ///< gemm: y (m x n) = x (m x k) * w (n x k) transposed
@@ -65,14 +73,14 @@ std::string parse_shape(std::string_view text, problem& p);
 /// The inputs of a problem. Weights fill their whole range, as trained ones do.
 struct workload {
     problem p;
-    std::vector<std::uint8_t> x;   ///< m x k, or h x w x channels; dequantize, add: the codes
+    std::vector<std::uint8_t> x;     ///< m x k, or h x w x channels; dequantize, add: the codes
     std::vector<std::uint8_t> other; ///< add: the second operand
-    std::vector<std::int8_t> w;    ///< n x k, out x kernel x kernel x channels, or kernel x kernel x channels
+    std::vector<std::int8_t> w;      ///< n x k, out x kernel x kernel x channels, or kernel x kernel x channels
     std::vector<std::int32_t> bias;
     std::vector<std::int32_t> acc; ///< requantize
     std::vector<float> real;       ///< quantize, fake_quantize, value_range
     float x_scale = 0.02f, y_scale = 0.05f;
-    std::vector<float> w_scales;   ///< one for each output channel
+    std::vector<float> w_scales; ///< one for each output channel
 
     explicit workload(const problem& problem);
     /// x_scale * w_scale / y_scale of an output channel.
@@ -95,10 +103,10 @@ struct expected {
 
 /// How an output differs from what is expected.
 struct agreement {
-    long count = 0;   ///< results compared
-    long differ = 0;  ///< of these, other codes (or values beyond rounding)
-    long beyond = 0;  ///< of these, by more than one code
-    int largest = 0;  ///< largest difference in codes
+    long count = 0;  ///< results compared
+    long differ = 0; ///< of these, other codes (or values beyond rounding)
+    long beyond = 0; ///< of these, by more than one code
+    int largest = 0; ///< largest difference in codes
 };
 agreement compare(const output& got, const expected& want, const workload& w);
 

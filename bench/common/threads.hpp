@@ -51,8 +51,10 @@ private:
     void serve(int me) {
         for (unsigned seen = 0;;) {
             for (int spins = 0; round_.load(std::memory_order_acquire) == seen; ++spins) {
-                if (spins < 20000) pause();
-                else round_.wait(seen, std::memory_order_acquire); // nothing to do for a while
+                if (spins < 20000)
+                    pause();
+                else
+                    round_.wait(seen, std::memory_order_acquire); // nothing to do for a while
             }
             ++seen;
             if (!task_.call) return;

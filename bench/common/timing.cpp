@@ -61,8 +61,10 @@ std::vector<timing> measure(const std::vector<candidate>& candidates, int repeti
         auto* b = benchmark::RegisterBenchmark(std::to_string(i).c_str(),
                                                [&c = candidates[i]](benchmark::State& state) { run(state, c); });
         b->Repetitions(repetitions);
-        if (candidates[i].before) b->UseManualTime()->Iterations(10); // what comes before may take long
-        else b->UseRealTime()->MinTime(seconds);
+        if (candidates[i].before)
+            b->UseManualTime()->Iterations(10); // what comes before may take long
+        else
+            b->UseRealTime()->MinTime(seconds);
     }
     collector c(candidates.size());
     benchmark::RunSpecifiedBenchmarks(&c);

@@ -45,8 +45,10 @@ void cap_peers(const std::string& isa) {
     const struct {
         const char *isa, *onednn, *openblas;
     } caps[] = {
-        {"scalar", "SSE41", "Nehalem"},          {"avx2", "AVX2", "Haswell"},
-        {"avxvnni", "AVX2_VNNI", "Haswell"},     {"avx512bw", "AVX512_CORE", "SkylakeX"},
+        {"scalar", "SSE41", "Nehalem"},
+        {"avx2", "AVX2", "Haswell"},
+        {"avxvnni", "AVX2_VNNI", "Haswell"},
+        {"avx512bw", "AVX512_CORE", "SkylakeX"},
         {"avx512vnni", "AVX512_CORE_VNNI", "SkylakeX"},
     };
     unsetenv("OPENBLAS_CORETYPE");
@@ -77,7 +79,8 @@ std::vector<loaded_peer> load_peers(const options& o, nlohmann::json& head) {
             head["notes"].push_back(name + " is left out: " + dlerror());
             continue;
         }
-        const auto make_offer = reinterpret_cast<decltype(&bench::notch_bench_offer)>(dlsym(library, "notch_bench_offer"));
+        const auto make_offer =
+            reinterpret_cast<decltype(&bench::notch_bench_offer)>(dlsym(library, "notch_bench_offer"));
         if (!make_offer) continue;
         bench::offer offer;
         offer.capped = o.isa != bench::isa_names().back();
@@ -138,8 +141,8 @@ void run_problem(const bench::problem& p, const options& o, const std::vector<lo
     std::vector<contender> contenders = prepare(w, o, peers);
     std::vector<bench::peak_loop> bounds = bench::bounds(p, o.isa);
     const std::size_t integer_bounds = bounds.size();
-    const bool any_float = std::any_of(contenders.begin(), contenders.end(),
-                                       [](const contender& c) { return c.row.types == "f32"; });
+    const bool any_float =
+        std::any_of(contenders.begin(), contenders.end(), [](const contender& c) { return c.row.types == "f32"; });
     if (any_float && !p.elementwise())
         if (bench::peak_loop f = bench::float_peak(o.isa); !f.name.empty()) bounds.push_back(std::move(f));
 
@@ -181,8 +184,10 @@ nlohmann::json measure_peaks(const options& o) {
     if (const auto l = bench::product_peak(o.isa, true); l.name != bench::product_peak(o.isa, false).name) add(l, "");
     add(bench::float_peak(o.isa), "");
     const std::size_t l1 = bench::cache_bytes(1), l2 = bench::cache_bytes(2), l3 = bench::cache_bytes(3);
-    const std::pair<const char*, std::size_t> levels[] = {
-        {"L1", l1 / 2}, {"L2", l2 / 2}, {"L3", std::max(2 * l2, l3 / 4)}, {"DRAM", std::min<std::size_t>(4 * l3, 512u << 20)}};
+    const std::pair<const char*, std::size_t> levels[] = {{"L1", l1 / 2},
+                                                          {"L2", l2 / 2},
+                                                          {"L3", std::max(2 * l2, l3 / 4)},
+                                                          {"DRAM", std::min<std::size_t>(4 * l3, 512u << 20)}};
     for (const auto& [level, bytes] : levels) {
         for (auto& l : bench::read_peaks(o.isa, bytes)) add(std::move(l), std::string("read ") + level);
         for (auto& l : bench::copy_peaks(o.isa, bytes)) add(std::move(l), std::string("copy ") + level);
@@ -193,7 +198,8 @@ nlohmann::json measure_peaks(const options& o) {
     nlohmann::json peaks = nlohmann::json::object();
     for (std::size_t i = 0; i < loops.size(); ++i) {
         const double best = loops[i].amount / times[i].best / 1e9;
-        double& so_far = peaks[names[i]].is_null() ? (peaks[names[i]] = 0.0).get_ref<double&>() : peaks[names[i]].get_ref<double&>();
+        double& so_far =
+            peaks[names[i]].is_null() ? (peaks[names[i]] = 0.0).get_ref<double&>() : peaks[names[i]].get_ref<double&>();
         so_far = std::max(so_far, static_cast<double>(static_cast<long>(best * 10 + 0.5)) / 10);
     }
     return peaks;
@@ -203,8 +209,9 @@ void run(options o) {
     if (o.repetitions == 0) o.repetitions = o.quick ? 5 : 9;
     if (o.seconds == 0) o.seconds = o.quick ? 0.01 : 0.03;
     cap_peers(o.isa);
-    nlohmann::json head = {{"cpu", bench::cpu_name()}, {"isas", bench::isa_names()}, {"compiler", bench::compiler_name()},
-                           {"flags", NOTCH_BENCH_FLAGS}, {"date", bench::utc_now()}, {"peers", nlohmann::json::object()},
+    nlohmann::json head = {{"cpu", bench::cpu_name()},           {"isas", bench::isa_names()},
+                           {"compiler", bench::compiler_name()}, {"flags", NOTCH_BENCH_FLAGS},
+                           {"date", bench::utc_now()},           {"peers", nlohmann::json::object()},
                            {"notes", nlohmann::json::array()}};
     const std::vector<loaded_peer> peers = load_peers(o, head);
     head["peaks"][o.isa] = measure_peaks(o);
@@ -212,7 +219,8 @@ void run(options o) {
     const std::regex filter(o.filter);
     for (const bench::problem& p : bench::report_problems()) {
         if (o.quick && !p.quick) continue;
-        if (p.weight_bits == 7 && bench::product_peak(o.isa, true).name == bench::product_peak(o.isa, false).name) continue;
+        if (p.weight_bits == 7 && bench::product_peak(o.isa, true).name == bench::product_peak(o.isa, false).name)
+            continue;
         const std::string name = std::string(bench::to_string(p.op)) + " " + p.shape() + " " + p.group;
         if (!o.filter.empty() && !std::regex_search(name, filter)) continue;
         if (p.threads > bench::usable_cpus()) {
@@ -222,8 +230,10 @@ void run(options o) {
         std::cerr << o.isa << ": " << name << std::endl;
         run_problem(p, o, peers, rows);
     }
-    if (o.json_path.empty()) bench::print_report(std::cout, head, rows);
-    else bench::write_report(o.json_path, head, rows);
+    if (o.json_path.empty())
+        bench::print_report(std::cout, head, rows);
+    else
+        bench::write_report(o.json_path, head, rows);
 }
 
 void join(const options& o) {
@@ -239,7 +249,8 @@ void join(const options& o) {
         head["peaks"].update(one.at("peaks"));
         head["peers"].update(one.at("peers"));
         for (const auto& note : one.at("notes"))
-            if (std::find(head["notes"].begin(), head["notes"].end(), note) == head["notes"].end()) head["notes"].push_back(note);
+            if (std::find(head["notes"].begin(), head["notes"].end(), note) == head["notes"].end())
+                head["notes"].push_back(note);
     }
     bench::print_report(std::cout, head, rows);
     if (!o.json_path.empty()) bench::write_report(o.json_path, head, rows);

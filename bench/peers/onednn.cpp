@@ -2,8 +2,8 @@
 //
 // oneDNN 2.x and 3.x: one source, built against the headers of either. Weights are in the format
 // that the primitive asks for, the call is dnnl_primitive_execute with prepared arguments.
-#include <oneapi/dnnl/dnnl.hpp>
 #include <omp.h>
+#include <oneapi/dnnl/dnnl.hpp>
 
 #include <cstring>
 #include <utility>
@@ -170,11 +170,11 @@ void prepare_conv(onednn_work& o, const bench::workload& w, bool floats) {
     constexpr auto kind = dnnl::prop_kind::forward_inference;
     constexpr auto algorithm = dnnl::algorithm::convolution_direct;
 #if DNNL_VERSION_MAJOR >= 3
-    const conv::primitive_desc pd(shared().engine, kind, algorithm, x, weights, bias, y, strides, dilation, pad, pad_end,
-                                  attr);
+    const conv::primitive_desc pd(shared().engine, kind, algorithm, x, weights, bias, y, strides, dilation, pad,
+                                  pad_end, attr);
 #else
-    const conv::primitive_desc pd(conv::desc(kind, algorithm, x, weights, bias, y, strides, dilation, pad, pad_end), attr,
-                                  shared().engine);
+    const conv::primitive_desc pd(conv::desc(kind, algorithm, x, weights, bias, y, strides, dilation, pad, pad_end),
+                                  attr, shared().engine);
 #endif
     fill(o, w, pd, weight_dims, depthwise ? tag::hwigo : tag::ohwi, floats);
     if (!floats) q.hold(o);
@@ -186,7 +186,11 @@ void prepare_reorder(onednn_work& o, const bench::workload& w) {
     const bool to_codes = p.op != operation::dequantize, columns = p.op == operation::requantize;
     const memory::dims dims = columns ? memory::dims{p.rows(), p.outputs()} : memory::dims{p.size};
     const tag format = columns ? tag::ab : tag::a;
-    const memory::desc from(dims, columns ? type::s32 : to_codes ? type::f32 : type::u8, format),
+    const memory::desc from(dims,
+                            columns    ? type::s32
+                            : to_codes ? type::f32
+                                       : type::u8,
+                            format),
         to(dims, to_codes ? type::u8 : type::f32, format);
     std::vector<float> scales;
     for (long c = 0; columns && c < p.outputs(); ++c) scales.push_back(w.multiplier(c));
@@ -198,7 +202,8 @@ void prepare_reorder(onednn_work& o, const bench::workload& w) {
 #if DNNL_VERSION_MAJOR >= 3
     attr.set_scales_mask(scale_arg, mask);
     if (zero_point) attr.set_zero_points_mask(point_arg, 0);
-    o.hold(DNNL_ARG_ATTR_SCALES | scale_arg, memory::desc({static_cast<long>(scales.size())}, type::f32, tag::a), scales);
+    o.hold(DNNL_ARG_ATTR_SCALES | scale_arg, memory::desc({static_cast<long>(scales.size())}, type::f32, tag::a),
+           scales);
     if (zero_point)
         o.hold(DNNL_ARG_ATTR_ZERO_POINTS | point_arg, memory::desc({1}, type::s32, tag::a),
                std::vector<std::int32_t>{zero_point});
@@ -211,9 +216,12 @@ void prepare_reorder(onednn_work& o, const bench::workload& w) {
     o.primitive = dnnl::primitive(pd.get());
     o.detail = pd.impl_info_str();
     o.floats = !to_codes;
-    if (columns) o.hold(DNNL_ARG_FROM, from, w.acc);
-    else if (to_codes) o.hold(DNNL_ARG_FROM, from, w.real);
-    else o.hold(DNNL_ARG_FROM, from, w.x);
+    if (columns)
+        o.hold(DNNL_ARG_FROM, from, w.acc);
+    else if (to_codes)
+        o.hold(DNNL_ARG_FROM, from, w.real);
+    else
+        o.hold(DNNL_ARG_FROM, from, w.x);
     o.y = memory(to, shared().engine);
     o.hold(DNNL_ARG_TO, o.y);
 }
@@ -223,10 +231,14 @@ template <bool Floats> std::unique_ptr<bench::work> prepare(const bench::workloa
     o->threads = w.p.threads;
     omp_set_num_threads(w.p.threads); // some primitives fix their blocking for the threads at creation
     try {
-        if (w.p.op == operation::gemm) prepare_gemm(*o, w, Floats);
-        else if (w.p.has_weights()) prepare_conv(*o, w, Floats);
-        else if (!Floats && w.p.op >= operation::quantize && w.p.op <= operation::requantize) prepare_reorder(*o, w);
-        else return nullptr;
+        if (w.p.op == operation::gemm)
+            prepare_gemm(*o, w, Floats);
+        else if (w.p.has_weights())
+            prepare_conv(*o, w, Floats);
+        else if (!Floats && w.p.op >= operation::quantize && w.p.op <= operation::requantize)
+            prepare_reorder(*o, w);
+        else
+            return nullptr;
     } catch (const dnnl::error&) { // no implementation on this instruction set
         return nullptr;
     }

@@ -27,9 +27,19 @@ using status = void*; // null if all is well
 struct ort {
     /// Places in OrtApi.
     enum place {
-        get_error_message = 2, create_env = 3, create_session_from_array = 8, run = 9, create_session_options = 10,
-        set_log_severity = 22, set_optimization = 23, set_intra_op_threads = 24, create_tensor_with_data = 49,
-        create_cpu_memory_info = 69, release_session = 95, release_value = 96, release_session_options = 100
+        get_error_message = 2,
+        create_env = 3,
+        create_session_from_array = 8,
+        run = 9,
+        create_session_options = 10,
+        set_log_severity = 22,
+        set_optimization = 23,
+        set_intra_op_threads = 24,
+        create_tensor_with_data = 49,
+        create_cpu_memory_info = 69,
+        release_session = 95,
+        release_value = 96,
+        release_session_options = 100
     };
     struct base {
         void* const* (*get_api)(std::uint32_t version);
@@ -39,7 +49,9 @@ struct ort {
     void* const* table = nullptr;
     void *env = nullptr, *memory = nullptr;
 
-    template <class... A> status call(place at, A... a) const { return reinterpret_cast<status (*)(A...)>(table[at])(a...); }
+    template <class... A> status call(place at, A... a) const {
+        return reinterpret_cast<status (*)(A...)>(table[at])(a...);
+    }
     void release(place at, void* what) const {
         if (what) reinterpret_cast<void (*)(void*)>(table[at])(what);
     }
@@ -63,8 +75,10 @@ public:
                   &session_);
         api.release(ort::release_session_options, options);
         const bool floats = m.y_type == type::f32;
-        if (floats) out_.values.resize(y_count);
-        else out_.codes.resize(y_count);
+        if (floats)
+            out_.values.resize(y_count);
+        else
+            out_.codes.resize(y_count);
         void* y = floats ? static_cast<void*>(out_.values.data()) : out_.codes.data();
         const std::size_t y_bytes = floats ? y_count * sizeof(float) : y_count;
         tensor(const_cast<void*>(x), x_bytes, m.x_shape, m.x_type, &x_);
@@ -97,14 +111,16 @@ private:
 
 void add_scalars(model& m, const bench::workload& w) {
     m.constants.push_back(constant<float>("x_scale", type::f32, {}, {w.x_scale}));
-    m.constants.push_back(constant<std::uint8_t>("x_zero_point", type::u8, {}, {static_cast<std::uint8_t>(w.p.x_zero_point)}));
+    m.constants.push_back(
+        constant<std::uint8_t>("x_zero_point", type::u8, {}, {static_cast<std::uint8_t>(w.p.x_zero_point)}));
 }
 
 void add_weights(model& m, const bench::workload& w, const dims& shape, const std::vector<std::int8_t>& weights) {
     const dims channels{w.p.outputs()};
     add_scalars(m, w);
     m.constants.push_back(constant<float>("y_scale", type::f32, {}, {w.y_scale}));
-    m.constants.push_back(constant<std::uint8_t>("y_zero_point", type::u8, {}, {static_cast<std::uint8_t>(w.p.y_zero_point)}));
+    m.constants.push_back(
+        constant<std::uint8_t>("y_zero_point", type::u8, {}, {static_cast<std::uint8_t>(w.p.y_zero_point)}));
     m.constants.push_back(constant("w", type::s8, shape, weights));
     m.constants.push_back(constant("w_scale", type::f32, channels, w.w_scales));
     m.constants.push_back(constant("w_zero_point", type::s8, channels, std::vector<std::int8_t>(w.w_scales.size())));
@@ -154,7 +170,8 @@ std::unique_ptr<bench::work> prepare_or_throw(const bench::workload& w) {
         } else {
             for (std::size_t o = 0; o < size(p.out); ++o) {
                 const std::vector<std::int8_t> one(w.w.begin() + static_cast<std::ptrdiff_t>(o * taps * channels),
-                                                   w.w.begin() + static_cast<std::ptrdiff_t>((o + 1) * taps * channels));
+                                                   w.w.begin() +
+                                                       static_cast<std::ptrdiff_t>((o + 1) * taps * channels));
                 const auto t = transposed(one, taps, channels);
                 weights.insert(weights.end(), t.begin(), t.end());
             }
@@ -217,7 +234,8 @@ void bench::notch_bench_offer(std::string_view, offer& o) {
     api.check(ort::create_cpu_memory_info, arena, default_memory, &api.memory);
     o.version = api.entry->get_version();
     char text[96];
-    std::snprintf(text, sizeof text, "onnxruntime: a call that does nothing takes %.2f us, counted in its times", overhead() * 1e6);
+    std::snprintf(text, sizeof text, "onnxruntime: a call that does nothing takes %.2f us, counted in its times",
+                  overhead() * 1e6);
     o.notes.emplace_back(text);
     o.peers.push_back({"onnxruntime", "u8s8u8", prepare});
 }

@@ -17,8 +17,10 @@ std::unique_ptr<bench::work> prepare(const bench::workload& w) {
     const auto m = static_cast<blasint>(w.p.m), n = static_cast<blasint>(w.p.n), k = static_cast<blasint>(w.p.k);
     o->body = [f, y = o->values.data(), m, n, k, threads = w.p.threads] {
         openblas_set_num_threads(threads);
-        for (blasint i = 0; i < m; ++i) std::copy(f->bias.begin(), f->bias.end(), y + static_cast<std::ptrdiff_t>(i) * n);
-        if (m == 1) cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1, f->w.data(), k, f->x.data(), 1, 1, y, 1);
+        for (blasint i = 0; i < m; ++i)
+            std::copy(f->bias.begin(), f->bias.end(), y + static_cast<std::ptrdiff_t>(i) * n);
+        if (m == 1)
+            cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1, f->w.data(), k, f->x.data(), 1, 1, y, 1);
         else
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1, f->x.data(), k, f->w.data(), k, 1, y, n);
     };

@@ -28,7 +28,7 @@ struct offer {
     std::string version;
     std::vector<peer> peers;
     std::vector<std::string> notes; ///< for the head of the report
-    std::string refusal; ///< why there are no peers: it cannot be held to the instruction set, say
+    std::string refusal;            ///< why there are no peers: it cannot be held to the instruction set, say
 };
 
 /// Every plugin defines this one function. tier is the instruction set, by notch's name, that the

@@ -60,8 +60,10 @@ void print_isa(std::ostream& to, const std::vector<row>& all, const std::string&
             return p[0]->kernel == r.kernel && p[0]->shape == r.shape && p[0]->threads == r.threads;
         };
         const auto found = std::find_if(problems.begin(), problems.end(), same);
-        if (found == problems.end()) problems.push_back({&r});
-        else found->push_back(&r);
+        if (found == problems.end())
+            problems.push_back({&r});
+        else
+            found->push_back(&r);
         wrong = wrong || r.beyond > 0;
     }
     std::vector<std::vector<std::string>> lines{{isa, "notch", "of peak"}};
@@ -93,10 +95,13 @@ void print_isa(std::ostream& to, const std::vector<row>& all, const std::string&
         for (const row& r : all)
             if (r.isa == isa && r.impl == impl) results += r.results, differ += r.differ, beyond += r.beyond;
         if (differ > 0)
-            to << impl << ": " << differ << " of " << results << " results differ from ref (" << text("%.4f%%", 100.0 * static_cast<double>(differ) / static_cast<double>(results))
-               << "), " << beyond << " by more than one code\n";
+            to << impl << ": " << differ << " of " << results << " results differ from ref ("
+               << text("%.4f%%", 100.0 * static_cast<double>(differ) / static_cast<double>(results)) << "), " << beyond
+               << " by more than one code\n";
     }
-    if (wrong) to << "!  some of its codes are wrong by more than one: products saturate, or worse; see \"beyond\" in the file\n";
+    if (wrong)
+        to << "!  some of its codes are wrong by more than one: products saturate, or worse; see \"beyond\" in the "
+              "file\n";
     to << '\n';
 }
 
@@ -107,11 +112,22 @@ void write_report(const std::string& path, const json& head, const std::vector<r
     file << "{\"head\": " << head.dump(1) << ",\n\"rows\": [";
     for (std::size_t i = 0; i < rows.size(); ++i) {
         const row& r = rows[i];
-        const json j = {{"kernel", r.kernel}, {"shape", r.shape}, {"types", r.types}, {"isa", r.isa},
-                        {"impl", r.impl}, {"threads", r.threads}, {"gops", rounded(r.gops)},
-                        {"gops_median", rounded(r.gops_median)}, {"peak_gops", rounded(r.peak_gops)},
-                        {"fraction_of_peak", rounded(r.fraction())}, {"peak", r.peak}, {"detail", r.detail},
-                        {"group", r.group}, {"results", r.results}, {"differ", r.differ}, {"beyond", r.beyond}};
+        const json j = {{"kernel", r.kernel},
+                        {"shape", r.shape},
+                        {"types", r.types},
+                        {"isa", r.isa},
+                        {"impl", r.impl},
+                        {"threads", r.threads},
+                        {"gops", rounded(r.gops)},
+                        {"gops_median", rounded(r.gops_median)},
+                        {"peak_gops", rounded(r.peak_gops)},
+                        {"fraction_of_peak", rounded(r.fraction())},
+                        {"peak", r.peak},
+                        {"detail", r.detail},
+                        {"group", r.group},
+                        {"results", r.results},
+                        {"differ", r.differ},
+                        {"beyond", r.beyond}};
         file << (i ? ",\n" : "\n") << j.dump();
     }
     file << "\n]}\n";
@@ -143,7 +159,8 @@ void print_report(std::ostream& to, const json& head, const std::vector<row>& ro
     to << head.value("cpu", "") << "\ninstruction sets:";
     for (const auto& isa : head.at("isas")) to << ' ' << isa.get<std::string>();
     to << "\ncompiler: " << head.value("compiler", "") << "   " << head.value("date", "") << "\npeers:";
-    for (const auto& [name, version] : head.at("peers").items()) to << ' ' << name << ' ' << version.get<std::string>() << ';';
+    for (const auto& [name, version] : head.at("peers").items())
+        to << ' ' << name << ' ' << version.get<std::string>() << ';';
     to << "\nGOP/s of the best repetition; elementwise kernels: 1e9 elements a second.\n"
           "x int8, x f32: notch's speed over that of the best peer with integers, with floats.\n\n";
     std::vector<std::string> isas;

@@ -15,9 +15,9 @@ namespace bench {
 struct row {
     std::string kernel, shape, types, isa, impl;
     int threads = 1;
-    double gops = 0, gops_median = 0; ///< 1e9 operations a second in the best and the median repetition
-    double peak_gops = 0;             ///< in the best repetition of its bound; 0 if there is none
-    std::string peak, detail, group;  ///< what bounds it; which kernel ran; rows of a group stand together
+    double gops = 0, gops_median = 0;         ///< 1e9 operations a second in the best and the median repetition
+    double peak_gops = 0;                     ///< in the best repetition of its bound; 0 if there is none
+    std::string peak, detail, group;          ///< what bounds it; which kernel ran; rows of a group stand together
     long results = 0, differ = 0, beyond = 0; ///< results compared with ref, other codes, by more than one
     double fraction() const { return peak_gops > 0 ? gops / peak_gops : 0; }
 };

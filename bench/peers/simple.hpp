@@ -16,9 +16,9 @@ namespace bench {
 /// Holds the results and what the lambda refers to.
 class simple_work final : public work {
 public:
-    std::vector<std::uint8_t> codes;  ///< these are the results if they are not empty
+    std::vector<std::uint8_t> codes; ///< these are the results if they are not empty
     std::vector<float> values;
-    bool signed_codes = false;        ///< codes hold s8, 128 below the u8 that they stand for
+    bool signed_codes = false; ///< codes hold s8, 128 below the u8 that they stand for
     std::function<void()> body;
 
     void run() override { body(); }

@@ -51,7 +51,8 @@ std::unique_ptr<bench::work> prepare_int8(const bench::workload& w) {
     const pthreadpool_t pool = pool_of(p.threads);
     if (p.op == operation::quantize) {
         o->codes.resize(static_cast<std::size_t>(p.size));
-        if (xnn_create_convert_nc_f32_qu8(1, 1, 1, w.x_scale, static_cast<std::uint8_t>(p.x_zero_point), 0, 255, 0, &op) ||
+        if (xnn_create_convert_nc_f32_qu8(1, 1, 1, w.x_scale, static_cast<std::uint8_t>(p.x_zero_point), 0, 255, 0,
+                                          &op) ||
             xnn_setup_convert_nc_f32_qu8(op, o->codes.size(), w.real.data(), o->codes.data(), pool))
             return nullptr;
         return ready(std::move(o), op, pool);
@@ -70,12 +71,12 @@ std::unique_ptr<bench::work> prepare_int8(const bench::workload& w) {
     auto x = std::make_shared<std::vector<std::int8_t>>();
     for (std::uint8_t v : w.x) x->push_back(static_cast<std::int8_t>(v - 128));
     x->resize(x->size() + XNN_EXTRA_BYTES);
-    if (xnn_create_convolution2d_nhwc_qc8(g.pad, g.pad, g.pad, g.pad, g.kernel, g.kernel, g.stride, g.stride, 1, 1, g.groups,
-                                          g.in, g.out, g.channels, g.outputs, static_cast<std::int8_t>(p.x_zero_point - 128),
-                                          w.x_scale, w.w_scales.data(), w.w.data(), w.bias.data(),
-                                          static_cast<std::int8_t>(p.y_zero_point - 128), w.y_scale, -128, 127, g.flags,
-                                          &op) ||
-        xnn_setup_convolution2d_nhwc_qc8(op, 1, g.h, g.w, x->data(), reinterpret_cast<std::int8_t*>(o->codes.data()), pool))
+    if (xnn_create_convolution2d_nhwc_qc8(
+            g.pad, g.pad, g.pad, g.pad, g.kernel, g.kernel, g.stride, g.stride, 1, 1, g.groups, g.in, g.out, g.channels,
+            g.outputs, static_cast<std::int8_t>(p.x_zero_point - 128), w.x_scale, w.w_scales.data(), w.w.data(),
+            w.bias.data(), static_cast<std::int8_t>(p.y_zero_point - 128), w.y_scale, -128, 127, g.flags, &op) ||
+        xnn_setup_convolution2d_nhwc_qc8(op, 1, g.h, g.w, x->data(), reinterpret_cast<std::int8_t*>(o->codes.data()),
+                                         pool))
         return nullptr;
     o->body = [x] {}; // keeps the inputs
     return ready(std::move(o), op, pool);
@@ -91,9 +92,9 @@ std::unique_ptr<bench::work> prepare_float(const bench::workload& w) {
     xnn_operator_t op = nullptr;
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const pthreadpool_t pool = pool_of(w.p.threads);
-    if (xnn_create_convolution2d_nhwc_f32(g.pad, g.pad, g.pad, g.pad, g.kernel, g.kernel, g.stride, g.stride, 1, 1, g.groups,
-                                          g.in, g.out, g.channels, g.outputs, f->w.data(), f->bias.data(), -infinity,
-                                          infinity, g.flags, &op) ||
+    if (xnn_create_convolution2d_nhwc_f32(g.pad, g.pad, g.pad, g.pad, g.kernel, g.kernel, g.stride, g.stride, 1, 1,
+                                          g.groups, g.in, g.out, g.channels, g.outputs, f->w.data(), f->bias.data(),
+                                          -infinity, infinity, g.flags, &op) ||
         xnn_setup_convolution2d_nhwc_f32(op, 1, g.h, g.w, f->x.data(), o->values.data(), pool))
         return nullptr;
     o->body = [f] {};
