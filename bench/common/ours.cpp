@@ -164,7 +164,7 @@ private:
         q.codes = codes_.data();
         q.values = values_.data();
         q.mask = mask_.data();
-        ctx_.kernels->quantize(q);
+        notch::detail::kernels_for(notch::detail::quantize_tables, isa_).quantize(q);
     }
     std::vector<std::uint8_t> mask_;
     notch::add_params add_;
@@ -209,9 +209,8 @@ std::unique_ptr<work> prepare_packing(const workload& w) {
 }
 
 std::string kernel_name(operation op, std::string_view isa) {
-    const notch::kernel_table& table = notch::kernels(notch::isa_from_name(isa));
-    if (op == operation::gemm || op == operation::conv2d) return table.gemm_u8s8_name;
-    return std::string(to_string(op)) + "__" + table.isa_name;
+    if (op == operation::gemm || op == operation::conv2d) return notch::gemm_kernels_of(notch::isa_from_name(isa)).name;
+    return std::string(to_string(op)) + "__" + std::string(isa);
 }
 
 } // namespace bench
