@@ -43,8 +43,6 @@ constexpr long rounds = 2000; // of a loop of products: a few microseconds
 
 #define BENCH_DOT_ZMM(i) "vpdpbusd %%zmm14, %%zmm15, %%zmm" #i "\n"
 #define BENCH_DOT_VEX(i) "%{vex%} vpdpbusd %%ymm14, %%ymm15, %%ymm" #i "\n"
-#define BENCH_WORDS_YMM(i) "vpmaddwd %%ymm14, %%ymm15, %%ymm12\n vpaddd %%ymm12, %%ymm" #i ", %%ymm" #i "\n"
-#define BENCH_WORDS_ZMM(i) "vpmaddwd %%zmm14, %%zmm15, %%zmm12\n vpaddd %%zmm12, %%zmm" #i ", %%zmm" #i "\n"
 #define BENCH_BYTES_YMM(i)                                                                                             \
     "vpmaddubsw %%ymm14, %%ymm15, %%ymm12\n vpmaddwd %%ymm12, %%ymm13, %%ymm12\n vpaddd %%ymm12, %%ymm" #i             \
     ", %%ymm" #i "\n"
@@ -56,8 +54,25 @@ constexpr long rounds = 2000; // of a loop of products: a few microseconds
 
 BENCH_SPIN(dot_zmm, BENCH_ZERO_ALL, BENCH_DOT_ZMM)
 BENCH_SPIN(dot_vex, BENCH_ZERO_ALL, BENCH_DOT_VEX)
-BENCH_SPIN(words_ymm, BENCH_ZERO_ALL, BENCH_WORDS_YMM)
-BENCH_SPIN(words_zmm, BENCH_ZERO_ALL, BENCH_WORDS_ZMM)
+// Sums of words: products first, then additions, in groups of four. One by one, additions would take
+// ports from products more often.
+#define BENCH_PRODUCT(v, t) "vpmaddwd %%" v "14, %%" v "15, %%" v #t "\n"
+#define BENCH_SUM(v, t, i) "vpaddd %%" v #t ", %%" v #i ", %%" v #i "\n"
+#define BENCH_WORDS(v, i, j, k, l)                                                                                     \
+    BENCH_PRODUCT(v, 10)                                                                                               \
+    BENCH_PRODUCT(v, 11) BENCH_PRODUCT(v, 12) BENCH_PRODUCT(v, 13) BENCH_SUM(v, 10, i) BENCH_SUM(v, 11, j)             \
+        BENCH_SUM(v, 12, k) BENCH_SUM(v, 13, l)
+#define BENCH_SPIN_WORDS(name, v)                                                                                      \
+    void name() {                                                                                                      \
+        long n = rounds;                                                                                               \
+        __asm__ volatile("vzeroall\n1:\n" BENCH_WORDS(v, 0, 1, 2, 3) BENCH_WORDS(v, 4, 5, 6, 7)                        \
+                             BENCH_WORDS(v, 8, 9, 0, 1) "dec %0\n jnz 1b\n vzeroupper\n"                               \
+                         : "+r"(n)                                                                                     \
+                         :                                                                                             \
+                         : "cc", BENCH_XMM);                                                                           \
+    }
+BENCH_SPIN_WORDS(words_ymm, "ymm")
+BENCH_SPIN_WORDS(words_zmm, "zmm")
 BENCH_SPIN(bytes_ymm, BENCH_ZERO_ALL, BENCH_BYTES_YMM)
 BENCH_SPIN(bytes_zmm, BENCH_ZERO_ALL, BENCH_BYTES_ZMM)
 BENCH_SPIN(fma_ymm, BENCH_ZERO_ALL, BENCH_FMA_YMM)
