@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# What scripts/test.sh and scripts/demo.sh share. Sourced by bash, with $root set.
+# What the scripts beside it share. Sourced by bash, with $root set.
 
 set -euo pipefail
 
@@ -31,6 +31,17 @@ has_header() {
     return 1
 }
 
+# Whether a library lies where linkers look for it.
+has_library() {
+    local prefixes=${CMAKE_PREFIX_PATH:-} prefix file
+    for prefix in ${prefixes//:/ } /usr /usr/local /opt/homebrew; do
+        for file in "$prefix"/lib/"$1" "$prefix"/lib64/"$1" "$prefix"/lib/*-linux-*/"$1"; do
+            if [[ -e $file ]]; then return 0; fi
+        done
+    done
+    return 1
+}
+
 # Whether what a Debian package provides is there, from wherever it came.
 is_present() {
     case $1 in
@@ -47,6 +58,14 @@ is_present() {
         libbenchmark-dev) has_header benchmark/benchmark.h ;;
         nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
         libcli11-dev) has_header CLI/CLI.hpp ;;
+        libdnnl-dev) has_header dnnl.hpp ;;
+        ocl-icd-opencl-dev) has_library libOpenCL.so ;;
+        libxnnpack-dev) has_header xnnpack.h ;;
+        libpthreadpool-dev) has_header pthreadpool.h ;;
+        libcpuinfo-dev) has_header cpuinfo.h ;;
+        libgemmlowp-dev) has_header gemmlowp/public/gemmlowp.h ;;
+        libopenblas-dev) has_library libopenblas.so ;;
+        python3-venv) python3 -c 'import ensurepip, venv' > /dev/null 2>&1 ;;
         zlib1g-dev) has_header zlib.h ;;
         *) die "no probe for the package $1" ;;
     esac
