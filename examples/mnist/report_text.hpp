@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -157,10 +158,13 @@ struct agreement {
     bool measured = false;
     std::vector<std::string> isas;
     std::set<int> threads;
+    std::map<std::string, int> part; ///< ISAs that did not see all test images, and how many they saw
+    int images = 0;                  ///< all test images
 };
 
 inline agreement total_agreement(const json& results) {
     agreement sum;
+    sum.images = count(at(results, "meta"), "test_images", 0);
     const auto add_isa = [&](const std::string& isa) {
         if (!isa.empty() && std::find(sum.isas.begin(), sum.isas.end(), isa) == sum.isas.end())
             sum.isas.push_back(isa);
@@ -174,6 +178,11 @@ inline agreement total_agreement(const json& results) {
             sum.measured = true;
             over_isas += *there;
             add_isa(text(run, "isa"));
+            const int images = count(run, "images", sum.images);
+            if (images < sum.images) {
+                int& least = sum.part.try_emplace(text(run, "isa"), images).first->second;
+                least = std::min(least, images);
+            }
             if (number(run, "threads")) sum.threads.insert(count(run, "threads", 1));
         }
         if (mismatched) {
@@ -195,7 +204,7 @@ inline agreement total_agreement(const json& results) {
     return sum;
 }
 
-/// "scalar, avx2 and avx512vnni, with 1 and 2 threads"
+/// "scalar (the first 200 of 2,000 images), avx2 and avx512vnni, with 1 and 2 threads"
 inline std::string where(const agreement& a) {
     const auto enumerate = [](const std::vector<std::string>& parts) {
         if (parts.size() < 2) return join(parts, "");
@@ -203,7 +212,14 @@ inline std::string where(const agreement& a) {
     };
     std::vector<std::string> threads;
     for (int t : a.threads) threads.push_back(std::to_string(t));
-    std::string out = enumerate(a.isas);
+    std::vector<std::string> isas;
+    for (const std::string& isa : a.isas) {
+        const auto part = a.part.find(isa);
+        isas.push_back(part == a.part.end() ? isa
+                                            : isa + " (the first " + grouped(part->second) + " of " +
+                                                  grouped(a.images) + " images)");
+    }
+    std::string out = enumerate(isas);
     if (!threads.empty())
         out += ", with " + enumerate(threads) +
                (threads == std::vector<std::string>{"1"} ? " thread" : " threads");

@@ -91,6 +91,38 @@ TEST_CASE("window: output extents count exactly the places that fit") {
                     }
 }
 
+TEST_CASE("window: an invalid one has no outputs, whatever the size of the image") {
+    const auto changed = [](index_t window::*member, index_t value) {
+        window s = window::square(3, 2, 1);
+        s.*member = value;
+        return s;
+    };
+    constexpr index_t huge = std::numeric_limits<index_t>::max(), most = index_t{1} << 20;
+    const auto check = [&](index_t window::*h, index_t window::*w, index_t bad) {
+        CHECK(changed(h, bad).out_h(9) == 0);
+        CHECK(changed(h, bad).out_w(9) == 5);
+        CHECK(changed(w, bad).out_w(9) == 0);
+        CHECK(changed(w, bad).out_h(9) == 5);
+    };
+    for (index_t bad : {index_t{0}, index_t{-1}, -huge - 1, most + 1, huge}) {
+        check(&window::stride_h, &window::stride_w, bad);
+        check(&window::kernel_h, &window::kernel_w, bad);
+        check(&window::dilation_h, &window::dilation_w, bad);
+    }
+    for (index_t bad : {index_t{-1}, -huge - 1, most + 1, huge}) {
+        check(&window::pad_top, &window::pad_left, bad);
+        check(&window::pad_bottom, &window::pad_right, bad);
+    }
+    // The largest valid values: (9 + 2 * 2^20 - 1) / 2^20 + 1 = 3.
+    CHECK(window::square(1, most, most).out_h(9) == 3);
+    CHECK(changed(&window::dilation_h, most).out_h(9) == 0);
+    for (index_t in : {index_t{-1}, -huge, huge}) {
+        CHECK(window::square(3).out_h(in) == 0);
+        CHECK(window::square(3).out_w(in) == 0);
+    }
+    static_assert(window::square(1, 0).out_h(5) == 0 && window::square(1).out_w(5) == 5);
+}
+
 TEST_CASE("executor_ref: serial by default, any executor by reference") {
     std::vector<int> seen(5);
     const task_ref task{[](void* c, index_t i) { ++(*static_cast<std::vector<int>*>(c))[static_cast<std::size_t>(i)]; }, &seen};

@@ -211,3 +211,42 @@ TEST_CASE("a layer without a bias is saved, loaded and gives what zeros give") {
             else CHECK(run(frozen_conv2d(t), codes, std::uint8_t{}) == run(frozen_conv2d(zeros), codes, std::uint8_t{}));
         }
 }
+
+TEST_CASE("4-bit weights: odd and even counts, whichever extent decides") {
+    struct extents {
+        index_t kernel_h, kernel_w, in, out;
+        bool depthwise;
+    };
+    for (const extents& e : {extents{3, 3, 3, 5, false}, extents{2, 3, 3, 5, false}, extents{3, 2, 3, 5, false}, extents{3, 3, 2, 5, false},
+                             extents{3, 3, 3, 4, false}, extents{1, 1, 1, 1, false}, extents{3, 3, 5, 5, true}, extents{2, 3, 5, 5, true},
+                             extents{3, 2, 5, 5, true}, extents{3, 3, 4, 4, true}}) {
+        layer_spec s;
+        s.geometry.kernel_h = e.kernel_h;
+        s.geometry.kernel_w = e.kernel_w;
+        s.in_channels = e.in;
+        s.out_channels = e.out;
+        s.depthwise = e.depthwise;
+        s.weight_bits = 4;
+        const index_t count = e.kernel_h * e.kernel_w * e.out * (e.depthwise ? 1 : e.in);
+        s.weights = buffer<std::int8_t>(count);
+        for (index_t i = 0; i < count; ++i) s.weights[i] = static_cast<std::int8_t>(i % 16 - 8);
+        s.w_scales = buffer<float>(e.out);
+        s.bias = buffer<std::int32_t>(e.out);
+        for (index_t c = 0; c < e.out; ++c) {
+            s.w_scales[c] = 0.5f + static_cast<float>(c);
+            s.bias[c] = static_cast<std::int32_t>(7 - 3 * c);
+        }
+        model_writer w("t");
+        save_layer(w, "a", s);
+        const model_file f = model_file::parse(w.to_bytes().span());
+        INFO(e.kernel_h << " x " << e.kernel_w << " x " << e.in << " x " << e.out);
+        // Two codes a byte, the first in the low nibble: -8, -7 is 0x98; an odd last one stands alone.
+        const auto packed = f.tensor<std::uint8_t>("a.w", {(count + 1) / 2});
+        CHECK(packed[0] == (count == 1 ? 0x08 : 0x98));
+        if (count % 2 != 0) CHECK(packed.back() >> 4 == 0);
+        const layer_spec t = load_layer(f, "a");
+        CHECK(std::equal(t.weights.begin(), t.weights.end(), s.weights.begin(), s.weights.end()));
+        CHECK(std::equal(t.w_scales.begin(), t.w_scales.end(), s.w_scales.begin(), s.w_scales.end()));
+        CHECK(std::equal(t.bias.begin(), t.bias.end(), s.bias.begin(), s.bias.end()));
+    }
+}

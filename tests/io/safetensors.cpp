@@ -268,3 +268,26 @@ TEST_CASE("safetensors: files that cannot be read") {
     }
     (void)error_of(errc::corrupt, [&] { (void)notch::safetensors::load(path); });
 }
+
+TEST_CASE("safetensors: metadata and tensors are found in whatever order a file has them") {
+    const std::string_view header = R"({"__metadata__":{"z":"1","m":"2","a":"3","q":"4"},)"
+                                    R"("z":{"dtype":"U8","shape":[1],"data_offsets":[3,4]},)"
+                                    R"("m":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                    R"("a":{"dtype":"U8","shape":[1],"data_offsets":[2,3]},)"
+                                    R"("q":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})";
+    bytes_t file = container(header, 4);
+    for (std::size_t i = 0; i < 4; ++i) file[8 + header.size() + i] = static_cast<std::byte>(i);
+    const auto st = notch::safetensors::parse(file);
+    const char* const names[] = {"a", "m", "q", "z"};
+    const char* const texts[] = {"3", "2", "4", "1"};
+    const std::uint8_t codes[] = {2, 0, 1, 3};
+    REQUIRE(st.metadata().size() == 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+        CHECK(st.metadata()[i].first == names[i]);
+        CHECK(st.tensors()[i].name == names[i]);
+        REQUIRE(st.find_metadata(names[i]));
+        CHECK(*st.find_metadata(names[i]) == texts[i]);
+        CHECK(st.tensor<std::uint8_t>(names[i])[0] == codes[i]);
+    }
+    CHECK(st.find_metadata("b") == nullptr);
+}

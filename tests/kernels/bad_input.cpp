@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <notch/notch.hpp>
@@ -115,6 +116,18 @@ TEST_CASE("convolutions and poolings refuse bad geometry and a short workspace")
     check_text(message(errc::shape_mismatch, [&] { (void)pack_depthwise(weights, 2, s); }), "number of weights");
     check_text(message(errc::invalid_argument, [&] { (void)make_add({0.0f, 0}, {1.0f, 0}, {1.0f, 0}); }), "a.scale");
     check_text(message(errc::invalid_argument, [&] { (void)make_add({1e30f, 0}, {1.0f, 0}, {1e-5f, 0}); }), "differ too much");
+    for (index_t window::*stride : {&window::stride_h, &window::stride_w}) {
+        window bad = s;
+        bad.*stride = 0;
+        check_text(message(errc::invalid_argument, [&] { max_pool(in, bad, out); }), "max_pool: stride_");
+        check_text(message(errc::invalid_argument, [&] { average_pool(in, {1.0f, 0}, bad, {1.0f, 0}, out); }), "average_pool: stride_");
+        check_text(message(errc::invalid_argument, [&] { (void)pool_workspace_size(bad); }), "stride_");
+    }
+    const float most = std::numeric_limits<float>::max(), least = std::numeric_limits<float>::min();
+    check_text(message(errc::invalid_argument, [&] { average_pool(in, {most, 3}, s, {least, 9}, out); }), "x_params.scale / y_params.scale");
+    check_text(message(errc::invalid_argument, [&] { average_pool(in, {1.0f, 256}, s, {1.0f, 9}, out); }), "x_params.zero_point is 256");
+    check_text(message(errc::invalid_argument, [&] { average_pool(in, {1.0f, 3}, s, {1.0f, 999}, out); }), "y_params.zero_point is 999");
+    check_text(message(errc::overflow, [&] { average_pool(in, {1.0f, 3}, window::square(1 << 12), {1.0f, 9}, out); }), "at most 8421504");
     check_text(message(errc::shape_mismatch, [&] { add(x, std::span(y).first(3), make_add({}, {}, {}), y); }), "size of b");
 }
 
@@ -127,4 +140,33 @@ TEST_CASE("quantize refuses bad parameters, and an unknown instruction set is na
     check_text(message(errc::shape_mismatch, [&] { dequantize<std::uint8_t>(y, {1.0f, 0}, std::span(x).first(1)); }), "size of x");
     check_text(message(errc::invalid_argument, [] { (void)isa_from_name("sse9"); }), "unknown instruction set 'sse9'");
     check_text(message(errc::invalid_argument, [] { (void)params_from_range<affine<8>>({0.0f, std::numeric_limits<float>::infinity()}); }), "not finite");
+}
+
+TEST_CASE("what was moved from, and values outside an enumeration, are refused") {
+    const packed_weights p = pack({w.data(), 2, 3});
+    const std::vector<std::int32_t> acc(4);
+    std::vector<std::uint8_t> codes(4);
+    std::vector<float> values(4);
+    std::vector<std::int32_t> sums(4);
+    const matrix_view<const std::int32_t> in(acc.data(), 2, 2);
+    const stage::requantize_fixed fixed{quant_params{}, one_scale, quant_params{}};
+    const auto refused = [&](auto ep, auto& y) {
+        const matrix_view out(y.data(), 2, 2);
+        requantize(in, ep, out);
+        const auto moved = std::move(ep);
+        check_text(message(errc::invalid_argument, [&] { requantize(in, ep, out); }), "requantize: the epilogue was moved from");
+        requantize(in, moved, out);
+    };
+    refused(make_epilogue(p, stage::requantize{quant_params{}, one_scale, quant_params{}}), codes);
+    refused(make_epilogue(p, fixed), codes);
+    refused(make_epilogue(p, stage::dequantize{quant_params{}, one_scale}), values);
+    refused(make_epilogue(p, stage::accumulators{}), sums);
+
+    for (std::int32_t bad : {-1, 3, 7}) {
+        stage::requantize_fixed unknown = fixed;
+        unknown.mode = static_cast<requant_mode>(bad);
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, unknown); }), "requantize_fixed with mode");
+    }
+    for (int bad : {-1, isa_count, 77})
+        check_text(message(errc::invalid_argument, [&] { context unknown{static_cast<isa>(bad)}; }), ("isa " + std::to_string(bad)).c_str());
 }

@@ -6,6 +6,7 @@
 
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include <notch/layers/pool.hpp>
@@ -169,4 +170,29 @@ TEST_CASE("quantized inference needs an observed range and finite parameters") {
     short_codes.codes = buffer<std::uint8_t>(5);
     mean.fixed_params = quant_params{0.1f, 3};
     CHECK_THROWS_AS(mean.forward(short_codes, y, phase::quantized, false, ctx), error);
+}
+
+TEST_CASE("freezing refuses input parameters that are none, and a mean needs a pixel") {
+    const context ctx;
+    activation x = image(2, 1, 1, 4), y;
+    linear_layer<> layer(4, 3);
+    layer.initialize([] { return 0.3; });
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    for (float bad : {0.0f, -1.0f, inf, nan}) {
+        CHECK_THROWS_WITH(layer.spec({bad, 0}), contains_text("train_layer.spec: x.scale is"));
+        CHECK_THROWS_WITH(freeze(layer, {bad, 0}), contains_text("train_layer.spec: x.scale is"));
+    }
+    for (int bad : {-1, 256}) CHECK_THROWS_WITH(layer.spec({1.0f, bad}), contains_text("train_layer.spec: x.zero_point is"));
+    CHECK_NOTHROW(layer.spec({1.0f, 255}));
+
+    global_average_layer mean;
+    mean.fixed_params = quant_params{};
+    for (const auto& [h, w] : {std::pair<index_t, index_t>{0, 0}, {0, 3}, {3, 0}})
+        for (phase p : {phase::fp32, phase::calibrate, phase::quantized}) {
+            activation none;
+            none.reshape(2, h, w, 4);
+            none.quantized = p == phase::quantized;
+            CHECK_THROWS_WITH(mean.forward(none, y, p, false, ctx), contains_text(detail::cat("images of ", h, " x ", w, " pixels")));
+        }
 }

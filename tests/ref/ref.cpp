@@ -120,3 +120,56 @@ TEST_CASE("ref::quantize: ties to even, NaN to the zero point, the rest saturate
     CHECK(ref::dequantize(255, p) == 126.0f);
     CHECK(ref::dequantize(0, p) == -1.5f);
 }
+
+TEST_CASE("ref::average_pool refuses what is no code of its type and multipliers that overflow") {
+    const codes x{3, 3, 3, 3};
+    codes y(1);
+    const auto run = [&](quant_params xp, quant_params yp, code_range range) {
+        ref::average_pool(image(x, 2, 2, 1), xp, window::square(2), yp, range, nhwc_view<std::uint8_t>(y.data(), 1, 1, 1, 1));
+    };
+    const float most = std::numeric_limits<float>::max(), least = std::numeric_limits<float>::min();
+    CHECK_THROWS_WITH(run({1.0f, 0}, {1.0f, 999}, {0, 255}), contains_text("y_params.zero_point is 999, must be 0..255"));
+    CHECK_THROWS_WITH(run({1.0f, -1}, {1.0f, 0}, {0, 255}), contains_text("x_params.zero_point is -1"));
+    for (const code_range bad : {code_range{300, -7}, code_range{9, 8}, code_range{-1, 255}, code_range{0, 256}})
+        CHECK_THROWS_WITH(run({1.0f, 0}, {1.0f, 0}, bad), contains_text("range is"));
+    CHECK_THROWS_WITH(run({0.0f, 0}, {1.0f, 0}, {0, 255}), contains_text("x_params.scale is 0"));
+    CHECK_THROWS_WITH(run({1.0f, 0}, {-1.0f, 0}, {0, 255}), contains_text("y_params.scale is -1"));
+    CHECK_THROWS_WITH(run({most, 3}, {least, 9}, {0, 255}), contains_text("x_params.scale / y_params.scale"));
+    window wide;
+    wide.kernel_h = wide.kernel_w = 1 << 12;
+    CHECK_THROWS_WITH(ref::average_pool(image(x, 2, 2, 1), {1.0f, 0}, wide, {1.0f, 0}, {0, 255}, nhwc_view<std::uint8_t>(y.data(), 1, 0, 0, 1)),
+                      contains_text("16777216 taps, at most 8421504"));
+    // The largest multiplier and the smallest one are fine.
+    run({most, 3}, {1.0f, 9}, {0, 255});
+    CHECK(y[0] == 9); // every tap is at the zero point
+    run({most, 2}, {1.0f, 9}, {0, 255});
+    CHECK(y[0] == 255);
+    run({least, 2}, {most, 9}, {0, 255});
+    CHECK(y[0] == 9);
+    // int8 codes have zero points and ranges of their own.
+    const std::vector<std::int8_t> sx{-4, -2, 2, 0};
+    std::vector<std::int8_t> sy(1);
+    const nhwc_view<const std::int8_t> in(sx.data(), 1, 2, 2, 1);
+    const nhwc_view<std::int8_t> out(sy.data(), 1, 1, 1, 1);
+    ref::average_pool(in, {1.0f, -5}, window::square(2), {1.0f, -10}, {-128, 127}, out);
+    CHECK(sy[0] == -6); // the mean is -1, 4 steps above -5
+    CHECK_THROWS_WITH(ref::average_pool(in, {1.0f, 128}, window::square(2), {1.0f, 0}, {-128, 127}, out), contains_text("must be -128..127"));
+    CHECK_THROWS_WITH(ref::average_pool(in, {1.0f, 0}, window::square(2), {1.0f, 0}, {0, 255}, out), contains_text("range is 0..255"));
+}
+
+TEST_CASE("make_add rounds both ratios to the nearest, and average_multiplier once") {
+    // The ratio of 1 is 2^14 = 16384 and the other one 0.7: 11468.8, or 0.3: 4915.2.
+    CHECK(make_add({1.0f, 0}, {0.7f, 0}, {1.0f, 0}).mb == 11469);
+    CHECK(make_add({1.0f, 0}, {0.3f, 0}, {1.0f, 0}).mb == 4915);
+    CHECK(make_add({0.7f, 0}, {1.0f, 0}, {1.0f, 0}).ma == 11469);
+    CHECK(make_add({0.3f, 0}, {1.0f, 0}, {1.0f, 0}).ma == 4915);
+    // Ties go to even: 2^-15 of 2^14 is 0.5, three times that 1.5.
+    CHECK(make_add({1.0f, 0}, {0x1p-15f, 0}, {1.0f, 0}).mb == 0);
+    CHECK(make_add({1.0f, 0}, {0x3p-15f, 0}, {1.0f, 0}).mb == 2);
+    CHECK(make_add({0x1p-15f, 0}, {1.0f, 0}, {1.0f, 0}).ma == 0);
+    CHECK(make_add({0x3p-15f, 0}, {1.0f, 0}, {1.0f, 0}).ma == 2);
+    // With u = 2^-23 and s = 1 + u: s / (7 s) = 1 / 7, whose float lies 3/7 ulp above it. In float 7 s is
+    // 7 + 8u instead of 7 + 7u, the quotient 0.16 ulp below 1 / 7 and its float the one before.
+    const float s = 1.0f + 0x1p-23f;
+    CHECK(ref::average_multiplier(s, s, 7) == 1.0f / 7.0f);
+}

@@ -127,3 +127,16 @@ TEST_CASE("zero_point, bias and fixed-point mantissa are rounded to the nearest"
     CHECK(to_fixed_multiplier(0.7) == fixed_multiplier{1503238554, 0});
     CHECK(to_fixed_multiplier(0.35) == fixed_multiplier{1503238554, -1});
 }
+
+TEST_CASE("zero points halfway between two codes go to the even one, and a bias is divided in double") {
+    // Steps of 1: the zero lies 1.5, 2.5, 3.5 steps above the lowest code.
+    CHECK(params_from_range<affine<8>>({-1.5f, 253.5f}) == quant_params{1.0f, 2});
+    CHECK(params_from_range<affine<8>>({-2.5f, 252.5f}) == quant_params{1.0f, 2});
+    CHECK(params_from_range<affine<8>>({-3.5f, 251.5f}) == quant_params{1.0f, 4});
+    CHECK(params_from_range<affine_signed<8>>({-2.5f, 252.5f}) == quant_params{1.0f, -126}); // -125.5
+    CHECK(params_from_range<affine_signed<8>>({-3.5f, 251.5f}) == quant_params{1.0f, -124}); // -124.5
+    // s = 1.5 + u, u = 2^-23: s^2 = 2.25 + 3u + u^2 exactly, in float 2.25 + 4u. Divided into
+    // 2.25 * 2^24 that is 2^24 - 2.67, in float 2^24 - 3.56.
+    const float s = 1.5f + 0x1p-23f;
+    CHECK(quantize_bias(2.25f * 16777216.0f, s, s) == 16777213);
+}

@@ -11,10 +11,22 @@
 #include <notch/core/types.hpp>
 #include <notch/core/view.hpp>
 
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// The largest window extent, stride, padding or dilation that is accepted (keeps all later index
+/// arithmetic far from overflow).
+inline constexpr index_t max_window = index_t{1} << 20;
+
+} // namespace detail
+NOTCH_KEYED_END
+
 NOTCH_NAMESPACE_BEGIN
 
 /// Kernel extents, strides, dilations and padding of a 2-D window. Padding may be asymmetric.
 /// Output row y reads input rows y * stride_h - pad_top + ky * dilation_h, ky = 0..kernel_h-1.
+/// Kernel extents, strides and dilations are 1..2^20, paddings 0..2^20; every function that takes a
+/// window checks that and names the member. The members below cannot fail: they give 0 outputs.
 struct window {
     index_t kernel_h = 1, kernel_w = 1;
     index_t stride_h = 1, stride_w = 1;
@@ -32,14 +44,25 @@ struct window {
         s.pad_top = s.pad_left = s.pad_bottom = s.pad_right = pad;
         return s;
     }
-    /// floor((in + pads - dilation * (kernel - 1) - 1) / stride) + 1, or <= 0 if nothing fits.
+    /// floor((in + pads - dilation * (kernel - 1) - 1) / stride) + 1 for in rows; 0 if nothing fits,
+    /// if a member that it depends on is invalid, or if in is not 0..2^40.
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_h(index_t in) const noexcept {
-        const index_t room = in + pad_top + pad_bottom - dilation_h * (kernel_h - 1) - 1;
-        return room < 0 ? 0 : room / stride_h + 1;
+        return outputs(in, pad_top, pad_bottom, kernel_h, stride_h, dilation_h);
     }
+    /// The same for in columns.
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_w(index_t in) const noexcept {
-        const index_t room = in + pad_left + pad_right - dilation_w * (kernel_w - 1) - 1;
-        return room < 0 ? 0 : room / stride_w + 1;
+        return outputs(in, pad_left, pad_right, kernel_w, stride_w, dilation_w);
+    }
+
+private:
+    NOTCH_INLINE static constexpr index_t outputs(index_t in, index_t before, index_t after, index_t kernel,
+                                                  index_t stride, index_t dilation) noexcept {
+        constexpr index_t most = detail::max_window;
+        if (in < 0 || in > detail::max_extent || before < 0 || before > most || after < 0 || after > most ||
+            kernel < 1 || kernel > most || stride < 1 || stride > most || dilation < 1 || dilation > most)
+            return 0;
+        const index_t room = in + before + after - dilation * (kernel - 1) - 1;
+        return room < 0 ? 0 : room / stride + 1;
     }
 };
 
@@ -47,10 +70,6 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-
-/// The largest window extent, stride, padding or dilation that is accepted (keeps all later index
-/// arithmetic far from overflow).
-inline constexpr index_t max_window = index_t{1} << 20;
 
 /// What is wrong with a window; empty if nothing is.
 inline std::string window_fault(const window& s) {

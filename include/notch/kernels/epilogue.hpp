@@ -153,6 +153,9 @@ struct epilogue_plan {
         take(stage::requantize<R>{s.x, s.w_scales, s.y});
         if (s.mode == requant_mode::float_scale)
             fail(errc::invalid_argument, "make_epilogue: requantize_fixed with mode float_scale; use requantize");
+        if (s.mode != requant_mode::fixed_point_double_rounding && s.mode != requant_mode::fixed_point_single_rounding)
+            fail(errc::invalid_argument, cat("make_epilogue: requantize_fixed with mode ", static_cast<std::int32_t>(s.mode),
+                                             ", not one of the enumeration"));
         mode = s.mode;
     }
     void take(const stage::relu&) { bound(0.0f, real_hi); }
@@ -189,6 +192,14 @@ inline float output_multiplier(const epilogue_plan& plan, index_t c) {
 /// Only gemm_dynamic gives rows their scales.
 inline void check_no_rows(std::string_view where, bool rows) {
     if (rows) fail(errc::invalid_argument, cat(where, ": the epilogue has stage::dequantize_rows, which is for gemm_dynamic"));
+}
+
+/// The arrays of an epilogue are there: moving from one leaves it without.
+template <class Out, class F> void check_epilogue(std::string_view where, const epilogue<Out, F>& ep) {
+    const bool scaled = !std::is_same_v<Out, std::int32_t>, fixed = ep.form.mode != requant_mode::float_scale;
+    const index_t scales = !scaled ? ep.outputs : fixed ? ep.fixed.size() : ep.multiplier.size();
+    if (ep.bias.size() < ep.outputs || scales < ep.outputs)
+        fail(errc::invalid_argument, cat(where, ": the epilogue was moved from"));
 }
 
 /// Whether codes of this type are what the epilogue was made for.

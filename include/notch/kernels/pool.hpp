@@ -12,7 +12,6 @@
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/elementwise.hpp>
 #include <notch/ref/pool.hpp>
-#include <notch/scheme/range.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/pool.inl>
 #include <notch/kernels/arch/for_each.inl>
@@ -115,13 +114,11 @@ inline void max_pool(nhwc_view<const float> x, const window& s, nhwc_view<float>
     detail::run_max_pool(x, s, y, detail::kernels_for(detail::pool_tables, ctx.target).max_pool_f32, ctx);
 }
 
-/// The mean over the taps inside the image, requantized from x_params to y_params.
+/// The mean over the taps inside the image, requantized from x_params to y_params, whose zero points are
+/// 0..255. x_params.scale / y_params.scale must not overflow float, nor a sum of codes int32.
 inline void average_pool(nhwc_view<const std::uint8_t> x, quant_params x_params, const window& s,
                          quant_params y_params, nhwc_view<std::uint8_t> y, const context& ctx = {}) {
-    detail::check_params("average_pool", "x_params", x_params, 0, 255);
-    detail::check_params("average_pool", "y_params", y_params, 0, 255);
-    if (s.kernel_h > 0 && s.kernel_w > detail::max_window / s.kernel_h * 8)
-        fail(errc::overflow, "average_pool: the window has too many taps for an int32 sum");
+    detail::check_average<std::uint8_t>("average_pool", x_params, s, y_params, {0, 255});
     const pool_kernels& k = detail::kernels_for(detail::pool_tables, ctx.target);
     detail::run_pool<std::uint8_t>("average_pool", x, s, y, ctx, [&](pool_args& a) {
         a.multiplier = a.taps > 0 ? ref::average_multiplier(x_params.scale, y_params.scale, a.taps) : 0.0f;

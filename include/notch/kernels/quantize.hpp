@@ -192,6 +192,7 @@ void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep,
                 std::span<std::uint8_t> mask = {}, const context& ctx = {}) {
     detail::check_view("requantize", "acc", acc);
     detail::check_view("requantize", "y", y);
+    detail::check_epilogue("requantize", ep);
     detail::check_equal("requantize", "the number of columns of acc", acc.cols, ep.outputs);
     detail::check_equal("requantize", "the number of columns of y", y.cols, acc.cols);
     detail::check_equal("requantize", "the number of rows of y", y.rows, acc.rows);

@@ -89,7 +89,7 @@ private:
     buffer<std::byte> workspace_;
 };
 
-/// Mean over all pixels of an image. Not thread-safe.
+/// Mean over all pixels of an image, which has at least one. Not thread-safe.
 class global_average_layer {
 public:
     explicit global_average_layer(float range_momentum = 0.9f) : output_observer(range_momentum) {}
@@ -100,6 +100,9 @@ public:
         detail::check_activation("global_average_layer", x);
         if (p == phase::quantized && !x.quantized)
             fail(errc::invalid_argument, "global_average_layer: quantized arithmetic needs an input with codes");
+        if (x.h == 0 || x.w == 0)
+            fail(errc::invalid_argument,
+                 detail::cat("global_average_layer: x has images of ", x.h, " x ", x.w, " pixels, which have no mean"));
         detail::shape_output("global_average_layer", y, {&x}, x.n, 1, 1, x.c);
         pixels_ = x.h * x.w;
         y.quantized = p == phase::quantized;
@@ -182,8 +185,8 @@ public:
         if (training) {
             mask_.resize_discard(y.size());
             for (index_t i = 0; i < y.size(); ++i) {
-                const float steps = y.quantized ? y.values[i] / y.params.scale + static_cast<float>(y.params.zero_point) : 0.0f;
-                mask_[i] = !y.quantized || (steps >= -0.5f && steps <= 255.5f);
+                const float code = y.quantized ? std::nearbyint(y.values[i] / y.params.scale) + static_cast<float>(y.params.zero_point) : 0.0f;
+                mask_[i] = !y.quantized || (code >= 0.0f && code <= 255.0f);
             }
         }
     }

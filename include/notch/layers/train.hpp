@@ -148,8 +148,9 @@ public:
     }
 
     /// The plain description of the inference layer that gives the codes of this one, for inputs
-    /// with parameters x.
+    /// with parameters x: a scale finite and > 0, a zero point 0..255.
     [[nodiscard]] layer_spec spec(quant_params x, const context& ctx = {}) {
+        detail::check_params("train_layer.spec", "x", x, 0, 255);
         quantize_weights(ctx);
         layer_spec s = common_spec();
         s.x = x;

@@ -21,7 +21,9 @@
 
 NOTCH_KEYED_BEGIN
 
-/// Parameters, running statistics and what the backward pass needs. Not thread-safe.
+/// Parameters, running statistics and what the backward pass needs. Not thread-safe. The buffers are
+/// public, for optimizers and for what was trained elsewhere: every call checks that each still has
+/// channels() values, and that running variances that it reads are finite and >= 0.
 class batch_norm {
 public:
     explicit batch_norm(index_t channels, float momentum = 0.1f, float eps = 1e-5f)
@@ -34,13 +36,14 @@ public:
 
     buffer<float> gamma, beta, gamma_gradient, beta_gradient, running_mean, running_var;
 
-    [[nodiscard]] index_t channels() const noexcept { return gamma.size(); }
+    [[nodiscard]] index_t channels() const noexcept { return mean_.size(); }
     /// gamma / sqrt(running_var + eps): the factor that folding multiplies into channel c < channels().
+    /// Checks nothing.
     [[nodiscard]] float fold_factor(index_t c) const noexcept { return gamma[c] / std::sqrt(running_var[c] + eps_); }
 
     /// Normalizes x in place by the statistics of the batch and keeps the normalized values.
     void forward_training(matrix_view<float> x) {
-        check(x);
+        check("batch_norm.forward_training", "x", x);
         const index_t n = channels();
         normalized_.resize_discard(x.rows * n);
         if (x.rows == 0) return;
@@ -70,14 +73,15 @@ public:
     }
     /// Normalizes x in place by the running statistics.
     void forward_inference(matrix_view<float> x) const {
-        check(x);
+        check("batch_norm.forward_inference", "x", x);
+        check_variances("batch_norm.forward_inference");
         for (index_t r = 0; r < x.rows; ++r)
             for (index_t c = 0; c < channels(); ++c) x(r, c) = (x(r, c) - running_mean[c]) * fold_factor(c) + beta[c];
     }
     /// For the last forward_training: turns dy into dx in place and adds to the gradients.
     ///     dx = gamma * inverse / rows * (rows * dy - sum dy - normalized * sum (dy * normalized))
     void backward(matrix_view<float> dy) {
-        check(dy);
+        check("batch_norm.backward", "dy", dy);
         if (normalized_.empty() && dy.rows * dy.cols != 0)
             fail(errc::invalid_argument, "batch_norm: backward needs a forward_training before it");
         detail::check_equal("batch_norm.backward", "the number of rows", dy.rows * channels(), normalized_.size());
@@ -103,9 +107,10 @@ public:
     }
 
     /// Folded weights and bias. layout says where the output channels of w are; b may be empty (0).
+    /// w and w_folded have layout.size() values, b and b_folded channels().
     void fold(std::span<const float> w, const channel_layout& layout, std::span<const float> b, std::span<float> w_folded,
               std::span<float> b_folded) const {
-        check(layout, w.size(), w_folded.size(), b.size(), b_folded.size());
+        check("batch_norm.fold", layout, w.size(), w_folded.size(), b.size(), b_folded.size());
         for (index_t i = 0; i < layout.size(); ++i)
             w_folded[static_cast<std::size_t>(i)] =
                 w[static_cast<std::size_t>(i)] * fold_factor(i / layout.inner % layout.channels);
@@ -119,7 +124,10 @@ public:
     void fold_backward(std::span<const float> w, const channel_layout& layout, std::span<const float> b,
                        std::span<const float> dw_folded, std::span<const float> db_folded, std::span<float> dw,
                        std::span<float> db) {
-        check(layout, w.size(), dw_folded.size(), b.size(), db_folded.size());
+        constexpr const char* where = "batch_norm.fold_backward";
+        check(where, layout, w.size(), dw_folded.size(), b.size(), db_folded.size());
+        detail::check_equal(where, "the size of dw", static_cast<index_t>(dw.size()), layout.size());
+        if (!db.empty()) detail::check_equal(where, "the size of db", static_cast<index_t>(db.size()), channels());
         for (index_t i = 0; i < layout.size(); ++i) {
             const index_t c = i / layout.inner % layout.channels;
             const auto at = static_cast<std::size_t>(i);
@@ -140,17 +148,40 @@ private:
         detail::check_extent("batch_norm", "channels", channels);
         return channels;
     }
-    void check(matrix_view<const float> x) const {
-        detail::check_view("batch_norm", "x", x);
-        detail::check_equal("batch_norm", "the number of channels of x", x.cols, channels());
+    /// The buffers are public: they may have been replaced, but not by others of another size.
+    void check_buffers(const char* where) const {
+        const struct {
+            const char* what;
+            const buffer<float>& values;
+        } buffers[] = {{"the size of gamma", gamma},
+                       {"the size of beta", beta},
+                       {"the size of gamma_gradient", gamma_gradient},
+                       {"the size of beta_gradient", beta_gradient},
+                       {"the size of running_mean", running_mean},
+                       {"the size of running_var", running_var}};
+        for (const auto& b : buffers) detail::check_equal(where, b.what, b.values.size(), channels());
     }
-    void check(const channel_layout& layout, std::size_t w, std::size_t w_folded, std::size_t b, std::size_t b_folded) const {
-        detail::check_layout("batch_norm.fold", layout);
-        detail::check_equal("batch_norm.fold", "the number of output channels", layout.channels, channels());
-        detail::check_equal("batch_norm.fold", "the size of w", static_cast<index_t>(w), layout.size());
-        detail::check_equal("batch_norm.fold", "the size of the folded weights", static_cast<index_t>(w_folded), layout.size());
-        if (b != 0) detail::check_equal("batch_norm.fold", "the size of b", static_cast<index_t>(b), channels());
-        detail::check_equal("batch_norm.fold", "the size of the folded bias", static_cast<index_t>(b_folded), channels());
+    void check_variances(const char* where) const {
+        for (index_t c = 0; c < channels(); ++c)
+            if (!(running_var[c] >= 0.0f) || !std::isfinite(running_var[c]))
+                fail(errc::invalid_argument, detail::cat(where, ": running_var[", c, "] is ", running_var[c],
+                                                         ", a variance must be finite and >= 0"));
+    }
+    void check(const char* where, const char* name, matrix_view<const float> x) const {
+        check_buffers(where);
+        detail::check_view(where, name, x);
+        detail::check_equal(where, detail::cat("the number of channels of ", name), x.cols, channels());
+    }
+    void check(const char* where, const channel_layout& layout, std::size_t w, std::size_t w_folded, std::size_t b,
+               std::size_t b_folded) const {
+        check_buffers(where);
+        check_variances(where);
+        detail::check_layout(where, layout);
+        detail::check_equal(where, "the number of output channels", layout.channels, channels());
+        detail::check_equal(where, "the size of w", static_cast<index_t>(w), layout.size());
+        detail::check_equal(where, "the size of the folded weights", static_cast<index_t>(w_folded), layout.size());
+        if (b != 0) detail::check_equal(where, "the size of b", static_cast<index_t>(b), channels());
+        detail::check_equal(where, "the size of the folded bias", static_cast<index_t>(b_folded), channels());
     }
     float momentum_, eps_;
     buffer<float> mean_, inverse_, normalized_;

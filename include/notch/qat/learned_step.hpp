@@ -3,9 +3,9 @@
 // notch/qat/learned_step.hpp: learned step size quantization (Esser et al. 2020, arXiv:1902.08153).
 //
 //   forward    v = clamp(x / s, -Qn, Qp), value = round(v) * s
-//   to x       dx = dy where -Qn <= round(x / s) <= Qp, else 0                             (eq. 5)
-//   to s       ds = g * sum dy * { -Qn            where x / s < -Qn
-//                                  Qp             where x / s > Qp                         (eq. 3)
+//   to x       dx = dy where -Qn < x / s < Qp, else 0: before rounding                     (eq. 5)
+//   to s       ds = g * sum dy * { -Qn            where x / s <= -Qn
+//                                  Qp             where x / s >= Qp                        (eq. 3)
 //                                  round(v) - v   else }
 //              g = 1 / sqrt(N * Qp), N values to a step                        (section 2.2)
 //   start      s = 2 * mean|x| / sqrt(Qp)                                      (section 2.1)

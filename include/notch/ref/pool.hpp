@@ -10,10 +10,14 @@
 //            y_zero_point.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
+#include <string_view>
 
 #include <notch/core/shape.hpp>
 #include <notch/core/view.hpp>
+#include <notch/scheme/range.hpp>
 #include <notch/scheme/requantize.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -24,6 +28,33 @@ namespace ref {
     return static_cast<float>(static_cast<double>(x_scale) /
                               (static_cast<double>(y_scale) * static_cast<double>(count)));
 }
+
+} // namespace ref
+
+namespace detail {
+
+/// What average_pool needs of its parameters, here and in the kernels: zero points and range are codes
+/// of X, the multiplier is finite (the largest one is that of a single tap), and no sum leaves int32.
+template <class X>
+void check_average(std::string_view where, quant_params x, const window& s, quant_params y, code_range range) {
+    constexpr std::int32_t least = std::numeric_limits<X>::lowest(), most = std::numeric_limits<X>::max();
+    check_params(where, "x_params", x, least, most);
+    check_params(where, "y_params", y, least, most);
+    if (range.lo > range.hi || range.lo < least || range.hi > most)
+        fail(errc::invalid_argument,
+             cat(where, ": range is ", range.lo, "..", range.hi, ", must lie in ", least, "..", most));
+    if (!std::isfinite(ref::average_multiplier(x.scale, y.scale, 1)))
+        fail(errc::invalid_argument, cat(where, ": x_params.scale / y_params.scale is ", x.scale, " / ", y.scale,
+                                         ", which overflows float"));
+    check_window(where, s);
+    const index_t taps = s.kernel_h * s.kernel_w, limit = std::numeric_limits<std::int32_t>::max() / (index_t{most} - least);
+    if (taps > limit)
+        fail(errc::overflow, cat(where, ": the window has ", taps, " taps, at most ", limit, " have an int32 sum"));
+}
+
+} // namespace detail
+
+namespace ref {
 
 template <class X> void max_pool(nhwc_view<const X> in, const window& s, nhwc_view<X> out) {
     detail::check_windows("ref::max_pool", in, s, out);
@@ -45,13 +76,13 @@ template <class X> void max_pool(nhwc_view<const X> in, const window& s, nhwc_vi
                 }
 }
 
+/// range and both zero points are codes of X; x_params.scale / y_params.scale must not overflow float.
 template <class X>
 void average_pool(nhwc_view<const X> in, quant_params x_params, const window& s, quant_params y_params,
                   code_range range, nhwc_view<X> out) {
     detail::check_windows("ref::average_pool", in, s, out);
     detail::check_equal("ref::average_pool", "the number of channels of out", out.c, in.c);
-    detail::check_scale("ref::average_pool", "x_params.scale", x_params.scale);
-    detail::check_scale("ref::average_pool", "y_params.scale", y_params.scale);
+    detail::check_average<X>("ref::average_pool", x_params, s, y_params, range);
     for (index_t n = 0; n < out.n; ++n)
         for (index_t y = 0; y < out.h; ++y)
             for (index_t x = 0; x < out.w; ++x)

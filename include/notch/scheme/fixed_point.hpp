@@ -20,8 +20,8 @@ struct fixed_multiplier {
     friend constexpr bool operator==(const fixed_multiplier&, const fixed_multiplier&) = default;
 };
 
-/// round(a * b / 2^31) with ties away from zero, saturating the one overflow (both INT32_MIN).
-/// gemmlowp's SaturatingRoundingDoublingHighMul; the result of ARM's SQRDMULH but for negative ties.
+/// round(a * b / 2^31) with ties toward +infinity, saturating the one overflow (both INT32_MIN).
+/// gemmlowp's SaturatingRoundingDoublingHighMul; ARM's SQRDMULH gives the same.
 [[nodiscard]] NOTCH_INLINE constexpr std::int32_t doubling_high_mul(std::int32_t a,
                                                                     std::int32_t b) noexcept {
     if (a == std::numeric_limits<std::int32_t>::min() && b == a)

@@ -69,7 +69,8 @@ requantize_fixed_single(std::int32_t acc, fixed_multiplier m, std::int32_t zero_
 }
 
 /// The bias as int32 on the accumulator's grid: round_half_even(bias / (scale_x * scale_w)),
-/// saturated to +-2^30 so that adding it cannot by itself overflow. The division is in double.
+/// saturated to +-2^30 so that adding it cannot by itself overflow. The division is in double. Both
+/// scales are finite and > 0, which the caller checks.
 [[nodiscard]] NOTCH_INLINE std::int32_t quantize_bias(float bias, float scale_x, float scale_w) noexcept {
     const double grid = static_cast<double>(scale_x) * static_cast<double>(scale_w);
     const double q = std::nearbyint(static_cast<double>(bias) / grid);

@@ -129,8 +129,10 @@ inline const cpu_features& cpu() noexcept {
     return false;
 }
 
-/// The instruction set itself; an error if this CPU cannot run it.
+/// The instruction set itself; an error if this CPU cannot run it or it is none.
 [[nodiscard]] inline isa require_available(isa i) {
+    if (static_cast<int>(i) < 0 || static_cast<int>(i) >= isa_count)
+        fail(errc::invalid_argument, detail::cat("isa ", static_cast<int>(i), " is not one of the enumeration"));
     if (!is_available(i)) fail(errc::unsupported, detail::cat("this CPU cannot run '", to_string(i), "'"));
     return i;
 }
