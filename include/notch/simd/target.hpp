@@ -68,9 +68,12 @@
 
 #define NOTCH_DETAIL_PRAGMA(x) _Pragma(#x)
 #if NOTCH_CLANG
+// A body may be empty for an instruction set; clang warns of a region without functions.
 #define NOTCH_DETAIL_TARGET_BEGIN(string)                                                        \
-    NOTCH_DETAIL_PRAGMA(clang attribute push(__attribute__((target(string))), apply_to = function))
-#define NOTCH_TARGET_END _Pragma("clang attribute pop")
+    _Pragma("clang diagnostic push")                                                             \
+        _Pragma("clang diagnostic ignored \"-Wpragma-clang-attribute\"")                         \
+            NOTCH_DETAIL_PRAGMA(clang attribute push(__attribute__((target(string))), apply_to = function))
+#define NOTCH_TARGET_END _Pragma("clang attribute pop") _Pragma("clang diagnostic pop")
 #define NOTCH_TARGET_BEGIN_NEON NOTCH_DETAIL_TARGET_BEGIN("neon")
 #elif NOTCH_GCC
 // g++ 12 warns inside its own intrinsics, whose "undefined" operands are meant to be so.
