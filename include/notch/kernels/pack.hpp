@@ -9,8 +9,8 @@
 //                              64 bytes: one zmm, two ymm, four NEON registers
 //
 //   A segment is a run of input bytes that lie next to each other: all of K for a matrix, one
-//   kernel row (kernel_w * channels) for a convolution. Each is padded with zeros to a multiple of
-//   four; columns are padded to a multiple of 16.
+//   kernel row (kernel_w * channels) for a convolution (kernels/pack_conv.hpp). Each is padded with
+//   zeros to a multiple of four; columns are padded to a multiple of 16.
 //
 //   depthwise                [C/64][kernel_w][kernel_h/4][4 k][4 lanes][4 channels][4 rows]
 //
@@ -59,6 +59,11 @@ struct packed_weights {
     // For convolutions:
     window geometry;
     index_t channels = 0; ///< input channels; 0 for a matrix
+    /// Products that are packed one after the other, each of n / blocks outputs over channels / blocks
+    /// inputs: the groups of a convolution, or a few of them joined with zeros between.
+    index_t blocks = 1;
+    /// Few channels: the whole window is one segment, which the convolution gathers pixel by pixel.
+    bool gathered = false;
 
     NOTCH_INLINE_SPECIAL_MEMBERS(packed_weights);
 
@@ -165,23 +170,6 @@ template <class W>
     requires std::same_as<W, std::int8_t> || std::same_as<W, std::uint8_t>
 [[nodiscard]] packed_weights pack(matrix_view<const W> w, std::span<const std::int32_t> zero_points) {
     return detail::pack_rows("pack", w, 1, zero_points);
-}
-
-/// Packs the weights of a convolution: w is dense [out][kernel_h][kernel_w][channels].
-[[nodiscard]] inline packed_weights pack_conv2d(std::span<const std::int8_t> w, index_t out, index_t channels,
-                                                const window& geometry) {
-    detail::check_window("pack_conv2d", geometry);
-    detail::check_extent("pack_conv2d", "out", out);
-    if (channels < 1) fail(errc::invalid_argument, detail::cat("pack_conv2d: channels is ", channels, ", must be >= 1"));
-    const index_t taps = detail::checked_product("pack_conv2d", geometry.kernel_h, geometry.kernel_w);
-    const index_t k = detail::checked_product("pack_conv2d", taps, channels);
-    detail::check_equal("pack_conv2d", "the number of weights", static_cast<index_t>(w.size()),
-                        detail::checked_product("pack_conv2d", k, out));
-    packed_weights p = detail::pack_rows("pack_conv2d", matrix_view<const std::int8_t>(w.data(), out, k),
-                                         geometry.dilation_w == 1 ? geometry.kernel_h : taps);
-    p.geometry = geometry;
-    p.channels = channels;
-    return p;
 }
 
 /// Packs the weights of a depthwise convolution: w is dense [kernel_h][kernel_w][channels].

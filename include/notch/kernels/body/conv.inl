@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Included by kernels/conv_tile.hpp in the region of each instruction set: the product of kernels/body/gemm.inl
+// for the pixels of several image rows. A tile has a pointer for each of its pixels, so that it can
+// begin in one image row and end in another; images narrower than a tile fill it all the same.
+
+/// Rows of a tile: their pointers stay in registers.
+template <int NP> constexpr int conv_rows() { return tile_rows<NP>() < 8 ? tile_rows<NP>() : 8; }
+
+/// One tile: MR pixels x NP panels.
+template <int MR, int NP, bool Safe>
+NOTCH_NOINLINE void conv_tile(const gemm_args& g, const std::uint8_t* const* rows, const std::int8_t* b,
+                              index_t channel, index_t cols, std::uint8_t* c, index_t ldc_bytes) {
+    constexpr int KU = chains<MR, NP>();
+    acc16 acc[KU][MR][NP];
+    NOTCH_UNROLL
+    for (int j = 0; j < NP; ++j) {
+        const acc16 bias = load_s32(g.ep.bias + channel + 16 * j);
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i) {
+            acc[0][i][j] = bias;
+            NOTCH_UNROLL
+            for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
+        }
+    }
+    const index_t stride = g.panel_stride;
+    for (index_t s = 0; s < g.segments; ++s) {
+        const std::uint8_t* p[MR];
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i) p[i] = rows[i] + g.segment[s];
+        index_t k = 0; // one index for all pointers
+        for (; k + 4 * KU <= 4 * g.k4; k += 4 * KU) {
+            NOTCH_UNROLL
+            for (int u = 0; u < KU; ++u) {
+                b_quad bq[NP];
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) bq[j] = load_b<Safe>(b + j * stride + 64 * u);
+                NOTCH_UNROLL
+                for (int i = 0; i < MR; ++i) {
+                    const a_quad aq = load_a<Safe>(p[i] + k + 4 * u);
+                    NOTCH_UNROLL
+                    for (int j = 0; j < NP; ++j) dot<Safe>(acc[u][i][j], aq, bq[j]);
+                }
+            }
+            b += 64 * KU;
+        }
+        if constexpr (KU > 1) {
+            for (; k < 4 * g.k4; k += 4) {
+                NOTCH_UNROLL
+                for (int i = 0; i < MR; ++i) {
+                    const a_quad aq = load_a<Safe>(p[i] + k);
+                    NOTCH_UNROLL
+                    for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
+                }
+                b += 64;
+            }
+        }
+        if (g.tail > 0) {
+            NOTCH_UNROLL
+            for (int i = 0; i < MR; ++i) {
+                const a_quad aq = set_a<Safe>(load_partial(p[i] + k, g.tail));
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
+            }
+            b += 64;
+        }
+    }
+    NOTCH_UNROLL
+    for (int u = 1; u < KU; ++u) {
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i) {
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
+        }
+    }
+    const bool codes = g.ep.store == store_kind::u8 || g.ep.store == store_kind::s8;
+    if (codes && g.ep.bounded && g.ep.mode == requant_mode::float_scale) {
+        store_codes<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
+        return;
+    }
+    if (g.ep.store == store_kind::f32) {
+        store_floats<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
+        return;
+    }
+    // Through memory: a loop over acc itself would keep the accumulators out of the registers.
+    alignas(64) std::int32_t lanes[MR * NP * 16];
+    NOTCH_UNROLL
+    for (int i = 0; i < MR; ++i) {
+        NOTCH_UNROLL
+        for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
+    }
+    store_tile(g.ep, lanes, MR, NP, channel, cols, c, ldc_bytes);
+}
+
+
+/// All pixels over NP panels.
+template <int NP, bool Safe>
+static void conv_panels(const conv_args& a, index_t column, index_t cols) {
+    // Two heights: a last tile of few pixels is short, others repeat their last pixel.
+    constexpr int MR = conv_rows<NP>(), Few = (MR + 2) / 3;
+    const gemm_args& g = a.product;
+    const index_t size = store_size(g.ep.store);
+    const std::int8_t* b = g.b + column / 16 * g.panel_stride;
+    std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + column * size;
+    const std::uint8_t* line = g.a;
+    index_t x = 0, out_line = 0;
+    for (index_t m = 0; m < g.m;) {
+        const index_t left = g.m - m, height = left > 2 * Few || left >= MR ? MR : Few;
+        const index_t taken = left < height ? left : height;
+        const std::uint8_t* rows[MR];
+        index_t out[MR];
+        bool even = taken == height;
+        for (index_t i = 0; i < taken; ++i) {
+            rows[i] = line + x * g.lda;
+            out[i] = out_line + x * g.ldc;
+            even = even && out[i] == out[0] + i * g.ldc;
+            if (++x == a.run) {
+                x = 0;
+                line += a.in_line;
+                out_line += a.out_line;
+            }
+        }
+        for (index_t i = taken; i < height; ++i) rows[i] = rows[taken - 1];
+        alignas(64) std::uint8_t apart[MR * NP * 16 * 4];
+        std::uint8_t* const c = even ? base + out[0] * size : apart;
+        const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
+        if (height == MR) conv_tile<MR, NP, Safe>(g, rows, b, column, cols, c, ldc_bytes);
+        else conv_tile<Few, NP, Safe>(g, rows, b, column, cols, c, ldc_bytes);
+        if (!even)
+            for (index_t i = 0; i < taken; ++i)
+                for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
+        if (g.ep.on_tile) { // pixels that lie evenly, one rectangle each
+            for (index_t i = 0; i < taken;) {
+                index_t rows_of = 1;
+                while (i + rows_of < taken && out[i + rows_of] == out[i] + rows_of * g.ldc) ++rows_of;
+                g.ep.on_tile(g.ep.context, {base + out[i] * size, g.row + m + i, g.col + column, rows_of, cols, g.ldc});
+                i += rows_of;
+            }
+        }
+        m += taken;
+    }
+}
+
+template <bool Safe> static void conv_all(const conv_args& a) {
+    // Panels outside, pixels inside: the weights come from the outer cache levels once.
+    const index_t n = a.product.n;
+    for (index_t column = 0; column < n;) {
+        const index_t left = n - column;
+        if constexpr (max_panels == 4) {
+            if (left > 48) {
+                conv_panels<4, Safe>(a, column, left < 64 ? left : 64);
+                column += 64;
+                continue;
+            }
+            if (left > 32) {
+                conv_panels<3, Safe>(a, column, left);
+                return;
+            }
+            if (left > 16) {
+                conv_panels<2, Safe>(a, column, left);
+                return;
+            }
+        }
+        conv_panels<1, Safe>(a, column, left < 16 ? left : 16);
+        column += 16;
+    }
+}
+
+static void conv_u8s8(const conv_args& a) {
+    if (a.product.m <= 0 || a.product.n <= 0) return;
+    if (use_pairs && a.product.pairs_safe)
+        conv_all<true && use_pairs>(a);
+    else
+        conv_all<false>(a);
+}
+
+inline constexpr conv_kernels conv_table = {conv_u8s8};

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/conv_band.hpp: how convolutions of every kind walk over their images. For users:
+// kernels/conv.hpp, conv1d.hpp and conv_transposed.hpp.
+//
+// The output is made in bands, a few rows at a time. The input rows that a band needs are read in
+// place if all taps lie inside the image; else they are copied into the workspace with the
+// zero_point where the image ends. A pixel of the output then is a product of the segments of the
+// packed weights with bytes at fixed offsets from the pixel's first tap:
+//
+//     band, 2 output rows of a 3 x 3 window:
+//       z z z z z z z z      z: zero_point           first tap of output (0, 1): ^
+//       z ^ # # . . . z      # : its segments, 3 runs of 3 * channels bytes
+//       z # # # . . . z
+//       z # # # . . . z
+//
+// Windows over few channels are first gathered into one run of bytes for each pixel.
+//
+// A transposed convolution is stride_h * stride_w ordinary ones, the phases, over one band.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <notch/core/shape.hpp>
+#include <notch/core/view.hpp>
+#include <notch/core/workspace.hpp>
+#include <notch/kernels/conv_tile.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/image.hpp>
+#include <notch/kernels/pack_conv.hpp>
+#include <notch/kernels/table.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// The outputs (y, x) = (phase_h, phase_w) modulo the phases of a transposed convolution (one phase for an
+/// ordinary one): output (j, i) of the phase sees the input pixels
+///     (j * stride + first + t * step),  t = 0..taps-1, for rows and columns alike.
+struct conv_phase {
+    index_t taps_h = 0, taps_w = 0;
+    index_t first_h = 0, first_w = 0;
+    index_t runs = 0; ///< of contiguous bytes in a window: the segments, unless they are gathered to one
+    index_t data = 0; ///< its first byte in the packed weights
+};
+
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// A convolution of any kind, without its images.
+struct conv_form {
+    index_t stride_h = 1, stride_w = 1;     ///< from one output of a phase to the next, in input pixels
+    index_t step_h = 1, step_w = 1;         ///< from tap to tap
+    index_t phases_h = 1, phases_w = 1;
+    const conv_phase* phases = nullptr;     ///< [phases_h][phases_w]
+    index_t n = 0, channels = 0, blocks = 1;
+    index_t segment_bytes = 0;
+    bool joined = false;                    ///< a segment is a row of taps
+    bool gathered = false;
+    bool pairs_safe = false;
+    const std::int8_t* data = nullptr;
+
+    // The taps of all phases for output (0, 0) lie in rows first_h .. first_h + span_h - 1.
+    index_t first_h = 0, first_w = 0, span_h = 1, span_w = 1;
+
+    [[nodiscard]] index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
+    [[nodiscard]] index_t phase_count() const noexcept { return phases_h * phases_w; }
+    [[nodiscard]] index_t run_count() const noexcept {
+        index_t sum = 0;
+        for (index_t p = 0; p < phase_count(); ++p) sum += phases[p].runs;
+        return sum;
+    }
+    /// Extends first and span over one more phase; call in any order, the first time with none = true.
+    void cover(const conv_phase& p, bool none) noexcept {
+        const auto extend = [none](index_t& first, index_t& span, index_t a, index_t taps, index_t step) {
+            const index_t begin = none || a < first ? a : first, end = a + (taps - 1) * step + 1;
+            const index_t before = none ? end : first + span;
+            first = begin;
+            span = (end > before ? end : before) - begin;
+        };
+        extend(first_h, span_h, p.first_h, p.taps_h, step_h);
+        extend(first_w, span_w, p.first_w, p.taps_w, step_w);
+    }
+};
+
+/// The target for the memory of a band: it stays in the second-level cache beside a block of weights.
+inline constexpr index_t band_bytes = 128 * 1024;
+/// And for gathered pixels, in the first.
+inline constexpr index_t gather_bytes = 16 * 1024;
+
+/// How the work on one input size is cut up; the same for the query of the workspace and the call.
+struct conv_plan {
+    index_t out_h = 0, out_w = 0;   ///< of the first phase, which has the most
+    index_t cols = 0;               ///< pixels of a row of the band
+    index_t band_rows = 0;          ///< output rows of a phase at a time
+    index_t copy_bytes = 0, gather_pixels = 0, gather_stride = 0;
+    index_t threads = 1;
+
+    [[nodiscard]] index_t thread_bytes() const noexcept {
+        return copy_bytes + (gather_pixels > 0 ? round_up(gather_pixels * gather_stride + 64, 64) : 0);
+    }
+};
+
+/// out_h, out_w: the output of the first phase.
+inline conv_plan plan_conv(std::string_view where, const conv_form& f, index_t n, index_t out_h, index_t out_w,
+                           const context& ctx) {
+    conv_plan p;
+    p.out_h = out_h;
+    p.out_w = out_w;
+    p.threads = ctx.executor.concurrency();
+    if (n == 0 || out_h == 0 || out_w == 0) return p;
+    p.cols = (out_w - 1) * f.stride_w + f.span_w;
+    const index_t pitch = checked_product(where, p.cols, f.channels);
+    if (pitch > (index_t{1} << 40) || f.span_h > (index_t{1} << 40) / pitch)
+        fail(errc::overflow, cat(where, ": a row of ", p.cols, " pixels of ", f.channels, " channels is too large"));
+    index_t rows = (band_bytes / pitch - f.span_h) / f.stride_h + 1;
+    rows = rows < 1 ? 1 : rows > out_h ? out_h : rows;
+    const index_t bands = (out_h + rows - 1) / rows;
+    p.band_rows = (out_h + bands - 1) / bands;
+    p.copy_bytes = round_up(((p.band_rows - 1) * f.stride_h + f.span_h) * pitch + 64, 64);
+    if (f.gathered) {
+        p.gather_stride = 4 * f.groups();
+        const index_t pixels = p.band_rows * out_w, fit = gather_bytes / p.gather_stride;
+        p.gather_pixels = fit < 16 ? 16 : fit < pixels ? fit : pixels;
+    }
+    return p;
+}
+
+inline index_t offsets_bytes(const conv_form& f) { return round_up(f.run_count() * index_t{sizeof(index_t)}, 64); }
+
+/// The workspace of a call that has to copy; pointwise convolutions read in place and need none.
+inline index_t conv_bytes(std::string_view where, const conv_form& f, const conv_plan& p) {
+    return workspace_bytes(offsets_bytes(f) + checked_product(where, p.thread_bytes(), p.threads));
+}
+
+/// n bytes, each with the bits of flip inverted.
+inline void copy_bytes(std::uint8_t* to, const std::uint8_t* from, index_t n, std::uint8_t flip) {
+    std::memcpy(to, from, static_cast<std::size_t>(n));
+    if (flip == 0) return;
+    const std::uint64_t mask = flip * 0x0101010101010101u;
+    index_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        std::uint64_t v;
+        std::memcpy(&v, to + i, 8);
+        v ^= mask;
+        std::memcpy(to + i, &v, 8);
+    }
+    for (; i < n; ++i) to[i] = static_cast<std::uint8_t>(to[i] ^ flip);
+}
+
+/// Rows first .. first + rows - 1 and columns first_col .. first_col + cols - 1 of an image, with
+/// `outside` where the image ends.
+inline void copy_band(nhwc_view<const std::uint8_t> in, index_t image, index_t first, index_t rows, index_t first_col,
+                      index_t cols, std::uint8_t outside, std::uint8_t flip, std::uint8_t* out) {
+    const index_t begin = first_col < 0 ? 0 : first_col, last = first_col + cols, end = last > in.w ? in.w : last;
+    const index_t inner = end > begin ? end - begin : 0;
+    const index_t left = inner == 0 ? cols : begin - first_col, right = cols - left - inner;
+    const auto fill = [outside](std::uint8_t* to, index_t bytes) {
+        std::memset(to, outside, static_cast<std::size_t>(bytes));
+    };
+    for (index_t r = first; r < first + rows; ++r, out += cols * in.c) {
+        if (r < 0 || r >= in.h || inner == 0) {
+            fill(out, cols * in.c);
+            continue;
+        }
+        const std::uint8_t* from = in.data + image * in.stride_n + r * in.stride_h + begin * in.stride_w;
+        std::uint8_t* to = out + left * in.c;
+        fill(out, left * in.c);
+        if (in.stride_w == in.c) {
+            copy_bytes(to, from, inner * in.c, flip);
+        } else {
+            for (index_t x = 0; x < inner; ++x) copy_bytes(to + x * in.c, from + x * in.stride_w, in.c, flip);
+        }
+        fill(to + inner * in.c, right * in.c);
+    }
+    fill(out, 64); // slack for reads of whole groups
+}
+
+/// Copies runs of bytes: Width at a time, so that up to Width - 1 bytes behind a run are read and
+/// written as well; the next run overwrites them. Both buffers have slack.
+template <std::size_t Width>
+void gather(const std::uint8_t* from, index_t pixel, index_t pixels, const index_t* run, index_t runs, index_t run_bytes,
+            std::uint8_t* out, index_t out_stride) {
+    for (index_t m = 0; m < pixels; ++m, from += pixel, out += out_stride) {
+        std::uint8_t* to = out;
+        for (index_t r = 0; r < runs; ++r, to += run_bytes) std::memcpy(to, from + run[r], Width);
+    }
+}
+
+/// One call: a form, its plan and its images.
+struct conv_call {
+    const conv_form& f;
+    const conv_plan& p;
+    nhwc_view<const std::uint8_t> x;
+    std::uint8_t outside = 0, flip = 0;
+    epilogue_args ep;
+    const std::int32_t* phase_bias = nullptr; ///< for each phase bias_stride values; if there are several phases
+    index_t bias_stride = 0;
+    nhwc_view<std::uint8_t> y;                ///< strides in elements, data as bytes
+    isa target{};
+    index_t* offsets = nullptr;               ///< [phase][run]
+    std::uint8_t* memory = nullptr;           ///< thread_bytes() for each thread
+    bool in_place = false, by_columns = false;
+    index_t size = 1;                         ///< bytes of an output element
+
+    conv_call(const conv_form& form, const conv_plan& plan, nhwc_view<const std::uint8_t> in) : f(form), p(plan), x(in) {}
+
+    /// What threads share when they split the outputs: blocks, or 64 columns.
+    [[nodiscard]] index_t column_units() const noexcept { return f.blocks > 1 ? f.blocks : (f.n + 63) / 64; }
+};
+
+/// Whether the bytes of every segment can be read where they are.
+inline bool reads_in_place(const conv_form& f, const conv_plan& p, const nhwc_view<const std::uint8_t>& x) {
+    const bool inside = f.first_h >= 0 && (p.out_h - 1) * f.stride_h + f.first_h + f.span_h <= x.h && f.first_w >= 0 &&
+                        (p.out_w - 1) * f.stride_w + f.first_w + f.span_w <= x.w;
+    if (!inside || f.gathered) return false;
+    const bool single = f.span_h == 1 && f.span_w == 1;
+    if (f.joined && !single && x.stride_w != x.c && f.span_w > 1) return false;
+    return single || f.segment_bytes % 4 == 0 || f.segment_bytes >= 32; // short ends of segments cost more than a copy
+}
+
+/// Pixels first .. of one phase of a band, gathered into `memory` and multiplied.
+inline void gathered_product(const conv_call& c, const conv_args& a, std::uint8_t* memory) {
+    const conv_form& f = c.f;
+    const gemm_args& g = a.product;
+    const index_t runs = f.phases[0].runs, run_bytes = f.segment_bytes / runs, stride = c.p.gather_stride, whole = 0;
+    const bool flat = a.out_line == a.run * g.ldc;
+    for (index_t m = 0; m < g.m;) {
+        index_t count = g.m - m < c.p.gather_pixels ? g.m - m : c.p.gather_pixels;
+        if (!flat && count > a.run - m % a.run) count = a.run - m % a.run;
+        for (index_t done = 0; done < count;) {
+            const index_t x = (m + done) % a.run, rest = a.run - x, take = count - done < rest ? count - done : rest;
+            const std::uint8_t* from = g.a + (m + done) / a.run * a.in_line + x * g.lda;
+            std::uint8_t* to = memory + done * stride;
+            if (run_bytes <= 16) gather<16>(from, g.lda, take, g.segment, runs, run_bytes, to, stride);
+            else gather<32>(from, g.lda, take, g.segment, runs, run_bytes, to, stride);
+            done += take;
+        }
+        gemm_args part = g;
+        part.a = memory;
+        part.lda = stride;
+        part.m = count;
+        part.segment = &whole;
+        part.segments = 1;
+        part.c = static_cast<std::uint8_t*>(g.c) + (m / a.run * a.out_line + m % a.run * g.ldc) * c.size;
+        part.row = g.row + m;
+        kernels_for(gemm_tables, c.target).gemm_u8s8(part);
+        m += count;
+    }
+}
+
+/// Output columns [column, column + n) of block b of one phase.
+inline void phase_product(const conv_call& c, conv_args a, const conv_phase& phase, index_t b, index_t column, index_t n,
+                          std::uint8_t* gathered) {
+    const conv_form& f = c.f;
+    const index_t block_n = f.n / f.blocks, channel = b * block_n + column;
+    gemm_args& g = a.product;
+    g.panel_stride = phase.runs * f.groups() * 64;
+    if (f.gathered) g.panel_stride = f.groups() * 64;
+    g.b = f.data + phase.data + (b * ((block_n + panel_width - 1) / panel_width) + column / panel_width) * g.panel_stride;
+    g.a += b * (f.channels / f.blocks);
+    g.n = n;
+    g.c = static_cast<std::uint8_t*>(g.c) + channel * c.size;
+    g.col = channel;
+    g.ep.bias += channel;
+    if (g.ep.multiplier) g.ep.multiplier += channel;
+    if (g.ep.fixed) g.ep.fixed += channel;
+    if (f.gathered) gathered_product(c, a, gathered);
+    else kernels_for(conv_tables, c.target).conv_u8s8(a);
+}
+
+/// Rows j .. j + rows - 1 of every phase of an image, for the column units [unit, last_unit).
+inline void band_product(const conv_call& c, index_t image, index_t j, index_t rows, index_t unit, index_t last_unit,
+                         const std::uint8_t* first_tap, index_t line, index_t pixel, std::uint8_t* gathered) {
+    const conv_form& f = c.f;
+    const index_t phases = f.phase_count(), block_n = f.n / f.blocks;
+    const index_t column = f.blocks > 1 ? 0 : 64 * unit;
+    const index_t columns = f.blocks > 1 ? block_n : (64 * last_unit < f.n ? 64 * last_unit : f.n) - column;
+    const index_t* offsets = c.offsets;
+    for (index_t p = 0; p < phases; offsets += f.phases[p++].runs) {
+        const conv_phase& phase = f.phases[p];
+        const index_t ph = p / f.phases_w, pw = p % f.phases_w;
+        conv_args a;
+        a.run = (c.y.w - pw + f.phases_w - 1) / f.phases_w;
+        const index_t below = (c.y.h - ph + f.phases_h - 1) / f.phases_h - j, height = rows < below ? rows : below;
+        if (a.run <= 0 || height <= 0) continue;
+        gemm_args& g = a.product;
+        g.a = first_tap;
+        if (phase.runs > 0) g.a += (phase.first_h - f.first_h) * line + (phase.first_w - f.first_w) * pixel;
+        g.lda = f.stride_w * pixel;
+        g.m = a.run * height;
+        g.segment = offsets;
+        g.segments = phase.runs;
+        g.k4 = c.in_place ? f.segment_bytes / 4 : f.groups();
+        g.tail = c.in_place ? f.segment_bytes % 4 : 0;
+        g.pairs_safe = f.pairs_safe;
+        g.ep = c.ep;
+        g.c = c.y.data + (image * c.y.stride_n + (j * f.phases_h + ph) * c.y.stride_h + pw * c.y.stride_w) * c.size;
+        g.ldc = c.y.stride_w * f.phases_w;
+        g.row = (image * c.y.h + j) * c.y.w;
+        a.in_line = f.stride_h * line;
+        a.out_line = c.y.stride_h * f.phases_h;
+        if (phases > 1) {
+            g.ep.bias = c.phase_bias + p * c.bias_stride;
+            g.ep.on_tile = nullptr; // below, for whole rows
+        }
+        if (f.blocks == 1) phase_product(c, a, phase, 0, column, columns, gathered);
+        else
+            for (index_t b = unit; b < last_unit; ++b) phase_product(c, a, phase, b, 0, block_n, gathered);
+    }
+    if (phases == 1 || !c.ep.on_tile) return;
+    const index_t first = f.blocks > 1 ? unit * block_n : column;
+    const index_t width = f.blocks > 1 ? (last_unit - unit) * block_n : columns;
+    for (index_t r = j * f.phases_h; r < (j + rows) * f.phases_h && r < c.y.h; ++r)
+        c.ep.on_tile(c.ep.context, {c.y.data + (image * c.y.stride_n + r * c.y.stride_h + first) * c.size,
+                                    (image * c.y.h + r) * c.y.w, first, c.y.w, width, c.y.stride_w});
+}
+
+/// Task t of p.threads.
+inline void conv_task(const conv_call& c, index_t t) {
+    const conv_form& f = c.f;
+    const conv_plan& p = c.p;
+    const index_t total = c.x.n * p.out_h, units = c.column_units();
+    const index_t begin = c.by_columns ? 0 : total * t / p.threads, end = c.by_columns ? total : total * (t + 1) / p.threads;
+    const index_t unit = c.by_columns ? units * t / p.threads : 0;
+    const index_t last_unit = c.by_columns ? units * (t + 1) / p.threads : units;
+    if (unit == last_unit) return;
+    std::uint8_t* const copy = c.memory + (c.in_place ? 0 : t * p.thread_bytes());
+    for (index_t row = begin; row < end;) {
+        const index_t image = row / p.out_h, j = row % p.out_h;
+        index_t rows = p.out_h - j < end - row ? p.out_h - j : end - row;
+        if (rows > p.band_rows) rows = p.band_rows;
+        const index_t first = j * f.stride_h + f.first_h;
+        if (c.in_place) {
+            band_product(c, image, j, rows, unit, last_unit,
+                         c.x.data + image * c.x.stride_n + first * c.x.stride_h + f.first_w * c.x.stride_w, c.x.stride_h,
+                         c.x.stride_w, nullptr);
+        } else {
+            copy_band(c.x, image, first, (rows - 1) * f.stride_h + f.span_h, f.first_w, p.cols, c.outside, c.flip, copy);
+            band_product(c, image, j, rows, unit, last_unit, copy, p.cols * c.x.c, c.x.c, copy + p.copy_bytes);
+        }
+        row += rows;
+    }
+}
+
+/// Sets the offsets of the runs and runs all tasks. c.offsets has room for f.run_count() of them.
+inline void run_conv(conv_call& c, const context& ctx) {
+    const conv_form& f = c.f;
+    const index_t line = c.in_place ? c.x.stride_h : c.p.cols * c.x.c, pixel = c.in_place ? c.x.stride_w : c.x.c;
+    index_t* offset = c.offsets;
+    for (index_t p = 0; p < f.phase_count(); ++p) {
+        const conv_phase& phase = f.phases[p];
+        for (index_t r = 0; r < phase.runs; ++r)
+            *offset++ = f.joined ? r * f.step_h * line
+                                 : r / phase.taps_w * f.step_h * line + r % phase.taps_w * f.step_w * pixel;
+    }
+    // Threads share the rows; or the outputs, if that divides them much more evenly.
+    const index_t t = c.p.threads, total = c.x.n * c.p.out_h, units = c.column_units();
+    const auto share = [t](index_t n) { return static_cast<double>(n) / static_cast<double>((n + t - 1) / t * t); };
+    c.by_columns = share(units) > share(total) + 0.05;
+    ctx.executor.run(t, {[](void* context, index_t i) { conv_task(*static_cast<const conv_call*>(context), i); }, &c});
+}
+
+} // namespace detail
+NOTCH_KEYED_END
