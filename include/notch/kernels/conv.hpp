@@ -51,8 +51,8 @@ inline conv_form conv_form_of(const packed_weights& w, const conv_phase& phase) 
     f.channels = w.channels;
     f.blocks = w.blocks;
     f.segment_bytes = w.segment_bytes;
-    f.joined = phase.runs == s.kernel_h;
-    f.gathered = w.gathered;
+    f.joined = phase.segments == s.kernel_h;
+    f.joined_ends = w.joined_ends;
     f.pairs_safe = w.pairs_safe;
     f.data = w.data.data();
     f.cover(phase, true);
@@ -116,7 +116,7 @@ void conv2d(nhwc_view<const std::uint8_t> x, const packed_weights& w, const epil
     c.in_place = detail::reads_in_place(form, plan, x);
     index_t single = 0;
     c.offsets = &single;
-    if (!c.in_place || phase.runs > 1) {
+    if (!c.in_place || phase.segments > 1) {
         std::byte* base = detail::workspace_begin("conv2d", ctx.workspace, detail::conv_bytes("conv2d", form, plan));
         c.offsets = reinterpret_cast<index_t*>(base);
         c.memory = reinterpret_cast<std::uint8_t*>(base) + detail::offsets_bytes(form);

@@ -14,7 +14,7 @@
 //       z # # # . . . z
 //       z # # # . . . z
 //
-// Windows over few channels are first gathered into one run of bytes for each pixel.
+// Where the ends of segments are joined (kernels/pack_conv.hpp), they are collected first, for all pixels of the band.
 //
 // A transposed convolution is stride_h * stride_w ordinary ones, the phases, over one band.
 #pragma once
@@ -39,7 +39,7 @@ NOTCH_NAMESPACE_BEGIN
 struct conv_phase {
     index_t taps_h = 0, taps_w = 0;
     index_t first_h = 0, first_w = 0;
-    index_t runs = 0; ///< of contiguous bytes in a window: the segments, unless they are gathered to one
+    index_t segments = 0;
     index_t data = 0; ///< its first byte in the packed weights
 };
 
@@ -57,18 +57,19 @@ struct conv_form {
     index_t n = 0, channels = 0, blocks = 1;
     index_t segment_bytes = 0;
     bool joined = false;                    ///< a segment is a row of taps
-    bool gathered = false;
+    index_t joined_ends = 0;                ///< for one phase only
     bool pairs_safe = false;
     const std::int8_t* data = nullptr;
 
     // The taps of all phases for output (0, 0) lie in rows first_h .. first_h + span_h - 1.
     index_t first_h = 0, first_w = 0, span_h = 1, span_w = 1;
 
-    [[nodiscard]] index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
+    [[nodiscard]] index_t groups() const noexcept { return (segment_bytes + (joined_ends > 0 ? 0 : 3)) / 4; }
     [[nodiscard]] index_t phase_count() const noexcept { return phases_h * phases_w; }
-    [[nodiscard]] index_t run_count() const noexcept {
-        index_t sum = 0;
-        for (index_t p = 0; p < phase_count(); ++p) sum += phases[p].runs;
+    /// Offsets that a call needs: of all segments, and of the bytes that are joined.
+    [[nodiscard]] index_t offset_count() const noexcept {
+        index_t sum = 4 * joined_ends;
+        for (index_t p = 0; p < phase_count(); ++p) sum += phases[p].segments;
         return sum;
     }
     /// Extends first and span over one more phase; call in any order, the first time with none = true.
@@ -86,20 +87,18 @@ struct conv_form {
 
 /// The target for the memory of a band: it stays in the second-level cache beside a block of weights.
 inline constexpr index_t band_bytes = 128 * 1024;
-/// And for gathered pixels, in the first.
-inline constexpr index_t gather_bytes = 16 * 1024;
+/// And for short segments, in the first: there is little work for each byte.
+inline constexpr index_t short_band_bytes = 16 * 1024;
 
 /// How the work on one input size is cut up; the same for the query of the workspace and the call.
 struct conv_plan {
     index_t out_h = 0, out_w = 0;   ///< of the first phase, which has the most
     index_t cols = 0;               ///< pixels of a row of the band
     index_t band_rows = 0;          ///< output rows of a phase at a time
-    index_t copy_bytes = 0, gather_pixels = 0, gather_stride = 0;
+    index_t copy_bytes = 0, ends_bytes = 0;
     index_t threads = 1;
 
-    [[nodiscard]] index_t thread_bytes() const noexcept {
-        return copy_bytes + (gather_pixels > 0 ? round_up(gather_pixels * gather_stride + 64, 64) : 0);
-    }
+    [[nodiscard]] index_t thread_bytes() const noexcept { return copy_bytes + ends_bytes; }
 };
 
 /// out_h, out_w: the output of the first phase.
@@ -114,20 +113,16 @@ inline conv_plan plan_conv(std::string_view where, const conv_form& f, index_t n
     const index_t pitch = checked_product(where, p.cols, f.channels);
     if (pitch > (index_t{1} << 40) || f.span_h > (index_t{1} << 40) / pitch)
         fail(errc::overflow, cat(where, ": a row of ", p.cols, " pixels of ", f.channels, " channels is too large"));
-    index_t rows = (band_bytes / pitch - f.span_h) / f.stride_h + 1;
+    index_t rows = ((f.joined_ends > 0 ? short_band_bytes : band_bytes) / pitch - f.span_h) / f.stride_h + 1;
     rows = rows < 1 ? 1 : rows > out_h ? out_h : rows;
     const index_t bands = (out_h + rows - 1) / rows;
     p.band_rows = (out_h + bands - 1) / bands;
     p.copy_bytes = round_up(((p.band_rows - 1) * f.stride_h + f.span_h) * pitch + 64, 64);
-    if (f.gathered) {
-        p.gather_stride = 4 * f.groups();
-        const index_t pixels = p.band_rows * out_w, fit = gather_bytes / p.gather_stride;
-        p.gather_pixels = fit < 16 ? 16 : fit < pixels ? fit : pixels;
-    }
+    if (f.joined_ends > 0) p.ends_bytes = round_up((p.band_rows * out_w + 8) * 4 * f.joined_ends, 64);
     return p;
 }
 
-inline index_t offsets_bytes(const conv_form& f) { return round_up(f.run_count() * index_t{sizeof(index_t)}, 64); }
+inline index_t offsets_bytes(const conv_form& f) { return round_up(f.offset_count() * index_t{sizeof(index_t)}, 64); }
 
 /// The workspace of a call that has to copy; pointwise convolutions read in place and need none.
 inline index_t conv_bytes(std::string_view where, const conv_form& f, const conv_plan& p) {
@@ -177,14 +172,17 @@ inline void copy_band(nhwc_view<const std::uint8_t> in, index_t image, index_t f
     fill(out, 64); // slack for reads of whole groups
 }
 
-/// Copies runs of bytes: Width at a time, so that up to Width - 1 bytes behind a run are read and
-/// written as well; the next run overwrites them. Both buffers have slack.
-template <std::size_t Width>
-void gather(const std::uint8_t* from, index_t pixel, index_t pixels, const index_t* run, index_t runs, index_t run_bytes,
-            std::uint8_t* out, index_t out_stride) {
-    for (index_t m = 0; m < pixels; ++m, from += pixel, out += out_stride) {
-        std::uint8_t* to = out;
-        for (index_t r = 0; r < runs; ++r, to += run_bytes) std::memcpy(to, from + run[r], Width);
+/// Four bytes at from[offset[0..3]] for each of count pixels, to a group of out each.
+inline void collect_ends(const std::uint8_t* from, index_t pixel, index_t count, const index_t* offset, std::uint8_t* out,
+                         index_t out_step) {
+    const std::uint8_t* const p[4] = {from + offset[0], from + offset[1], from + offset[2], from + offset[3]};
+    for (index_t i = 0, at = 0; i < count; ++i, at += pixel, out += out_step) {
+        const std::uint32_t v = p[0][at] | static_cast<std::uint32_t>(p[1][at]) << 8 |
+                                static_cast<std::uint32_t>(p[2][at]) << 16 | static_cast<std::uint32_t>(p[3][at]) << 24;
+        out[0] = static_cast<std::uint8_t>(v);
+        out[1] = static_cast<std::uint8_t>(v >> 8);
+        out[2] = static_cast<std::uint8_t>(v >> 16);
+        out[3] = static_cast<std::uint8_t>(v >> 24);
     }
 }
 
@@ -199,7 +197,7 @@ struct conv_call {
     index_t bias_stride = 0;
     nhwc_view<std::uint8_t> y;                ///< strides in elements, data as bytes
     isa target{};
-    index_t* offsets = nullptr;               ///< [phase][run]
+    index_t* offsets = nullptr;               ///< [phase][segment], then of the joined ends
     std::uint8_t* memory = nullptr;           ///< thread_bytes() for each thread
     bool in_place = false, by_columns = false;
     index_t size = 1;                         ///< bytes of an output element
@@ -214,50 +212,29 @@ struct conv_call {
 inline bool reads_in_place(const conv_form& f, const conv_plan& p, const nhwc_view<const std::uint8_t>& x) {
     const bool inside = f.first_h >= 0 && (p.out_h - 1) * f.stride_h + f.first_h + f.span_h <= x.h && f.first_w >= 0 &&
                         (p.out_w - 1) * f.stride_w + f.first_w + f.span_w <= x.w;
-    if (!inside || f.gathered) return false;
+    if (!inside) return false;
     const bool single = f.span_h == 1 && f.span_w == 1;
     if (f.joined && !single && x.stride_w != x.c && f.span_w > 1) return false;
-    return single || f.segment_bytes % 4 == 0 || f.segment_bytes >= 32; // short ends of segments cost more than a copy
+    return single || f.joined_ends > 0 || f.segment_bytes % 4 == 0 || f.segment_bytes >= 32; // short ends of segments cost more than a copy
 }
 
-/// Pixels first .. of one phase of a band, gathered into `memory` and multiplied.
-inline void gathered_product(const conv_call& c, const conv_args& a, std::uint8_t* memory) {
-    const conv_form& f = c.f;
+/// Collects the ends of the segments of all pixels of a band.
+inline void collect_band_ends(const conv_form& f, conv_args& a, std::uint8_t* out) {
     const gemm_args& g = a.product;
-    const index_t runs = f.phases[0].runs, run_bytes = f.segment_bytes / runs, stride = c.p.gather_stride, whole = 0;
-    const bool flat = a.out_line == a.run * g.ldc;
-    for (index_t m = 0; m < g.m;) {
-        index_t count = g.m - m < c.p.gather_pixels ? g.m - m : c.p.gather_pixels;
-        if (!flat && count > a.run - m % a.run) count = a.run - m % a.run;
-        for (index_t done = 0; done < count;) {
-            const index_t x = (m + done) % a.run, rest = a.run - x, take = count - done < rest ? count - done : rest;
-            const std::uint8_t* from = g.a + (m + done) / a.run * a.in_line + x * g.lda;
-            std::uint8_t* to = memory + done * stride;
-            if (run_bytes <= 16) gather<16>(from, g.lda, take, g.segment, runs, run_bytes, to, stride);
-            else gather<32>(from, g.lda, take, g.segment, runs, run_bytes, to, stride);
-            done += take;
-        }
-        gemm_args part = g;
-        part.a = memory;
-        part.lda = stride;
-        part.m = count;
-        part.segment = &whole;
-        part.segments = 1;
-        part.c = static_cast<std::uint8_t*>(g.c) + (m / a.run * a.out_line + m % a.run * g.ldc) * c.size;
-        part.row = g.row + m;
-        kernels_for(gemm_tables, c.target).gemm_u8s8(part);
-        m += count;
-    }
+    a.ends = out;
+    a.end_groups = f.joined_ends;
+    for (index_t m = 0; m < g.m; m += a.run)
+        for (index_t e = 0; e < f.joined_ends; ++e)
+            collect_ends(g.a + m / a.run * a.in_line, g.lda, a.run, g.segment + g.segments + 4 * e,
+                         out + (m * f.joined_ends + e) * 4, 4 * f.joined_ends);
 }
 
 /// Output columns [column, column + n) of block b of one phase.
-inline void phase_product(const conv_call& c, conv_args a, const conv_phase& phase, index_t b, index_t column, index_t n,
-                          std::uint8_t* gathered) {
+inline void phase_product(const conv_call& c, conv_args a, const conv_phase& phase, index_t b, index_t column, index_t n) {
     const conv_form& f = c.f;
     const index_t block_n = f.n / f.blocks, channel = b * block_n + column;
     gemm_args& g = a.product;
-    g.panel_stride = phase.runs * f.groups() * 64;
-    if (f.gathered) g.panel_stride = f.groups() * 64;
+    g.panel_stride = (phase.segments * f.groups() + f.joined_ends) * 64;
     g.b = f.data + phase.data + (b * ((block_n + panel_width - 1) / panel_width) + column / panel_width) * g.panel_stride;
     g.a += b * (f.channels / f.blocks);
     g.n = n;
@@ -266,19 +243,18 @@ inline void phase_product(const conv_call& c, conv_args a, const conv_phase& pha
     g.ep.bias += channel;
     if (g.ep.multiplier) g.ep.multiplier += channel;
     if (g.ep.fixed) g.ep.fixed += channel;
-    if (f.gathered) gathered_product(c, a, gathered);
-    else kernels_for(conv_tables, c.target).conv_u8s8(a);
+    kernels_for(conv_tables, c.target).conv_u8s8(a);
 }
 
 /// Rows j .. j + rows - 1 of every phase of an image, for the column units [unit, last_unit).
 inline void band_product(const conv_call& c, index_t image, index_t j, index_t rows, index_t unit, index_t last_unit,
-                         const std::uint8_t* first_tap, index_t line, index_t pixel, std::uint8_t* gathered) {
+                         const std::uint8_t* first_tap, index_t line, index_t pixel, std::uint8_t* ends) {
     const conv_form& f = c.f;
     const index_t phases = f.phase_count(), block_n = f.n / f.blocks;
     const index_t column = f.blocks > 1 ? 0 : 64 * unit;
     const index_t columns = f.blocks > 1 ? block_n : (64 * last_unit < f.n ? 64 * last_unit : f.n) - column;
     const index_t* offsets = c.offsets;
-    for (index_t p = 0; p < phases; offsets += f.phases[p++].runs) {
+    for (index_t p = 0; p < phases; offsets += f.phases[p++].segments) {
         const conv_phase& phase = f.phases[p];
         const index_t ph = p / f.phases_w, pw = p % f.phases_w;
         conv_args a;
@@ -287,13 +263,13 @@ inline void band_product(const conv_call& c, index_t image, index_t j, index_t r
         if (a.run <= 0 || height <= 0) continue;
         gemm_args& g = a.product;
         g.a = first_tap;
-        if (phase.runs > 0) g.a += (phase.first_h - f.first_h) * line + (phase.first_w - f.first_w) * pixel;
+        if (phase.segments > 0) g.a += (phase.first_h - f.first_h) * line + (phase.first_w - f.first_w) * pixel;
         g.lda = f.stride_w * pixel;
         g.m = a.run * height;
         g.segment = offsets;
-        g.segments = phase.runs;
+        g.segments = phase.segments;
         g.k4 = c.in_place ? f.segment_bytes / 4 : f.groups();
-        g.tail = c.in_place ? f.segment_bytes % 4 : 0;
+        g.tail = c.in_place && f.joined_ends == 0 ? f.segment_bytes % 4 : 0;
         g.pairs_safe = f.pairs_safe;
         g.ep = c.ep;
         g.c = c.y.data + (image * c.y.stride_n + (j * f.phases_h + ph) * c.y.stride_h + pw * c.y.stride_w) * c.size;
@@ -305,9 +281,10 @@ inline void band_product(const conv_call& c, index_t image, index_t j, index_t r
             g.ep.bias = c.phase_bias + p * c.bias_stride;
             g.ep.on_tile = nullptr; // below, for whole rows
         }
-        if (f.blocks == 1) phase_product(c, a, phase, 0, column, columns, gathered);
+        if (f.joined_ends > 0) collect_band_ends(f, a, ends);
+        if (f.blocks == 1) phase_product(c, a, phase, 0, column, columns);
         else
-            for (index_t b = unit; b < last_unit; ++b) phase_product(c, a, phase, b, 0, block_n, gathered);
+            for (index_t b = unit; b < last_unit; ++b) phase_product(c, a, phase, b, 0, block_n);
     }
     if (phases == 1 || !c.ep.on_tile) return;
     const index_t first = f.blocks > 1 ? unit * block_n : column;
@@ -326,7 +303,7 @@ inline void conv_task(const conv_call& c, index_t t) {
     const index_t unit = c.by_columns ? units * t / p.threads : 0;
     const index_t last_unit = c.by_columns ? units * (t + 1) / p.threads : units;
     if (unit == last_unit) return;
-    std::uint8_t* const copy = c.memory + (c.in_place ? 0 : t * p.thread_bytes());
+    std::uint8_t* const copy = c.memory ? c.memory + t * p.thread_bytes() : nullptr; // then the ends
     for (index_t row = begin; row < end;) {
         const index_t image = row / p.out_h, j = row % p.out_h;
         index_t rows = p.out_h - j < end - row ? p.out_h - j : end - row;
@@ -335,7 +312,7 @@ inline void conv_task(const conv_call& c, index_t t) {
         if (c.in_place) {
             band_product(c, image, j, rows, unit, last_unit,
                          c.x.data + image * c.x.stride_n + first * c.x.stride_h + f.first_w * c.x.stride_w, c.x.stride_h,
-                         c.x.stride_w, nullptr);
+                         c.x.stride_w, c.memory ? copy + p.copy_bytes : nullptr);
         } else {
             copy_band(c.x, image, first, (rows - 1) * f.stride_h + f.span_h, f.first_w, p.cols, c.outside, c.flip, copy);
             band_product(c, image, j, rows, unit, last_unit, copy, p.cols * c.x.c, c.x.c, copy + p.copy_bytes);
@@ -344,16 +321,21 @@ inline void conv_task(const conv_call& c, index_t t) {
     }
 }
 
-/// Sets the offsets of the runs and runs all tasks. c.offsets has room for f.run_count() of them.
+/// Sets the offsets and runs all tasks. c.offsets has room for f.offset_count() of them.
 inline void run_conv(conv_call& c, const context& ctx) {
     const conv_form& f = c.f;
     const index_t line = c.in_place ? c.x.stride_h : c.p.cols * c.x.c, pixel = c.in_place ? c.x.stride_w : c.x.c;
     index_t* offset = c.offsets;
     for (index_t p = 0; p < f.phase_count(); ++p) {
         const conv_phase& phase = f.phases[p];
-        for (index_t r = 0; r < phase.runs; ++r)
+        for (index_t r = 0; r < phase.segments; ++r)
             *offset++ = f.joined ? r * f.step_h * line
                                  : r / phase.taps_w * f.step_h * line + r % phase.taps_w * f.step_w * pixel;
+    }
+    const index_t end = f.segment_bytes % 4;
+    for (index_t i = 0; i < 4 * f.joined_ends; ++i) { // behind the last one any byte will do, its weight is 0
+        const index_t j = i < f.phases->segments * end ? i : 0;
+        *offset++ = c.offsets[j / end] + f.segment_bytes - end + j % end;
     }
     // Threads share the rows; or the outputs, if that divides them much more evenly.
     const index_t t = c.p.threads, total = c.x.n * c.p.out_h, units = c.column_units();

@@ -16,6 +16,10 @@ struct conv_args {
     gemm_args product;
     index_t run = 1;                    ///< pixels of an image row
     index_t in_line = 0, out_line = 0;  ///< bytes of input and elements of output from one row to the next
+    /// Behind the segments, groups of four for each pixel m: ends[m * 4 * end_groups ...], the joined ends of the
+    /// segments. 8 more pixels can be read.
+    const std::uint8_t* ends = nullptr;
+    index_t end_groups = 0;
 };
 struct conv_kernels {
     void (*conv_u8s8)(const conv_args&) = nullptr;

@@ -62,13 +62,14 @@ struct packed_weights {
     /// Products that are packed one after the other, each of n / blocks outputs over channels / blocks
     /// inputs: the groups of a convolution, or a few of them joined with zeros between.
     index_t blocks = 1;
-    /// Few channels: the whole window is one segment, which the convolution gathers pixel by pixel.
-    bool gathered = false;
+    /// If not 0: the last segment_bytes % 4 bytes of all segments are joined to this many groups of
+    /// four, which follow the whole groups of the segments.
+    index_t joined_ends = 0;
 
     NOTCH_INLINE_SPECIAL_MEMBERS(packed_weights);
 
-    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
-    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return segments * groups() * 64; }
+    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + (joined_ends > 0 ? 0 : 3)) / 4; }
+    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return (segments * groups() + joined_ends) * 64; }
     [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return n; }
 };
 

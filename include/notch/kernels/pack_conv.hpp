@@ -11,9 +11,13 @@
 //               out 4..7 |   0        w1             of the four alone
 //
 //   segment   what lies next to each other in the input: a kernel row (kernel_w * channels), or one
-//             tap when the taps of a row do not touch (dilation, groups). A window over few channels is one
-//             segment as a whole: its rows would fill dwords badly (3 x 3 x 3: 9 bytes a row are 3
-//             dwords, the 27 bytes of the window are 7), so the convolution gathers it first.
+//             tap when the taps of a row do not touch (dilation, groups)
+//
+//   ends      segments whose length is no multiple of four would waste products: a row of a 3 x 3 window
+//             over 3 channels has 9 bytes, 3 groups of four for each of the 3 rows. If it pays, the last bytes
+//             of all segments are joined to groups of their own:
+//
+//               | row 0: 0..3, 4..7 | row 1: 0..3, 4..7 | row 2: 0..3, 4..7 | row 0: 8, row 1: 8, row 2: 8, 0 |
 #pragma once
 
 #include <cstdint>
@@ -26,27 +30,31 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-/// Writes n columns of segments runs of segment_bytes weights to data; value(column, segment, byte).
-/// False if a pair of adjacent weights could saturate vpmaddubsw (see packed_weights::pairs_safe).
-template <class Value>
-bool pack_block(std::int8_t* data, index_t n, index_t segments, index_t segment_bytes, const Value& value) {
-    const index_t groups = (segment_bytes + 3) / 4;
+/// Writes n columns of K = groups * 4 bytes to data; value(column, byte). False if a pair of adjacent
+/// weights could saturate vpmaddubsw (see packed_weights::pairs_safe).
+template <class Value> bool pack_block(std::int8_t* data, index_t n, index_t groups, const Value& value) {
     bool pairs_safe = true;
     for (index_t j = 0; j < n; ++j) {
-        std::int8_t* panel = data + (j / panel_width * segments * groups * panel_width + j % panel_width) * 4;
-        for (index_t s = 0; s < segments; ++s) {
-            int before = 0;
-            for (index_t k = 0; k < segment_bytes; ++k) {
-                const int v = value(j, s, k);
-                panel[(s * groups + k / 4) * 64 + k % 4] = static_cast<std::int8_t>(v);
-                const int positive = (before > 0 ? before : 0) + (v > 0 ? v : 0);
-                const int negative = (before < 0 ? before : 0) + (v < 0 ? v : 0);
-                if (k % 2 == 1 && (positive > 128 || negative < -128)) pairs_safe = false;
-                before = v;
-            }
+        std::int8_t* panel = data + (j / panel_width * groups * panel_width + j % panel_width) * 4;
+        for (index_t k = 0; k < 4 * groups; k += 2) {
+            const int a = value(j, k), b = value(j, k + 1);
+            panel[k / 4 * 64 + k % 4] = static_cast<std::int8_t>(a);
+            panel[k / 4 * 64 + k % 4 + 1] = static_cast<std::int8_t>(b);
+            if ((a > 0 ? a : 0) + (b > 0 ? b : 0) > 128 || (a < 0 ? a : 0) + (b < 0 ? b : 0) < -128) pairs_safe = false;
         }
     }
     return pairs_safe;
+}
+
+/// Where byte k of a packed column comes from: its segment and the byte within, -1 for the zeros that fill up.
+struct packed_byte {
+    index_t segment = 0, byte = 0;
+};
+inline packed_byte packed_byte_at(const packed_weights& w, index_t k) {
+    const index_t whole = 4 * w.groups();
+    if (k < w.segments * whole) return {k / whole, k % whole < w.segment_bytes ? k % whole : -1};
+    const index_t end = w.segment_bytes % 4, i = k - w.segments * whole;
+    return i < w.segments * end ? packed_byte{i / end, w.segment_bytes - end + i % end} : packed_byte{0, -1};
 }
 
 /// How many groups are joined to one block: the largest divisor of groups whose outputs fit a panel.
@@ -57,9 +65,12 @@ inline index_t joined_groups(index_t groups, index_t group_outputs) {
     return best;
 }
 
-/// Whether a window of rows runs of row_bytes is worth gathering: for rows so short that most of the
-/// time would go into the ends of the runs.
-inline bool worth_gathering(index_t rows, index_t row_bytes) { return rows > 1 && row_bytes <= 32; }
+/// The groups that join the ends of segments, 0 where that does not pay: collecting a byte costs about
+/// half as much as multiplying a group of four with 16 columns.
+inline index_t joined_ends_of(index_t segments, index_t segment_bytes, index_t panels) {
+    const index_t end = segments * (segment_bytes % 4), groups = (end + 3) / 4;
+    return end > 0 && 2 * (segments - groups) * panels > end ? groups : 0;
+}
 
 /// The runs of contiguous bytes in a window: its rows, or its taps if those of a row do not touch.
 inline index_t conv_runs(const packed_weights& w) noexcept {
@@ -117,23 +128,22 @@ inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t
     const index_t group_outputs = out / groups, joined = detail::joined_groups(groups, group_outputs);
     p.blocks = groups / joined;
     const index_t block_channels = e.group_channels * joined, block_n = group_outputs * joined;
-    const index_t runs = detail::conv_runs(p);
-    const index_t run_bytes = e.taps / runs * block_channels;
-    p.gathered = p.blocks == 1 && detail::worth_gathering(runs, run_bytes);
-    p.segments = p.gathered ? 1 : runs;
-    p.segment_bytes = p.gathered ? runs * run_bytes : run_bytes;
-    const index_t panels = (block_n + panel_width - 1) / panel_width, block_bytes = panels * p.panel_stride();
+    p.segments = detail::conv_runs(p);
+    p.segment_bytes = e.taps / p.segments * block_channels;
+    const index_t panels = (block_n + panel_width - 1) / panel_width;
+    if (p.blocks == 1) p.joined_ends = detail::joined_ends_of(p.segments, p.segment_bytes, panels);
+    const index_t block_bytes = panels * p.panel_stride();
     p.data = buffer<std::int8_t>(detail::checked_product(where, p.blocks, block_bytes));
     p.sums = detail::sum_rows(w, out, e.k);
     p.pairs_safe = true;
     for (index_t b = 0; b < p.blocks; ++b) {
-        const auto value = [&](index_t j, index_t s, index_t byte) -> std::int8_t {
-            const index_t at = s * p.segment_bytes + byte, tap = at / block_channels, c = at % block_channels;
-            if (c / e.group_channels != j / group_outputs) return 0; // another group of this block
+        const auto value = [&](index_t j, index_t k) -> std::int8_t {
+            const auto from = detail::packed_byte_at(p, k);
+            const index_t at = from.segment * p.segment_bytes + from.byte, tap = at / block_channels, c = at % block_channels;
+            if (from.byte < 0 || c / e.group_channels != j / group_outputs) return 0; // or another group of this block
             return w[static_cast<std::size_t>((b * block_n + j) * e.k + tap * e.group_channels + c % e.group_channels)];
         };
-        if (!detail::pack_block(p.data.data() + b * block_bytes, block_n, p.segments, p.segment_bytes, value))
-            p.pairs_safe = false;
+        if (!detail::pack_block(p.data.data() + b * block_bytes, block_n, p.panel_stride() / 64, value)) p.pairs_safe = false;
     }
     return p;
 }

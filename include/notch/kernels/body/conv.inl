@@ -9,8 +9,9 @@ template <int NP> constexpr int conv_rows() { return tile_rows<NP>() < 8 ? tile_
 
 /// One tile: MR pixels x NP panels.
 template <int MR, int NP, bool Safe>
-NOTCH_NOINLINE void conv_tile(const gemm_args& g, const std::uint8_t* const* rows, const std::int8_t* b,
-                              index_t channel, index_t cols, std::uint8_t* c, index_t ldc_bytes) {
+NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* rows, const std::uint8_t* ends,
+                              const std::int8_t* b, index_t channel, index_t cols, std::uint8_t* c, index_t ldc_bytes) {
+    const gemm_args& g = a.product;
     constexpr int KU = chains<MR, NP>();
     acc16 acc[KU][MR][NP];
     NOTCH_UNROLL
@@ -24,12 +25,15 @@ NOTCH_NOINLINE void conv_tile(const gemm_args& g, const std::uint8_t* const* row
         }
     }
     const index_t stride = g.panel_stride;
+    const std::uint8_t* p[MR];
+    NOTCH_UNROLL
+    for (int i = 0; i < MR; ++i) p[i] = rows[i];
     for (index_t s = 0; s < g.segments; ++s) {
-        const std::uint8_t* p[MR];
-        NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) p[i] = rows[i] + g.segment[s];
-        index_t k = 0; // one index for all pointers
-        for (; k + 4 * KU <= 4 * g.k4; k += 4 * KU) {
+        // One offset for all pointers, which stay where they are. Opaque: the compiler would rather
+        // advance MR pointers, and set them up for every segment.
+        index_t at = g.segment[s];
+        for (index_t k = g.k4; k >= KU; k -= KU) {
+            __asm__("" : "+r"(at));
             NOTCH_UNROLL
             for (int u = 0; u < KU; ++u) {
                 b_quad bq[NP];
@@ -37,33 +41,47 @@ NOTCH_NOINLINE void conv_tile(const gemm_args& g, const std::uint8_t* const* row
                 for (int j = 0; j < NP; ++j) bq[j] = load_b<Safe>(b + j * stride + 64 * u);
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<Safe>(p[i] + k + 4 * u);
+                    const a_quad aq = load_a<Safe>(p[i] + at + 4 * u);
                     NOTCH_UNROLL
                     for (int j = 0; j < NP; ++j) dot<Safe>(acc[u][i][j], aq, bq[j]);
                 }
             }
+            at += 4 * KU;
             b += 64 * KU;
         }
         if constexpr (KU > 1) {
-            for (; k < 4 * g.k4; k += 4) {
+            for (index_t k = g.k4 % KU; k > 0; --k) {
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<Safe>(p[i] + k);
+                    const a_quad aq = load_a<Safe>(p[i] + at);
                     NOTCH_UNROLL
                     for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
                 }
+                at += 4;
                 b += 64;
             }
         }
         if (g.tail > 0) {
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                const a_quad aq = set_a<Safe>(load_partial(p[i] + k, g.tail));
+                const a_quad aq = set_a<Safe>(load_partial(p[i] + at, g.tail));
                 NOTCH_UNROLL
                 for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
             }
             b += 64;
         }
+    }
+    for (index_t e = 0; e < a.end_groups; ++e) {
+        b_quad bq[NP];
+        NOTCH_UNROLL
+        for (int j = 0; j < NP; ++j) bq[j] = load_b<Safe>(b + j * stride);
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i) {
+            const a_quad aq = load_a<Safe>(ends + (i * a.end_groups + e) * 4);
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, bq[j]);
+        }
+        b += 64;
     }
     NOTCH_UNROLL
     for (int u = 1; u < KU; ++u) {
@@ -124,8 +142,9 @@ static void conv_panels(const conv_args& a, index_t column, index_t cols) {
         alignas(64) std::uint8_t apart[MR * NP * 16 * 4];
         std::uint8_t* const c = even ? base + out[0] * size : apart;
         const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
-        if (height == MR) conv_tile<MR, NP, Safe>(g, rows, b, column, cols, c, ldc_bytes);
-        else conv_tile<Few, NP, Safe>(g, rows, b, column, cols, c, ldc_bytes);
+        const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : nullptr;
+        if (height == MR) conv_tile<MR, NP, Safe>(a, rows, ends, b, column, cols, c, ldc_bytes);
+        else conv_tile<Few, NP, Safe>(a, rows, ends, b, column, cols, c, ldc_bytes);
         if (!even)
             for (index_t i = 0; i < taken; ++i)
                 for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
