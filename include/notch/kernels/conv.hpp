@@ -35,6 +35,37 @@ template <class T> bool is_matrix(const nhwc_view<T>& v) noexcept {
     return (v.h <= 1 || v.stride_h == v.w * v.stride_w) && (v.n <= 1 || v.stride_n == v.h * v.w * v.stride_w);
 }
 
+/// A 1 x 1 convolution: a matrix product for each block, in one piece if all pixels lie evenly, else row by row.
+inline void pointwise(const nhwc_view<const std::uint8_t>& x, const packed_weights& w, const epilogue_args& ep, bool flip,
+                      const nhwc_view<std::uint8_t>& y, index_t size, const context& ctx) {
+    const bool even = is_matrix(x) && is_matrix(y);
+    const index_t pieces = even ? 1 : x.n * x.h, block_n = w.n / w.blocks, origin = 0;
+    gemm_args g;
+    g.lda = x.stride_w;
+    g.m = even ? x.n * x.h * x.w : x.w;
+    g.segment = &origin;
+    g.k4 = w.segment_bytes / 4;
+    g.tail = w.segment_bytes % 4;
+    g.segment_bytes = w.segment_bytes;
+    g.panel_stride = w.panel_stride();
+    g.n = block_n;
+    g.pairs_safe = w.pairs_safe;
+    g.flip = flip;
+    g.ldc = y.stride_w;
+    for (index_t piece = 0; piece < pieces; ++piece)
+        for (index_t b = 0; b < w.blocks; ++b) {
+            const index_t image = piece / x.h, row = piece % x.h, channel = b * block_n;
+            g.a = x.data + image * x.stride_n + row * x.stride_h + b * (w.channels / w.blocks);
+            g.b = w.data.data() + b * ((block_n + panel_width - 1) / panel_width) * g.panel_stride;
+            g.ep = ep;
+            from_channel(g.ep, channel);
+            g.c = y.data + (image * y.stride_n + row * y.stride_h + channel) * size;
+            g.row = piece * x.w;
+            g.col = channel;
+            run_gemm(g, ctx);
+        }
+}
+
 inline conv_phase conv_phase_of(const packed_weights& w) {
     const window& s = w.geometry;
     return {s.kernel_h, s.kernel_w, -s.pad_top, -s.pad_left, conv_runs(w), 0};
@@ -77,57 +108,42 @@ inline conv_form conv_form_of(const packed_weights& w, const conv_phase& phase) 
 /// x: n x h x w x channels codes; y: n x out_h x out_w x N with dense channels (any strides). w comes from
 /// pack_conv2d; the epilogue was made for it. x and y must not overlap. The results depend neither on the
 /// instruction set nor on the threads of the context.
-template <class Out, class F, class Y>
-void conv2d(nhwc_view<const std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
-            const context& ctx = {}) {
+template <class X, class Out, class F, class Y>
+void conv2d(nhwc_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y, const context& ctx = {}) {
     static_assert(std::is_same_v<Y, Out>,
                   "notch::conv2d: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
+    const auto in = detail::conv_input("conv2d", x, ep);
     const window& s = w.geometry;
     if (w.channels == 0) fail(errc::invalid_argument, "conv2d: w was packed for a matrix; use pack_conv2d");
-    detail::check_no_rows("conv2d", ep.rows);
-    detail::check_input_type<std::uint8_t>("conv2d", ep.x_signed);
-    detail::check_conv("conv2d", x, s, w.channels, w.n, ep.outputs, y);
+    detail::check_conv("conv2d", in, s, w.channels, w.n, ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
     if (w.data.empty() || ep.bias.size() < w.n)
         fail(errc::invalid_argument, "conv2d: the packed weights or the epilogue were moved from");
-    const conv_phase phase = detail::conv_phase_of(w);
-    const auto form = detail::conv_form_of(w, phase);
-    if (w.blocks == 1 && detail::is_pointwise(s) && detail::is_matrix(x) && detail::is_matrix(y)) {
-        const index_t whole = 0;
-        gemm_args g = detail::make_gemm_args("conv2d", w, ep);
-        g.a = x.data;
-        g.lda = x.stride_w;
-        g.m = x.n * x.h * x.w;
-        g.segment = &whole;
-        g.c = y.data;
-        g.ldc = y.stride_w;
-        detail::run_gemm(g, ctx);
+    if (detail::is_pointwise(s)) {
+        detail::pointwise(in, w, ep.args(), ep.x_signed, detail::as_bytes(y), sizeof(Out), ctx);
         return;
     }
     (void)detail::pad_shape("conv2d", s, x.h, x.w, x.c);
+    const conv_phase phase = detail::conv_phase_of(w);
+    const auto form = detail::conv_form_of(w, phase);
     const auto plan = detail::plan_conv("conv2d", form, x.n, y.h, y.w, ctx);
-    detail::conv_call c(form, plan, x);
+    detail::conv_call c(form, plan, in);
     c.outside = static_cast<std::uint8_t>(ep.x_zero_point);
+    c.flip = ep.x_signed ? 0x80 : 0;
     c.ep = ep.args();
     c.size = sizeof(Out);
-    c.y = {reinterpret_cast<std::uint8_t*>(y.data), y.n, y.h, y.w, y.c, y.stride_n, y.stride_h, y.stride_w};
+    c.y = detail::as_bytes(y);
     c.target = ctx.target;
-    c.in_place = detail::reads_in_place(form, plan, x);
+    c.in_place = detail::reads_in_place(c);
     index_t single = 0;
     c.offsets = &single;
-    if (!c.in_place || phase.segments > 1) {
+    if (!c.in_place || form.offset_count() > 1) {
         std::byte* base = detail::workspace_begin("conv2d", ctx.workspace, detail::conv_bytes("conv2d", form, plan));
         c.offsets = reinterpret_cast<index_t*>(base);
         c.memory = reinterpret_cast<std::uint8_t*>(base) + detail::offsets_bytes(form);
     }
     detail::run_conv(c, ctx);
-}
-
-template <class Out, class F, class Y>
-void conv2d(nhwc_view<std::uint8_t> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
-            const context& ctx = {}) {
-    conv2d(nhwc_view<const std::uint8_t>(x), w, ep, y, ctx);
 }
 
 NOTCH_KEYED_END

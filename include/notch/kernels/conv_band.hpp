@@ -208,14 +208,38 @@ struct conv_call {
     [[nodiscard]] index_t column_units() const noexcept { return f.blocks > 1 ? f.blocks : (f.n + 63) / 64; }
 };
 
+/// The epilogue of the channels from `channel` on.
+inline void from_channel(epilogue_args& ep, index_t channel) {
+    ep.bias += channel;
+    if (ep.multiplier) ep.multiplier += channel;
+    if (ep.fixed) ep.fixed += channel;
+    if (ep.f_bias) ep.f_bias += channel;
+}
+
+/// An image whose elements are counted as T's, but addressed as bytes.
+template <class T> nhwc_view<std::uint8_t> as_bytes(const nhwc_view<T>& v) {
+    return {reinterpret_cast<std::uint8_t*>(v.data), v.n, v.h, v.w, v.c, v.stride_n, v.stride_h, v.stride_w};
+}
+/// The codes of an input, u8 or s8, as the epilogue expects them.
+template <class X, class Out, class F>
+nhwc_view<const std::uint8_t> conv_input(std::string_view where, const nhwc_view<X>& x, const epilogue<Out, F>& ep) {
+    using code = std::remove_const_t<X>;
+    static_assert(std::is_same_v<code, std::uint8_t> || std::is_same_v<code, std::int8_t>,
+                  "notch: the elements of x must be codes, std::uint8_t or std::int8_t");
+    check_no_rows(where, ep.rows);
+    check_input_type<code>(where, ep.x_signed);
+    return {reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c, x.stride_n, x.stride_h, x.stride_w};
+}
+
 /// Whether the bytes of every segment can be read where they are.
-inline bool reads_in_place(const conv_form& f, const conv_plan& p, const nhwc_view<const std::uint8_t>& x) {
-    const bool inside = f.first_h >= 0 && (p.out_h - 1) * f.stride_h + f.first_h + f.span_h <= x.h && f.first_w >= 0 &&
-                        (p.out_w - 1) * f.stride_w + f.first_w + f.span_w <= x.w;
-    if (!inside) return false;
-    const bool single = f.span_h == 1 && f.span_w == 1;
-    if (f.joined && !single && x.stride_w != x.c && f.span_w > 1) return false;
-    return single || f.joined_ends > 0 || f.segment_bytes % 4 == 0 || f.segment_bytes >= 32; // short ends of segments cost more than a copy
+inline bool reads_in_place(const conv_call& c) {
+    const conv_form& f = c.f;
+    const bool inside = f.first_h >= 0 && (c.p.out_h - 1) * f.stride_h + f.first_h + f.span_h <= c.x.h && f.first_w >= 0 &&
+                        (c.p.out_w - 1) * f.stride_w + f.first_w + f.span_w <= c.x.w;
+    if (!inside || c.flip != 0) return false;
+    if (f.joined && f.span_w > 1 && c.x.stride_w != c.x.c) return false;
+    // Short ends of segments cost more than a copy.
+    return (f.span_h == 1 && f.span_w == 1) || f.joined_ends > 0 || f.segment_bytes % 4 == 0 || f.segment_bytes >= 32;
 }
 
 /// Collects the ends of the segments of all pixels of a band.
@@ -240,9 +264,7 @@ inline void phase_product(const conv_call& c, conv_args a, const conv_phase& pha
     g.n = n;
     g.c = static_cast<std::uint8_t*>(g.c) + channel * c.size;
     g.col = channel;
-    g.ep.bias += channel;
-    if (g.ep.multiplier) g.ep.multiplier += channel;
-    if (g.ep.fixed) g.ep.fixed += channel;
+    from_channel(g.ep, channel);
     kernels_for(conv_tables, c.target).conv_u8s8(a);
 }
 

@@ -8,7 +8,7 @@
 template <int NP> constexpr int conv_rows() { return tile_rows<NP>() < 8 ? tile_rows<NP>() : 8; }
 
 /// One tile: MR pixels x NP panels.
-template <int MR, int NP, bool Safe>
+template <int MR, int NP, product P>
 NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* rows, const std::uint8_t* ends,
                               const std::int8_t* b, index_t channel, index_t cols, std::uint8_t* c, index_t ldc_bytes) {
     const gemm_args& g = a.product;
@@ -38,12 +38,12 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
             for (int u = 0; u < KU; ++u) {
                 b_quad bq[NP];
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) bq[j] = load_b<Safe>(b + j * stride + 64 * u);
+                for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride + 64 * u);
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<Safe>(p[i] + at + 4 * u);
+                    const a_quad aq = load_a<P>(p[i] + at + 4 * u);
                     NOTCH_UNROLL
-                    for (int j = 0; j < NP; ++j) dot<Safe>(acc[u][i][j], aq, bq[j]);
+                    for (int j = 0; j < NP; ++j) dot<P>(acc[u][i][j], aq, bq[j]);
                 }
             }
             at += 4 * KU;
@@ -53,9 +53,9 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
             for (index_t k = g.k4 % KU; k > 0; --k) {
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<Safe>(p[i] + at);
+                    const a_quad aq = load_a<P>(p[i] + at);
                     NOTCH_UNROLL
-                    for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
+                    for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
                 }
                 at += 4;
                 b += 64;
@@ -64,9 +64,9 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
         if (g.tail > 0) {
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                const a_quad aq = set_a<Safe>(load_partial(p[i] + at, g.tail));
+                const a_quad aq = set_a<P>(load_partial(p[i] + at, g.tail));
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, load_b<Safe>(b + j * stride));
+                for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
             }
             b += 64;
         }
@@ -74,12 +74,12 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
     for (index_t e = 0; e < a.end_groups; ++e) {
         b_quad bq[NP];
         NOTCH_UNROLL
-        for (int j = 0; j < NP; ++j) bq[j] = load_b<Safe>(b + j * stride);
+        for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride);
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i) {
-            const a_quad aq = load_a<Safe>(ends + (i * a.end_groups + e) * 4);
+            const a_quad aq = load_a<P>(ends + (i * a.end_groups + e) * 4);
             NOTCH_UNROLL
-            for (int j = 0; j < NP; ++j) dot<Safe>(acc[0][i][j], aq, bq[j]);
+            for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, bq[j]);
         }
         b += 64;
     }
@@ -91,13 +91,13 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
             for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
         }
     }
-    const bool codes = g.ep.store == store_kind::u8 || g.ep.store == store_kind::s8;
-    if (codes && g.ep.bounded && g.ep.mode == requant_mode::float_scale) {
-        store_codes<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
+    const epilogue_args& ep = g.ep;
+    if ((ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded && ep.mode == requant_mode::float_scale) {
+        store_codes<MR, NP>(ep, make_stage(ep), acc[0], channel, cols, c, ldc_bytes);
         return;
     }
-    if (g.ep.store == store_kind::f32) {
-        store_floats<MR, NP>(g.ep, acc[0], channel, cols, c, ldc_bytes);
+    if (ep.store == store_kind::f32 && !ep.f_bias) {
+        store_floats<MR, NP>(ep, acc[0], channel, cols, c, ldc_bytes);
         return;
     }
     // Through memory: a loop over acc itself would keep the accumulators out of the registers.
@@ -107,12 +107,13 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
         NOTCH_UNROLL
         for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
     }
-    store_tile(g.ep, lanes, MR, NP, channel, cols, c, ldc_bytes);
+    tile_job t = make_job(g, channel, cols);
+    t.ldc_bytes = ldc_bytes;
+    store_tile(t, lanes, 0, MR, NP, c);
 }
 
-
 /// All pixels over NP panels.
-template <int NP, bool Safe>
+template <int NP, product P>
 static void conv_panels(const conv_args& a, index_t column, index_t cols) {
     // Two heights: a last tile of few pixels is short, others repeat their last pixel.
     constexpr int MR = conv_rows<NP>(), Few = (MR + 2) / 3;
@@ -143,8 +144,8 @@ static void conv_panels(const conv_args& a, index_t column, index_t cols) {
         std::uint8_t* const c = even ? base + out[0] * size : apart;
         const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
         const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : nullptr;
-        if (height == MR) conv_tile<MR, NP, Safe>(a, rows, ends, b, column, cols, c, ldc_bytes);
-        else conv_tile<Few, NP, Safe>(a, rows, ends, b, column, cols, c, ldc_bytes);
+        if (height == MR) conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes);
+        else conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes);
         if (!even)
             for (index_t i = 0; i < taken; ++i)
                 for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
@@ -160,37 +161,15 @@ static void conv_panels(const conv_args& a, index_t column, index_t cols) {
     }
 }
 
-template <bool Safe> static void conv_all(const conv_args& a) {
-    // Panels outside, pixels inside: the weights come from the outer cache levels once.
-    const index_t n = a.product.n;
-    for (index_t column = 0; column < n;) {
-        const index_t left = n - column;
-        if constexpr (max_panels == 4) {
-            if (left > 48) {
-                conv_panels<4, Safe>(a, column, left < 64 ? left : 64);
-                column += 64;
-                continue;
-            }
-            if (left > 32) {
-                conv_panels<3, Safe>(a, column, left);
-                return;
-            }
-            if (left > 16) {
-                conv_panels<2, Safe>(a, column, left);
-                return;
-            }
-        }
-        conv_panels<1, Safe>(a, column, left < 16 ? left : 16);
-        column += 16;
-    }
+/// Panels outside, pixels inside: the weights come from the outer cache levels once.
+template <product P> static void conv_all(const conv_args& a) {
+    for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) { conv_panels<NP, P>(a, column, cols); });
 }
 
 static void conv_u8s8(const conv_args& a) {
     if (a.product.m <= 0 || a.product.n <= 0) return;
-    if (use_pairs && a.product.pairs_safe)
-        conv_all<true && use_pairs>(a);
-    else
-        conv_all<false>(a);
+    if (use_pairs && a.product.pairs_safe) conv_all<use_pairs ? product::pairs : product::direct>(a);
+    else conv_all<product::direct>(a);
 }
 
 inline constexpr conv_kernels conv_table = {conv_u8s8};
