@@ -148,13 +148,4 @@ inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t
     return p;
 }
 
-/// The weights of a convolution over the width alone (a window of kernel_h = 1; see kernels/conv1d.hpp): w is dense
-/// [out][kernel_w][channels / groups].
-[[nodiscard]] inline packed_weights pack_conv1d(std::span<const std::int8_t> w, index_t out, index_t channels,
-                                                const window& geometry, index_t groups = 1) {
-    if (geometry.kernel_h != 1 || geometry.stride_h != 1 || geometry.pad_top != 0 || geometry.pad_bottom != 0)
-        fail(errc::invalid_argument, "pack_conv1d: the window is not one of a row (kernel_h and stride_h 1, no padding above and below)");
-    return pack_conv2d(w, out, channels, geometry, groups);
-}
-
 NOTCH_KEYED_END
