@@ -96,10 +96,6 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
         store_codes<MR, NP>(ep, make_stage(ep), acc[0], channel, cols, c, ldc_bytes);
         return;
     }
-    if (ep.store == store_kind::f32 && !ep.f_bias) {
-        store_floats<MR, NP>(ep, acc[0], channel, cols, c, ldc_bytes);
-        return;
-    }
     // Through memory: a loop over acc itself would keep the accumulators out of the registers.
     alignas(64) std::int32_t lanes[MR * NP * 16];
     NOTCH_UNROLL
