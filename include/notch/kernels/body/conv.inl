@@ -7,12 +7,24 @@
 /// Rows of a tile: their pointers stay in registers.
 template <int NP> constexpr int conv_rows() { return tile_rows<NP>() < 8 ? tile_rows<NP>() : 8; }
 
-/// One tile: MR pixels x NP panels.
+/// Some tiles of MR pixels x NP panels, one behind the other in their image row and in the output. `rows` are the
+/// pixels of the first.
 template <int MR, int NP, product P>
 NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* rows, const std::uint8_t* ends,
-                              const std::int8_t* b, index_t channel, index_t cols, std::uint8_t* c, index_t ldc_bytes) {
+                              const std::int8_t* panel, index_t channel, index_t cols, std::uint8_t* c,
+                              index_t ldc_bytes, index_t tiles) {
     const gemm_args& g = a.product;
+    const epilogue_args& ep = g.ep;
+    const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
+                       ep.mode == requant_mode::float_scale;
+    const code_stage stage = make_stage(ep);
+    const index_t stride = g.panel_stride;
     constexpr int KU = chains<MR, NP>();
+    const std::uint8_t* p[MR];
+    NOTCH_UNROLL
+    for (int i = 0; i < MR; ++i) p[i] = rows[i];
+    for (; tiles > 0; --tiles) {
+    const std::int8_t* b = panel;
     acc16 acc[KU][MR][NP];
     NOTCH_UNROLL
     for (int j = 0; j < NP; ++j) {
@@ -24,10 +36,6 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
             for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
         }
     }
-    const index_t stride = g.panel_stride;
-    const std::uint8_t* p[MR];
-    NOTCH_UNROLL
-    for (int i = 0; i < MR; ++i) p[i] = rows[i];
     for (index_t s = 0; s < g.segments; ++s) {
         // One offset for all pointers, which stay where they are. Opaque: the compiler would rather
         // advance MR pointers, and set them up for every segment.
@@ -91,11 +99,9 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
             for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
         }
     }
-    const epilogue_args& ep = g.ep;
-    if ((ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded && ep.mode == requant_mode::float_scale) {
-        store_codes<MR, NP>(ep, make_stage(ep), acc[0], channel, cols, c, ldc_bytes);
-        return;
-    }
+    if (codes) {
+        store_codes<MR, NP>(ep, stage, acc[0], channel, cols, c, ldc_bytes);
+    } else {
     // Through memory: a loop over acc itself would keep the accumulators out of the registers.
     alignas(64) std::int32_t lanes[MR * NP * 16];
     NOTCH_UNROLL
@@ -106,6 +112,12 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
     tile_job t = make_job(g, channel, cols);
     t.ldc_bytes = ldc_bytes;
     store_tile(t, lanes, 0, MR, NP, c);
+    }
+    NOTCH_UNROLL
+    for (int i = 0; i < MR; ++i) p[i] += MR * g.lda;
+    ends += MR * 4 * a.end_groups;
+    c += MR * ldc_bytes;
+    }
 }
 
 /// All pixels over NP panels.
@@ -137,11 +149,17 @@ static void conv_panels(const conv_args& a, index_t column, index_t cols) {
         }
         for (index_t i = taken; i < height; ++i) rows[i] = rows[taken - 1];
         alignas(64) std::uint8_t apart[MR * NP * 16 * 4];
+        // Without a functor, all whole tiles of this image row at once.
+        index_t tiles = 1;
+        if (even && !g.ep.on_tile && height == MR && x >= MR) {
+            const index_t more = (a.run - x) / MR, rest = (g.m - m) / MR - 1;
+            tiles += more < rest ? more : rest;
+        }
         std::uint8_t* const c = even ? base + out[0] * size : apart;
         const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
-        const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : nullptr;
-        if (height == MR) conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes);
-        else conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes);
+        const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : g.a;
+        if (height == MR) conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, tiles);
+        else conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, 1);
         if (!even)
             for (index_t i = 0; i < taken; ++i)
                 for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
@@ -153,7 +171,13 @@ static void conv_panels(const conv_args& a, index_t column, index_t cols) {
                 i += rows_of;
             }
         }
-        m += taken;
+        m += taken + (tiles - 1) * MR;
+        x += (tiles - 1) * MR;
+        if (x == a.run) {
+            x = 0;
+            line += a.in_line;
+            out_line += a.out_line;
+        }
     }
 }
 
