@@ -3,12 +3,14 @@
 // notch/kernels/conv.hpp: integer convolution, NHWC, without an im2col copy of the input.
 //
 //     y[n][oy][ox][o] = epilogue( sum over ky, kx, c of
-//         (x[n][oy * stride_h - pad_top + ky * dilation_h][ox * stride_w - pad_left + kx * dilation_w][c] - x_zero_point)
+//         (x[n][oy * stride_h - pad_top + ky * dilation_h][ox * stride_w - pad_left + kx * dilation_w][c] -
+//         x_zero_point)
 //             * w[o][ky][kx][c] ),      a tap outside the image adds 0; c runs over the channels of o's group
 //
 // A kernel row of one output pixel is kernel_w * channels contiguous bytes of the input, so an
 // output row is a matrix product whose rows lie stride_w * channels bytes apart and whose K is cut
-// into kernel_h segments. kernels/conv_band.hpp says how padding, groups and few channels fit in.
+// into kernel_h segments. kernels/conv_plan.hpp says how padding and few channels fit in, kernels/pack_conv.hpp
+// how groups do.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/conv_band.hpp>
+#include <notch/kernels/conv_plan.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/image.hpp>
@@ -36,8 +39,8 @@ template <class T> bool is_matrix(const nhwc_view<T>& v) noexcept {
 }
 
 /// A 1 x 1 convolution: a matrix product for each block, in one piece if all pixels lie evenly, else row by row.
-inline void pointwise(const nhwc_view<const std::uint8_t>& x, const packed_weights& w, const epilogue_args& ep, bool flip,
-                      const nhwc_view<std::uint8_t>& y, index_t size, const context& ctx) {
+inline void pointwise(const nhwc_view<const std::uint8_t>& x, const packed_weights& w, const epilogue_args& ep,
+                      bool flip, const nhwc_view<std::uint8_t>& y, index_t size, const context& ctx) {
     const bool even = is_matrix(x) && is_matrix(y);
     const index_t pieces = even ? 1 : x.n * x.h, block_n = w.n / w.blocks, origin = 0;
     gemm_args g;
@@ -102,14 +105,16 @@ inline conv_form conv_form_of(const packed_weights& w, const conv_phase& phase) 
     (void)detail::pad_shape(where, w.geometry, h, width, w.channels); // refuses what overflows
     const conv_phase phase = detail::conv_phase_of(w);
     const auto form = detail::conv_form_of(w, phase);
-    return detail::conv_bytes(where, form, detail::plan_conv(where, form, n, w.geometry.out_h(h), w.geometry.out_w(width), ctx));
+    return detail::conv_bytes(where, form,
+                              detail::plan_conv(where, form, n, w.geometry.out_h(h), w.geometry.out_w(width), ctx));
 }
 
 /// x: n x h x w x channels codes; y: n x out_h x out_w x N with dense channels (any strides). w comes from
 /// pack_conv2d; the epilogue was made for it. x and y must not overlap. The results depend neither on the
 /// instruction set nor on the threads of the context.
 template <class X, class Out, class F, class Y>
-void conv2d(nhwc_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y, const context& ctx = {}) {
+void conv2d(nhwc_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+            const context& ctx = {}) {
     static_assert(std::is_same_v<Y, Out>,
                   "notch::conv2d: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");

@@ -27,7 +27,8 @@ NOTCH_NAMESPACE_BEGIN
 }
 
 /// A dense batch of n sequences of w positions and c channels: element (i, x, ch) is data[(i * w + x) * c + ch].
-template <class T> [[nodiscard]] NOTCH_INLINE constexpr nhwc_view<T> nwc_view(T* data, index_t n, index_t w, index_t c) noexcept {
+template <class T>
+[[nodiscard]] NOTCH_INLINE constexpr nhwc_view<T> nwc_view(T* data, index_t n, index_t w, index_t c) noexcept {
     return {data, 1, n, w, c};
 }
 /// The same with strides, in elements, from one sequence and one position to the next.
@@ -45,20 +46,22 @@ NOTCH_KEYED_BEGIN
 [[nodiscard]] inline packed_weights pack_conv1d(std::span<const std::int8_t> w, index_t out, index_t channels,
                                                 const window& geometry, index_t groups = 1) {
     if (geometry.kernel_h != 1 || geometry.stride_h != 1 || geometry.pad_top != 0 || geometry.pad_bottom != 0)
-        fail(errc::invalid_argument, "pack_conv1d: the window has an extent, a stride or paddings over the height; use window_1d");
+        fail(errc::invalid_argument,
+             "pack_conv1d: the window has an extent, a stride or paddings over the height; use window_1d");
     return pack_conv2d(w, out, channels, geometry, groups);
 }
 
 /// Bytes of workspace that conv1d needs for n sequences of `width` positions.
-[[nodiscard]] inline index_t conv1d_workspace_size(const packed_weights& w, index_t n, index_t width, const context& ctx = {}) {
+[[nodiscard]] inline index_t conv1d_workspace_size(const packed_weights& w, index_t n, index_t width,
+                                                   const context& ctx = {}) {
     return conv2d_workspace_size(w, 1, n, width, ctx);
 }
 
 /// x: nwc_view of n x W x channels codes, u8 or s8; y: nwc_view of n x out_w x N. Everything else as for conv2d.
 template <class X, class Out, class F, class Y>
-void conv1d(nhwc_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y, const context& ctx = {}) {
-    if (w.geometry.kernel_h != 1 || w.geometry.stride_h != 1 || w.geometry.pad_top != 0 ||
-        w.geometry.pad_bottom != 0)
+void conv1d(nhwc_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+            const context& ctx = {}) {
+    if (w.geometry.kernel_h != 1 || w.geometry.stride_h != 1 || w.geometry.pad_top != 0 || w.geometry.pad_bottom != 0)
         fail(errc::invalid_argument, "conv1d: w has a window over the height as well; use pack_conv1d");
     if (x.n != 1 || y.n != 1) fail(errc::shape_mismatch, "conv1d: x or y is a batch of images; use nwc_view");
     conv2d(x, w, ep, y, ctx);

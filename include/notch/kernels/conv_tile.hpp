@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/kernels/conv_tile.hpp: the product under a convolution: packed weights times the pixels of
-// several image rows. What kernels/conv_band.hpp calls; kernels/conv.hpp is for users.
+// several image rows. Called by kernels/conv_band.hpp; kernels/conv.hpp is for users.
 #pragma once
 
 #include <notch/kernels/gemm.hpp>
@@ -14,8 +14,8 @@ NOTCH_NAMESPACE_BEGIN
 ///     output  product.c + (m / run) * out_line + (m % run) * product.ldc
 struct conv_args {
     gemm_args product;
-    index_t run = 1;                    ///< pixels of an image row
-    index_t in_line = 0, out_line = 0;  ///< bytes of input and elements of output from one row to the next
+    index_t run = 1;                   ///< pixels of an image row
+    index_t in_line = 0, out_line = 0; ///< bytes of input and elements of output from one row to the next
     /// Behind the segments, groups of four for each pixel m: ends[m * 4 * end_groups ...], the joined ends of the
     /// segments. 8 more pixels can be read.
     const std::uint8_t* ends = nullptr;

@@ -24,6 +24,7 @@
 
 #include <notch/core/shape.hpp>
 #include <notch/kernels/conv_band.hpp>
+#include <notch/kernels/conv_plan.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/pack_conv.hpp>
 
@@ -40,12 +41,14 @@ struct transposed_window {
     /// Rows of the output, or 0 if the paddings leave none (or in is 0).
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_h(index_t in) const noexcept {
         const window& s = geometry;
-        const index_t n = (in - 1) * s.stride_h - s.pad_top - s.pad_bottom + s.dilation_h * (s.kernel_h - 1) + 1 + output_pad_h;
+        const index_t n =
+            (in - 1) * s.stride_h - s.pad_top - s.pad_bottom + s.dilation_h * (s.kernel_h - 1) + 1 + output_pad_h;
         return in < 1 || n < 0 ? 0 : n;
     }
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_w(index_t in) const noexcept {
         const window& s = geometry;
-        const index_t n = (in - 1) * s.stride_w - s.pad_left - s.pad_right + s.dilation_w * (s.kernel_w - 1) + 1 + output_pad_w;
+        const index_t n =
+            (in - 1) * s.stride_w - s.pad_left - s.pad_right + s.dilation_w * (s.kernel_w - 1) + 1 + output_pad_w;
         return in < 1 || n < 0 ? 0 : n;
     }
 };
@@ -61,9 +64,9 @@ struct packed_transposed {
     index_t step_h = 1, step_w = 1; ///< input pixels between two taps of a phase
     bool joined = false;            ///< a segment is a row of taps
     bool pairs_safe = false;
-    buffer<conv_phase> phases;      ///< [stride_h][stride_w]
+    buffer<conv_phase> phases; ///< [stride_h][stride_w]
     buffer<std::int8_t> data;
-    weight_sums sums;               ///< over all phases: bounds for each of them, since a tap may always see the zero point
+    weight_sums sums; ///< over all phases: bounds for each of them, since a tap may always see the zero point
     buffer<std::int32_t> phase_sums; ///< [phase][n]: for the folded bias
 
     NOTCH_INLINE_SPECIAL_MEMBERS(packed_transposed);
@@ -97,12 +100,14 @@ inline phase_taps taps_of_phase(index_t phase, index_t kernel, index_t stride, i
 inline void check_transposed_window(std::string_view where, const transposed_window& s) {
     check_window(where, s.geometry);
     const auto check = [&](const char* name, index_t pad, index_t stride) {
-        if (pad < 0 || pad >= stride) fail(errc::invalid_argument, cat(where, ": ", name, " is ", pad, ", must be 0..stride - 1 = ", stride - 1));
+        if (pad < 0 || pad >= stride)
+            fail(errc::invalid_argument, cat(where, ": ", name, " is ", pad, ", must be 0..stride - 1 = ", stride - 1));
     };
     check("output_pad_h", s.output_pad_h, s.geometry.stride_h);
     check("output_pad_w", s.output_pad_w, s.geometry.stride_w);
     if (checked_product(where, s.geometry.stride_h, s.geometry.stride_w) > max_window)
-        fail(errc::invalid_argument, cat(where, ": ", s.geometry.stride_h, " x ", s.geometry.stride_w, " phases are too many"));
+        fail(errc::invalid_argument,
+             cat(where, ": ", s.geometry.stride_h, " x ", s.geometry.stride_w, " phases are too many"));
 }
 
 inline conv_form conv_form_of(const packed_transposed& w) {
@@ -144,8 +149,9 @@ inline conv_plan plan_transposed(std::string_view where, const conv_form& f, con
 
 /// Packs the weights of a transposed convolution: w is dense [out][kernel_h][kernel_w][channels / groups] (PyTorch's
 /// [channels][out / groups][kernel_h][kernel_w] with the axes moved).
-[[nodiscard]] inline packed_transposed pack_conv2d_transposed(std::span<const std::int8_t> w, index_t out, index_t channels,
-                                                              const transposed_window& shape, index_t groups = 1) {
+[[nodiscard]] inline packed_transposed pack_conv2d_transposed(std::span<const std::int8_t> w, index_t out,
+                                                              index_t channels, const transposed_window& shape,
+                                                              index_t groups = 1) {
     constexpr const char* where = "pack_conv2d_transposed";
     detail::check_transposed_window(where, shape);
     const window& s = shape.geometry;
@@ -188,30 +194,34 @@ inline conv_plan plan_transposed(std::string_view where, const conv_form& f, con
             const auto value = [&](index_t j, index_t k) -> std::int8_t {
                 const index_t byte = k % (4 * groups_of);
                 if (byte >= p.segment_bytes) return 0;
-                const index_t at = k / (4 * groups_of) * p.segment_bytes + byte, tap = at / block_channels, c = at % block_channels;
+                const index_t at = k / (4 * groups_of) * p.segment_bytes + byte, tap = at / block_channels,
+                              c = at % block_channels;
                 if (c / e.group_channels != j / group_outputs) return 0; // another group of this block
                 const index_t ky = v.last - tap / h.taps * v.apart, kx = h.last - tap % h.taps * h.apart;
                 return w[static_cast<std::size_t>((b * block_n + j) * e.k + (ky * s.kernel_w + kx) * e.group_channels +
                                                   c % e.group_channels)];
             };
-            if (!detail::pack_block(p.data.data() + phase.data + b * panels * quads * 64, block_n, quads, value)) p.pairs_safe = false;
+            if (!detail::pack_block(p.data.data() + phase.data + b * panels * quads * 64, block_n, quads, value))
+                p.pairs_safe = false;
         }
         for (index_t o = 0; o < out; ++o)
             for (index_t ky = v.last; ky >= 0; ky -= v.apart)
                 for (index_t kx = h.last; kx >= 0; kx -= h.apart)
                     for (index_t c = 0; c < e.group_channels; ++c)
-                        p.phase_sums[i * out + o] += w[static_cast<std::size_t>(o * e.k + (ky * s.kernel_w + kx) * e.group_channels + c)];
+                        p.phase_sums[i * out + o] +=
+                            w[static_cast<std::size_t>(o * e.k + (ky * s.kernel_w + kx) * e.group_channels + c)];
     }
     return p;
 }
 
 /// Bytes of workspace that conv2d_transposed needs for inputs of this shape.
-[[nodiscard]] inline index_t conv2d_transposed_workspace_size(const packed_transposed& w, index_t n, index_t h, index_t width,
-                                                              const context& ctx = {}) {
+[[nodiscard]] inline index_t conv2d_transposed_workspace_size(const packed_transposed& w, index_t n, index_t h,
+                                                              index_t width, const context& ctx = {}) {
     constexpr const char* where = "conv2d_transposed_workspace_size";
     for (index_t e : {n, h, width}) detail::check_extent(where, "extent", e);
     const auto form = detail::conv_form_of(w);
-    return detail::phase_bias_bytes(w) + detail::conv_bytes(where, form, detail::plan_transposed(where, form, w, n, h, width, ctx));
+    return detail::phase_bias_bytes(w) +
+           detail::conv_bytes(where, form, detail::plan_transposed(where, form, w, n, h, width, ctx));
 }
 
 /// x: n x h x w x channels codes, u8 or s8; y: n x w.shape.out_h(h) x w.shape.out_w(w) x N with dense channels. w
@@ -246,14 +256,16 @@ void conv2d_transposed(nhwc_view<X> x, const packed_transposed& w, const epilogu
     c.y = detail::as_bytes(y);
     c.target = ctx.target;
     c.in_place = detail::reads_in_place(c);
-    std::byte* base = detail::workspace_begin(where, ctx.workspace, detail::phase_bias_bytes(w) + detail::conv_bytes(where, form, plan));
+    std::byte* base = detail::workspace_begin(where, ctx.workspace,
+                                              detail::phase_bias_bytes(w) + detail::conv_bytes(where, form, plan));
     // The bias has the zero points of all taps folded in; a phase needs those of its own.
     auto* bias = reinterpret_cast<std::int32_t*>(base);
     c.phase_bias = bias;
     c.bias_stride = detail::phase_bias_stride(w);
     for (index_t p = 0; p < w.phases.size(); ++p)
         for (index_t o = 0; o < c.bias_stride; ++o)
-            bias[p * c.bias_stride + o] = o < w.n ? ep.bias[o] + ep.x_zero_point * (w.sums.all[o] - w.phase_sums[p * w.n + o]) : 0;
+            bias[p * c.bias_stride + o] =
+                o < w.n ? ep.bias[o] + ep.x_zero_point * (w.sums.all[o] - w.phase_sums[p * w.n + o]) : 0;
     base += detail::phase_bias_bytes(w);
     c.offsets = reinterpret_cast<index_t*>(base);
     c.memory = reinterpret_cast<std::uint8_t*>(base) + detail::offsets_bytes(form);

@@ -89,7 +89,8 @@ inline conv_extents check_conv_weights(std::string_view where, std::span<const s
     if (channels < 1) fail(errc::invalid_argument, cat(where, ": channels is ", channels, ", must be >= 1"));
     if (groups < 1) fail(errc::invalid_argument, cat(where, ": groups is ", groups, ", must be >= 1"));
     if (channels % groups != 0)
-        fail(errc::invalid_argument, cat(where, ": ", channels, " channels cannot be divided into ", groups, " groups"));
+        fail(errc::invalid_argument,
+             cat(where, ": ", channels, " channels cannot be divided into ", groups, " groups"));
     if (out % groups != 0)
         fail(errc::invalid_argument, cat(where, ": ", out, " outputs cannot be divided into ", groups, " groups"));
     conv_extents e;
@@ -139,11 +140,13 @@ inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t
     for (index_t b = 0; b < p.blocks; ++b) {
         const auto value = [&](index_t j, index_t k) -> std::int8_t {
             const auto from = detail::packed_byte_at(p, k);
-            const index_t at = from.segment * p.segment_bytes + from.byte, tap = at / block_channels, c = at % block_channels;
+            const index_t at = from.segment * p.segment_bytes + from.byte, tap = at / block_channels,
+                          c = at % block_channels;
             if (from.byte < 0 || c / e.group_channels != j / group_outputs) return 0; // or another group of this block
             return w[static_cast<std::size_t>((b * block_n + j) * e.k + tap * e.group_channels + c % e.group_channels)];
         };
-        if (!detail::pack_block(p.data.data() + b * block_bytes, block_n, p.panel_stride() / 64, value)) p.pairs_safe = false;
+        if (!detail::pack_block(p.data.data() + b * block_bytes, block_n, p.panel_stride() / 64, value))
+            p.pairs_safe = false;
     }
     return p;
 }

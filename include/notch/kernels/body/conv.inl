@@ -24,105 +24,104 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
     NOTCH_UNROLL
     for (int i = 0; i < MR; ++i) p[i] = rows[i];
     for (; tiles > 0; --tiles) {
-    const std::int8_t* b = panel;
-    acc16 acc[KU][MR][NP];
-    NOTCH_UNROLL
-    for (int j = 0; j < NP; ++j) {
-        const acc16 bias = load_s32(g.ep.bias + channel + 16 * j);
+        const std::int8_t* b = panel;
+        acc16 acc[KU][MR][NP];
         NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) {
-            acc[0][i][j] = bias;
+        for (int j = 0; j < NP; ++j) {
+            const acc16 bias = load_s32(g.ep.bias + channel + 16 * j);
             NOTCH_UNROLL
-            for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
+            for (int i = 0; i < MR; ++i) {
+                acc[0][i][j] = bias;
+                NOTCH_UNROLL
+                for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
+            }
         }
-    }
-    for (index_t s = 0; s < g.segments; ++s) {
-        // One offset for all pointers, which stay where they are. Opaque: the compiler would rather
-        // advance MR pointers, and set them up for every segment.
-        index_t at = g.segment[s];
-        for (index_t k = g.k4; k >= KU; k -= KU) {
-            __asm__("" : "+r"(at));
-            NOTCH_UNROLL
-            for (int u = 0; u < KU; ++u) {
-                b_quad bq[NP];
+        for (index_t s = 0; s < g.segments; ++s) {
+            // One offset for all pointers, which stay where they are. Opaque: the compiler would rather
+            // advance MR pointers, and set them up for every segment.
+            index_t at = g.segment[s];
+            for (index_t k = g.k4; k >= KU; k -= KU) {
+                __asm__("" : "+r"(at));
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride + 64 * u);
-                NOTCH_UNROLL
-                for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<P>(p[i] + at + 4 * u);
+                for (int u = 0; u < KU; ++u) {
+                    b_quad bq[NP];
                     NOTCH_UNROLL
-                    for (int j = 0; j < NP; ++j) dot<P>(acc[u][i][j], aq, bq[j]);
+                    for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride + 64 * u);
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = load_a<P>(p[i] + at + 4 * u);
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[u][i][j], aq, bq[j]);
+                    }
+                }
+                at += 4 * KU;
+                b += 64 * KU;
+            }
+            if constexpr (KU > 1) {
+                for (index_t k = g.k4 % KU; k > 0; --k) {
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = load_a<P>(p[i] + at);
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
+                    }
+                    at += 4;
+                    b += 64;
                 }
             }
-            at += 4 * KU;
-            b += 64 * KU;
-        }
-        if constexpr (KU > 1) {
-            for (index_t k = g.k4 % KU; k > 0; --k) {
+            if (g.tail > 0) {
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
-                    const a_quad aq = load_a<P>(p[i] + at);
+                    const a_quad aq = set_a<P>(load_partial(p[i] + at, g.tail));
                     NOTCH_UNROLL
                     for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
                 }
-                at += 4;
                 b += 64;
             }
         }
-        if (g.tail > 0) {
+        for (index_t e = 0; e < a.end_groups; ++e) {
+            b_quad bq[NP];
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride);
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                const a_quad aq = set_a<P>(load_partial(p[i] + at, g.tail));
+                const a_quad aq = load_a<P>(ends + (i * a.end_groups + e) * 4);
                 NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
+                for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, bq[j]);
             }
             b += 64;
         }
-    }
-    for (index_t e = 0; e < a.end_groups; ++e) {
-        b_quad bq[NP];
         NOTCH_UNROLL
-        for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride);
-        NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) {
-            const a_quad aq = load_a<P>(ends + (i * a.end_groups + e) * 4);
+        for (int u = 1; u < KU; ++u) {
             NOTCH_UNROLL
-            for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, bq[j]);
+            for (int i = 0; i < MR; ++i) {
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
+            }
         }
-        b += 64;
-    }
-    NOTCH_UNROLL
-    for (int u = 1; u < KU; ++u) {
-        NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) {
+        if (codes) {
+            store_codes<MR, NP>(ep, stage, acc[0], channel, cols, c, ldc_bytes);
+        } else {
+            // Through memory: a loop over acc itself would keep the accumulators out of the registers.
+            alignas(64) std::int32_t lanes[MR * NP * 16];
             NOTCH_UNROLL
-            for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
+            for (int i = 0; i < MR; ++i) {
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
+            }
+            tile_job t = make_job(g, channel, cols);
+            t.ldc_bytes = ldc_bytes;
+            store_tile(t, lanes, 0, MR, NP, c);
         }
-    }
-    if (codes) {
-        store_codes<MR, NP>(ep, stage, acc[0], channel, cols, c, ldc_bytes);
-    } else {
-    // Through memory: a loop over acc itself would keep the accumulators out of the registers.
-    alignas(64) std::int32_t lanes[MR * NP * 16];
-    NOTCH_UNROLL
-    for (int i = 0; i < MR; ++i) {
         NOTCH_UNROLL
-        for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
-    }
-    tile_job t = make_job(g, channel, cols);
-    t.ldc_bytes = ldc_bytes;
-    store_tile(t, lanes, 0, MR, NP, c);
-    }
-    NOTCH_UNROLL
-    for (int i = 0; i < MR; ++i) p[i] += MR * g.lda;
-    ends += MR * 4 * a.end_groups;
-    c += MR * ldc_bytes;
+        for (int i = 0; i < MR; ++i) p[i] += MR * g.lda;
+        ends += MR * 4 * a.end_groups;
+        c += MR * ldc_bytes;
     }
 }
 
 /// All pixels over NP panels.
-template <int NP, product P>
-static void conv_panels(const conv_args& a, index_t column, index_t cols) {
+template <int NP, product P> static void conv_panels(const conv_args& a, index_t column, index_t cols) {
     // Two heights: a last tile of few pixels is short, others repeat their last pixel.
     constexpr int MR = conv_rows<NP>(), Few = (MR + 2) / 3;
     const gemm_args& g = a.product;
@@ -158,8 +157,10 @@ static void conv_panels(const conv_args& a, index_t column, index_t cols) {
         std::uint8_t* const c = even ? base + out[0] * size : apart;
         const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
         const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : g.a;
-        if (height == MR) conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, tiles);
-        else conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, 1);
+        if (height == MR)
+            conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, tiles);
+        else
+            conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, 1);
         if (!even)
             for (index_t i = 0; i < taken; ++i)
                 for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
@@ -188,8 +189,10 @@ template <product P> static void conv_all(const conv_args& a) {
 
 static void conv_u8s8(const conv_args& a) {
     if (a.product.m <= 0 || a.product.n <= 0) return;
-    if (use_pairs && a.product.pairs_safe) conv_all<use_pairs ? product::pairs : product::direct>(a);
-    else conv_all<product::direct>(a);
+    if (use_pairs && a.product.pairs_safe)
+        conv_all<use_pairs ? product::pairs : product::direct>(a);
+    else
+        conv_all<product::direct>(a);
 }
 
 inline constexpr conv_kernels conv_table = {conv_u8s8};
