@@ -15,6 +15,8 @@
 #include <notch/kernels/add.hpp>
 #include <notch/kernels/concat.hpp>
 #include <notch/kernels/conv.hpp>
+#include <notch/kernels/conv1d.hpp>
+#include <notch/kernels/conv_transposed.hpp>
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/embedding.hpp>
 #include <notch/kernels/epilogue.hpp>

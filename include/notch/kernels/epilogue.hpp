@@ -212,7 +212,8 @@ template <class Code> void check_input_type(std::string_view where, bool x_signe
 template <class Out, class F, class Packed>
 void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& plan) {
     constexpr const char* where = "make_epilogue";
-    const index_t n = w.outputs(), padded = round_up(n, depthwise_width);
+    // Whole panels can be read from any channel on: a block of a convolution with groups may begin anywhere.
+    const index_t n = w.outputs(), padded = round_up(n + panel_width - 1, depthwise_width);
     e.outputs = n;
     e.x_signed = plan.x_signed;
     e.rows = plan.rows;

@@ -9,8 +9,8 @@
 //                              64 bytes: one zmm, two ymm, four NEON registers
 //
 //   A segment is a run of input bytes that lie next to each other: all of K for a matrix, one
-//   kernel row (kernel_w * channels) for a convolution. Each is padded with zeros to a multiple of
-//   four; columns are padded to a multiple of 16.
+//   kernel row (kernel_w * channels) for a convolution (kernels/pack_conv.hpp). Each is padded with
+//   zeros to a multiple of four; columns are padded to a multiple of 16.
 //
 // Depthwise weights: kernels/pack_depthwise.hpp.
 //
@@ -56,11 +56,17 @@ struct packed_weights {
     // For convolutions:
     window geometry;
     index_t channels = 0; ///< input channels; 0 for a matrix
+    /// Products that are packed one after the other, each of n / blocks outputs over channels / blocks
+    /// inputs: the groups of a convolution, or a few of them joined with zeros between.
+    index_t blocks = 1;
+    /// If not 0: the last segment_bytes % 4 bytes of all segments are joined to this many groups of
+    /// four, which follow the whole groups of the segments.
+    index_t joined_ends = 0;
 
     NOTCH_INLINE_SPECIAL_MEMBERS(packed_weights);
 
-    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + 3) / 4; }
-    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return segments * groups() * 64; }
+    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + (joined_ends > 0 ? 0 : 3)) / 4; }
+    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return (segments * groups() + joined_ends) * 64; }
     [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return n; }
 };
 
@@ -150,23 +156,6 @@ template <class W>
     requires std::same_as<W, std::int8_t> || std::same_as<W, std::uint8_t>
 [[nodiscard]] packed_weights pack(matrix_view<const W> w, std::span<const std::int32_t> zero_points) {
     return detail::pack_rows("pack", w, 1, zero_points);
-}
-
-/// Packs the weights of a convolution: w is dense [out][kernel_h][kernel_w][channels].
-[[nodiscard]] inline packed_weights pack_conv2d(std::span<const std::int8_t> w, index_t out, index_t channels,
-                                                const window& geometry) {
-    detail::check_window("pack_conv2d", geometry);
-    detail::check_extent("pack_conv2d", "out", out);
-    if (channels < 1) fail(errc::invalid_argument, detail::cat("pack_conv2d: channels is ", channels, ", must be >= 1"));
-    const index_t taps = detail::checked_product("pack_conv2d", geometry.kernel_h, geometry.kernel_w);
-    const index_t k = detail::checked_product("pack_conv2d", taps, channels);
-    detail::check_equal("pack_conv2d", "the number of weights", static_cast<index_t>(w.size()),
-                        detail::checked_product("pack_conv2d", k, out));
-    packed_weights p = detail::pack_rows("pack_conv2d", matrix_view<const std::int8_t>(w.data(), out, k),
-                                         geometry.dilation_w == 1 ? geometry.kernel_h : taps);
-    p.geometry = geometry;
-    p.channels = channels;
-    return p;
 }
 
 NOTCH_KEYED_END

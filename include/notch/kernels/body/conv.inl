@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Included by kernels/conv_tile.hpp in the region of each instruction set: the product of kernels/body/gemm.inl
+// for the pixels of several image rows. A tile has a pointer for each of its pixels, so that it can
+// begin in one image row and end in another; images narrower than a tile fill it all the same.
+
+/// Rows of a tile: their pointers stay in registers.
+template <int NP> constexpr int conv_rows() { return tile_rows<NP>() < 8 ? tile_rows<NP>() : 8; }
+
+/// Some tiles of MR pixels x NP panels, one behind the other in their image row and in the output. `rows` are the
+/// pixels of the first.
+template <int MR, int NP, operand_form P>
+NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* rows, const std::uint8_t* ends,
+                              const std::int8_t* panel, index_t channel, index_t cols, std::uint8_t* c,
+                              index_t ldc_bytes, index_t tiles) {
+    const gemm_args& g = a.product;
+    const epilogue_args& ep = g.ep;
+    const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
+                       ep.mode == requant_mode::float_scale;
+    const code_stage stage = make_stage(ep);
+    const index_t stride = g.panel_stride;
+    constexpr int KU = chains<MR, NP>();
+    const std::uint8_t* p[MR];
+    NOTCH_UNROLL
+    for (int i = 0; i < MR; ++i) p[i] = rows[i];
+    for (; tiles > 0; --tiles) {
+        const std::int8_t* b = panel;
+        acc16 acc[KU][MR][NP];
+        NOTCH_UNROLL
+        for (int j = 0; j < NP; ++j) {
+            const acc16 bias = load_s32(g.ep.bias + channel + 16 * j);
+            NOTCH_UNROLL
+            for (int i = 0; i < MR; ++i) {
+                acc[0][i][j] = bias;
+                NOTCH_UNROLL
+                for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
+            }
+        }
+        for (index_t s = 0; s < g.segments; ++s) {
+            // One offset for all pointers, which stay where they are. Opaque: the compiler would rather
+            // advance MR pointers, and set them up for every segment.
+            index_t at = g.segment[s];
+            for (index_t k = g.k4; k >= KU; k -= KU) {
+                __asm__("" : "+r"(at));
+                NOTCH_UNROLL
+                for (int u = 0; u < KU; ++u) {
+                    b_quad bq[NP];
+                    NOTCH_UNROLL
+                    for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride + 64 * u);
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = load_a<P>(p[i] + at + 4 * u);
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[u][i][j], aq, bq[j]);
+                    }
+                }
+                at += 4 * KU;
+                b += 64 * KU;
+            }
+            if constexpr (KU > 1) {
+                for (index_t k = g.k4 % KU; k > 0; --k) {
+                    NOTCH_UNROLL
+                    for (int i = 0; i < MR; ++i) {
+                        const a_quad aq = load_a<P>(p[i] + at);
+                        NOTCH_UNROLL
+                        for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
+                    }
+                    at += 4;
+                    b += 64;
+                }
+            }
+            if (g.tail > 0) {
+                NOTCH_UNROLL
+                for (int i = 0; i < MR; ++i) {
+                    const a_quad aq = set_a<P>(load_partial(p[i] + at, g.tail));
+                    NOTCH_UNROLL
+                    for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, load_b<P>(b + j * stride));
+                }
+                b += 64;
+            }
+        }
+        for (index_t e = 0; e < a.end_groups; ++e) {
+            b_quad bq[NP];
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) bq[j] = load_b<P>(b + j * stride);
+            NOTCH_UNROLL
+            for (int i = 0; i < MR; ++i) {
+                const a_quad aq = load_a<P>(ends + (i * a.end_groups + e) * 4);
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) dot<P>(acc[0][i][j], aq, bq[j]);
+            }
+            b += 64;
+        }
+        NOTCH_UNROLL
+        for (int u = 1; u < KU; ++u) {
+            NOTCH_UNROLL
+            for (int i = 0; i < MR; ++i) {
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) acc[0][i][j] = add(acc[0][i][j], acc[u][i][j]);
+            }
+        }
+        if (codes) {
+            store_codes<MR, NP>(ep, stage, acc[0], channel, cols, c, ldc_bytes);
+        } else {
+            // Through memory: a loop over acc itself would keep the accumulators out of the registers.
+            alignas(64) std::int32_t lanes[MR * NP * 16];
+            NOTCH_UNROLL
+            for (int i = 0; i < MR; ++i) {
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
+            }
+            tile_job t = make_job(g, channel, cols);
+            t.ldc_bytes = ldc_bytes;
+            store_tile(t, lanes, 0, MR, NP, c);
+        }
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i) p[i] += MR * g.lda;
+        ends += MR * 4 * a.end_groups;
+        c += MR * ldc_bytes;
+    }
+}
+
+/// All pixels over NP panels.
+template <int NP, operand_form P> static void conv_panels(const conv_args& a, index_t column, index_t cols) {
+    // Two heights: a last tile of few pixels is short, others repeat their last pixel.
+    constexpr int MR = conv_rows<NP>(), Few = (MR + 2) / 3;
+    const gemm_args& g = a.product;
+    const index_t size = store_size(g.ep.store);
+    const std::int8_t* b = g.b + column / 16 * g.panel_stride;
+    std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + column * size;
+    const std::uint8_t* line = g.a;
+    index_t x = 0, out_line = 0;
+    for (index_t m = 0; m < g.m;) {
+        const index_t left = g.m - m, height = left > 2 * Few || left >= MR ? MR : Few;
+        const index_t taken = left < height ? left : height;
+        const std::uint8_t* rows[MR];
+        index_t out[MR];
+        bool even = taken == height;
+        for (index_t i = 0; i < taken; ++i) {
+            rows[i] = line + x * g.lda;
+            out[i] = out_line + x * g.ldc;
+            even = even && out[i] == out[0] + i * g.ldc;
+            if (++x == a.run) {
+                x = 0;
+                line += a.in_line;
+                out_line += a.out_line;
+            }
+        }
+        for (index_t i = taken; i < height; ++i) rows[i] = rows[taken - 1];
+        alignas(64) std::uint8_t apart[MR * NP * 16 * 4];
+        // Without a functor, all whole tiles of this image row at once.
+        index_t tiles = 1;
+        if (even && !g.ep.on_tile && height == MR && x >= MR) {
+            const index_t more = (a.run - x) / MR, rest = (g.m - m) / MR - 1;
+            tiles += more < rest ? more : rest;
+        }
+        std::uint8_t* const c = even ? base + out[0] * size : apart;
+        const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
+        const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : g.a;
+        if (height == MR)
+            conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, tiles);
+        else
+            conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, 1);
+        if (!even)
+            for (index_t i = 0; i < taken; ++i)
+                for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
+        if (g.ep.on_tile) { // pixels that lie evenly, one rectangle each
+            for (index_t i = 0; i < taken;) {
+                index_t rows_of = 1;
+                while (i + rows_of < taken && out[i + rows_of] == out[i] + rows_of * g.ldc) ++rows_of;
+                g.ep.on_tile(g.ep.context, {base + out[i] * size, g.row + m + i, g.col + column, rows_of, cols, g.ldc});
+                i += rows_of;
+            }
+        }
+        m += taken + (tiles - 1) * MR;
+        x += (tiles - 1) * MR;
+        if (x == a.run) {
+            x = 0;
+            line += a.in_line;
+            out_line += a.out_line;
+        }
+    }
+}
+
+/// Panels outside, pixels inside: the weights come from the outer cache levels once.
+template <operand_form P> static void conv_all(const conv_args& a) {
+    for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) { conv_panels<NP, P>(a, column, cols); });
+}
+
+static void conv_u8s8(const conv_args& a) {
+    if (a.product.m <= 0 || a.product.n <= 0) return;
+    if (use_pairs && a.product.pairs_safe)
+        conv_all<use_pairs ? operand_form::pairs : operand_form::direct>(a);
+    else
+        conv_all<operand_form::direct>(a);
+}
+
+inline constexpr conv_kernels conv_table = {conv_u8s8};

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/conv_tile.hpp: the product under a convolution: packed weights times the pixels of
+// several image rows. Called by kernels/conv_band.hpp; kernels/conv.hpp is for users.
+#pragma once
+
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/table.hpp>
+
+NOTCH_NAMESPACE_BEGIN
+
+/// A product whose rows are pixels: row m of `product` is pixel m % run of image row m / run,
+///     input   product.a + (m / run) * in_line + (m % run) * product.lda + product.segment[s]
+///     output  product.c + (m / run) * out_line + (m % run) * product.ldc
+struct conv_args {
+    gemm_args product;
+    index_t run = 1;                   ///< pixels of an image row
+    index_t in_line = 0, out_line = 0; ///< bytes of input and elements of output from one row to the next
+    /// Behind the segments, groups of four for each pixel m: ends[m * 4 * end_groups ...], the joined ends of the
+    /// segments. 8 more pixels can be read.
+    const std::uint8_t* ends = nullptr;
+    index_t end_groups = 0;
+};
+struct conv_kernels {
+    void (*conv_u8s8)(const conv_args&) = nullptr;
+};
+
+NOTCH_NAMESPACE_END
+
+#define NOTCH_BODY <notch/kernels/body/conv.inl>
+#define NOTCH_BODY_DOT
+#include <notch/kernels/arch/for_each.inl>
+
+NOTCH_KEYED_BEGIN
+namespace detail {
+inline constexpr const conv_kernels* conv_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(conv_table);
+} // namespace detail
+NOTCH_KEYED_END
