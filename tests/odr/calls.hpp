@@ -117,23 +117,25 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     d.add(real);
 
     // Signed rows, weights with zero points, rows quantized on the way in, two activations.
-    const matrix_view<const std::int8_t> s8_view(w.data(), 5, k);
-    buffer<std::int32_t> zeros(n);
-    for (index_t c = 0; c < n; ++c) zeros[c] = static_cast<std::int32_t>(c - 20);
-    const auto shifted = pack(matrix_view<const std::int8_t>(w.data(), n, k), zeros);
-    buffer<std::int16_t> words(5 * n);
-    gemm(s8_view, shifted, make_epilogue(shifted, stage::s8_input{}, stage::requantize<affine_signed<16>>{{0.05f, 3}, scales, {0.01f, 9}}),
-         matrix_view(words.data(), 5, n), ctx);
-    d.add(words);
-    const auto rows = random.floats(m * k);
-    gemm_dynamic(matrix_view<const float>(rows.data(), m, k), packed,
-                 make_epilogue(packed, stage::dequantize_rows{scales}, stage::real_bias{scales}),
-                 matrix_view(real.data(), m, n), ctx);
-    d.add(real);
-    const auto operand = make_operand<std::int8_t>(n, k, 5);
-    gemm_batched<rhs::transposed>(batch_view<const std::uint8_t>(x.data(), 1, m, k), batch_view<const std::int8_t>(w.data(), 1, n, k),
-                                  operand, make_epilogue(operand, stage::accumulators{117}), batch_view<std::int32_t>(acc.data(), 1, m, n), ctx);
-    d.add(acc);
+    {
+        const matrix_view<const std::int8_t> s8_view(w.data(), 5, k);
+        buffer<std::int32_t> zeros(n);
+        for (index_t c = 0; c < n; ++c) zeros[c] = static_cast<std::int32_t>(c - 20);
+        const auto shifted = pack(matrix_view<const std::int8_t>(w.data(), n, k), zeros);
+        buffer<std::int16_t> words(5 * n);
+        gemm(s8_view, shifted, make_epilogue(shifted, stage::s8_input{}, stage::requantize<affine_signed<16>>{{0.05f, 3}, scales, {0.01f, 9}}),
+             matrix_view(words.data(), 5, n), ctx);
+        d.add(words);
+        const auto rows = random.floats(m * k);
+        gemm_dynamic(matrix_view<const float>(rows.data(), m, k), packed,
+                     make_epilogue(packed, stage::dequantize_rows{scales}, stage::real_bias{scales}),
+                     matrix_view(real.data(), m, n), ctx);
+        d.add(real);
+        const auto operand = make_operand<std::int8_t>(n, k, 5);
+        gemm_batched<rhs::transposed>(batch_view<const std::uint8_t>(x.data(), 1, m, k), batch_view<const std::int8_t>(w.data(), 1, n, k),
+                                      operand, make_epilogue(operand, stage::accumulators{117}), batch_view<std::int32_t>(acc.data(), 1, m, n), ctx);
+        d.add(acc);
+    }
 
     const index_t h = 9, width = 8, channels = 5;
     const auto image = random.codes<std::uint8_t>(2 * h * width * channels);
