@@ -194,34 +194,34 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     add(x, x, make_add({0.02f, 3}, {0.5f, 128}, {0.7f, 100}), sum, ctx);
     d.add(sum);
 
-    const matrix_view<std::uint8_t> rows(sum.data(), m, k);
+    const matrix_view<std::uint8_t> code_rows(sum.data(), m, k);
     lookup(x, make_lookup<std::uint8_t, std::uint8_t>(functions::gelu, x_params, {0.03f, 10}), sum, ctx);
     d.add(sum);
     lookup(x, make_lookup<std::uint8_t, std::uint8_t>(functions::elu{0.5}, x_params, {0.03f, 10}), sum, ctx);
     d.add(sum);
-    softmax(x_view, make_softmax(0.02f), rows, ctx);
+    softmax(x_view, make_softmax(0.02f), code_rows, ctx);
     d.add(sum);
     softmax(matrix_view<const std::int32_t>(acc.data(), m, n), make_softmax_s32(1e-4f),
             matrix_view<std::uint8_t>(sum.data(), m, n), ctx);
     d.add(sum);
     const auto norm_p = make_layer_norm<std::uint8_t, std::uint8_t>(k, x_params, 1e-5f, {}, {}, {0.03f, 128});
     const auto norm_copy = norm_p;
-    norm(x_view, norm_copy, rows, ctx);
+    norm(x_view, norm_copy, code_rows, ctx);
     d.add(sum);
-    multiply(x_view, x_view, make_multiply<std::uint8_t, std::uint8_t, std::uint8_t>(x_params, x_params, y_params), rows, ctx);
+    multiply(x_view, x_view, make_multiply<std::uint8_t, std::uint8_t, std::uint8_t>(x_params, x_params, y_params), code_rows, ctx);
     d.add(sum);
     const matrix_view<const std::uint8_t> halves[] = {{x.data(), m, 60, k}, {x.data() + 60, m, k - 60, k}};
     const concat_params<std::uint8_t> joined[] = {make_concat<std::uint8_t>(x_params, y_params),
                                                   make_concat<std::uint8_t>(y_params, y_params)};
-    concat<std::uint8_t>(halves, joined, rows, ctx);
+    concat<std::uint8_t>(halves, joined, code_rows, ctx);
     d.add(sum);
-    const std::int32_t words[] = {3, 0, 6, 3, 1, 2, 5};
+    const std::int32_t word_indices[] = {3, 0, 6, 3, 1, 2, 5};
     const float word_scale[] = {0.05f};
     const embedding_table<std::uint8_t> word_table{x_view, word_scale, {}};
-    embedding(word_table, std::span<const std::int32_t>(words), y_params, rows, ctx);
+    embedding(word_table, std::span<const std::int32_t>(word_indices), y_params, code_rows, ctx);
     d.add(sum);
     buffer<float> word_values(m * k);
-    embedding(word_table, std::span<const std::int32_t>(words), matrix_view<float>(word_values.data(), m, k), ctx);
+    embedding(word_table, std::span<const std::int32_t>(word_indices), matrix_view<float>(word_values.data(), m, k), ctx);
     d.add(word_values);
 
     const auto values = random.floats(1001);
