@@ -33,7 +33,7 @@ struct window {
     index_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
     index_t dilation_h = 1, dilation_w = 1;
 
-    friend constexpr bool operator==(const window&, const window&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const window&, const window&) = default;
 
     /// A k x k window with one stride and one padding on every side.
     [[nodiscard]] NOTCH_INLINE static constexpr window square(index_t k, index_t stride = 1,

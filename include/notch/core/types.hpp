@@ -22,7 +22,7 @@ using index_t = std::ptrdiff_t;
 struct quant_params {
     float scale = 1.0f;
     std::int32_t zero_point = 0;
-    friend constexpr bool operator==(const quant_params&, const quant_params&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const quant_params&, const quant_params&) = default;
 };
 
 /// The closed interval of codes that a result may take, e.g. {0, 255}, or {zero_point, 255} after
@@ -30,7 +30,7 @@ struct quant_params {
 struct code_range {
     std::int32_t lo = 0;
     std::int32_t hi = 255;
-    friend constexpr bool operator==(const code_range&, const code_range&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const code_range&, const code_range&) = default;
 };
 
 /// A closed real interval, as an observer reports it. Empty (nothing observed) when min > max.
@@ -38,7 +38,7 @@ struct real_range {
     float min = FLT_MAX;
     float max = -FLT_MAX;
     [[nodiscard]] NOTCH_INLINE constexpr bool empty() const noexcept { return min > max; }
-    friend constexpr bool operator==(const real_range&, const real_range&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const real_range&, const real_range&) = default;
 };
 
 NOTCH_NAMESPACE_END

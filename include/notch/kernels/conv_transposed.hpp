@@ -36,7 +36,7 @@ struct transposed_window {
     window geometry;
     index_t output_pad_h = 0, output_pad_w = 0;
 
-    friend constexpr bool operator==(const transposed_window&, const transposed_window&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const transposed_window&, const transposed_window&) = default;
 
     /// Rows of the output, or 0 if the paddings leave none (or in is 0).
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_h(index_t in) const noexcept {

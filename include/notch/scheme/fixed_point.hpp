@@ -17,7 +17,7 @@ NOTCH_NAMESPACE_BEGIN
 struct fixed_multiplier {
     std::int32_t mantissa = 0;
     std::int32_t shift = 0; ///< > 0: to the left; -31..30
-    friend constexpr bool operator==(const fixed_multiplier&, const fixed_multiplier&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const fixed_multiplier&, const fixed_multiplier&) = default;
 };
 
 /// round(a * b / 2^31) with ties toward +infinity, saturating the one overflow (both INT32_MIN).

@@ -16,7 +16,7 @@ NOTCH_NAMESPACE_BEGIN
 /// The element type of views of bfloat16 values: the bits, under the name of their format.
 struct bfloat16 {
     std::uint16_t bits = 0;
-    friend constexpr bool operator==(const bfloat16&, const bfloat16&) = default;
+    NOTCH_INLINE friend constexpr bool operator==(const bfloat16&, const bfloat16&) = default;
 };
 
 [[nodiscard]] NOTCH_INLINE constexpr std::uint16_t to_bfloat16(float x) noexcept {
