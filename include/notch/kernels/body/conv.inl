@@ -129,6 +129,15 @@ template <int NP, operand_form P> static void conv_panels(const conv_args& a, in
     const std::int8_t* b = g.b + column / 16 * g.panel_stride;
     std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + column * size;
     const std::uint8_t* line = g.a;
+    if (a.end_groups == 0 && a.run % tile_rows<NP>() == 0) { // image rows that tiles of a matrix fill exactly
+        tile_job t = make_job(g, column, cols);
+        for (index_t m = 0; m < g.m; m += a.run) {
+            run_tiles<NP, P>(g, t, m, column, g.m - m < a.run ? g.m - m : a.run, true);
+            t.a += a.in_line;
+            t.c += a.out_line * size;
+        }
+        return;
+    }
     index_t x = 0, out_line = 0;
     for (index_t m = 0; m < g.m;) {
         const index_t left = g.m - m, height = left > 2 * Few || left >= MR ? MR : Few;

@@ -59,8 +59,17 @@ static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lan
     const epilogue_args& ep = *t.ep;
     const index_t size = store_size(ep.store);
     const bool corrected = t.outer[0].row || t.outer[1].row;
+    const bool floats = ep.store == store_kind::f32 && !corrected && !t.row_scale && !ep.f_bias;
     for (index_t j = 0; j < panels; ++j) {
         const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
+        if (floats) { // the usual output that is not codes
+            const f32x16 m = load_f32(ep.multiplier + channel), lo = set_f32(ep.f_lo), hi = set_f32(ep.f_hi);
+            const std::int32_t* from = lanes + j * 16;
+            std::uint8_t* out = c + 64 * j;
+            for (index_t i = 0; i < rows; ++i, from += panels * 16, out += t.ldc_bytes)
+                store_f32(reinterpret_cast<float*>(out), min(max(mul(to_f32(load_s32(from)), m), lo), hi), cols);
+            continue;
+        }
         for (index_t i = 0; i < rows; ++i) {
             acc16 v = load_s32(lanes + (i * panels + j) * 16);
             if (corrected) {
