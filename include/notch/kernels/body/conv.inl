@@ -131,10 +131,11 @@ template <int NP, operand_form P> static void conv_panels(const conv_args& a, in
     const std::uint8_t* line = g.a;
     if (a.end_groups == 0 && a.run % tile_rows<NP>() == 0) { // image rows that tiles of a matrix fill exactly
         tile_job t = make_job(g, column, cols);
-        for (index_t m = 0; m < g.m; m += a.run) {
+        std::uint8_t* c = t.c;
+        for (index_t m = 0; m < g.m; m += a.run, line += a.in_line, c += a.out_line * size) {
+            t.a = line;
+            t.c = c;
             run_tiles<NP, P>(g, t, m, column, g.m - m < a.run ? g.m - m : a.run, true);
-            t.a += a.in_line;
-            t.c += a.out_line * size;
         }
         return;
     }

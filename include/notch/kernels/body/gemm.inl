@@ -204,9 +204,10 @@ static inline gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
 }
 
 /// t.a, t.c, t.start and the terms of outer products are those of row 0 of `rows` rows; on_tile is
-/// called if `last`, the accumulators being complete.
+/// called if `last`, the accumulators being complete. Leaves t behind the last row; not a copy, since
+/// copying what was written a moment ago waits for the stores.
 template <int NP, operand_form P>
-static void run_tiles(const gemm_args& g, tile_job t, index_t first_row, index_t column, index_t rows, bool last) {
+static void run_tiles(const gemm_args& g, tile_job& t, index_t first_row, index_t column, index_t rows, bool last) {
     for (index_t row = 0; row < rows;) {
         index_t height = 0;
         const gemm_tile_fn tile = pick_tile<NP, P>(rows - row, height);
