@@ -447,7 +447,7 @@ TEST_CASE("arrays so large that their results go past the caches, at any alignme
         const channel_layout layout{1, 1, static_cast<index_t>(n)};
         ref::quantize<half_even, std::uint8_t>(x, layout, std::span(&p, 1), {0, 255}, want);
         for (isa i : available_isas())
-            for (std::size_t offset : {0, 3}) {
+            for (std::size_t offset : {std::size_t{0}, std::size_t{3}}) {
                 const context ctx(i);
                 const auto c = std::span(codes).subspan(offset, n), m = std::span(mask).subspan(offset, n);
                 const auto v = std::span(values).subspan(offset, n);
