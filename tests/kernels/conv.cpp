@@ -15,23 +15,11 @@
 #include <notch/notch.hpp>
 
 #include "../guard_page.hpp"
+#include "team.hpp"
 
 using namespace notch;
 
 namespace {
-
-struct team {
-    index_t threads;
-    [[nodiscard]] index_t concurrency() const { return threads; }
-    void run(index_t n, task_ref task) const {
-        std::vector<std::thread> all;
-        for (index_t t = 0; t < threads; ++t)
-            all.emplace_back([=, this] {
-                for (index_t i = t; i < n; i += threads) task(i);
-            });
-        for (auto& t : all) t.join();
-    }
-};
 
 using rng = std::mt19937;
 index_t pick(rng& g, index_t lo, index_t hi) { return lo + static_cast<index_t>(g() % static_cast<unsigned>(hi - lo + 1)); }
@@ -81,7 +69,7 @@ void run(nhwc_view<const X> x, const packed_transposed& w, const E& ep, nhwc_vie
 template <class X, class Packed, class Out, class F, class Expected>
 void compare(const image<X>& x, const Packed& w, const epilogue<Out, F>& ep, const image<std::int32_t>& acc, const problem& p, isa i,
              const Expected& expected) {
-    const team threads{p.threads};
+    const thread_team threads{p.threads};
     context ctx(i, threads);
     image<Out> y(acc.view.n, acc.view.h, acc.view.w, acc.view.c, p.slices);
     std::memset(static_cast<void*>(y.memory.data()), 0x5a, y.memory.size() * sizeof(Out));

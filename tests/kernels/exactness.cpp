@@ -3,6 +3,7 @@
 // Every kernel, on every instruction set that this CPU has, against the scalar definitions in ref/,
 // bit for bit: randomized shapes, edge sizes, extreme codes, one to three threads.
 #include "../catch.hpp"
+#include "team.hpp"
 
 #include <cstdint>
 #include <random>
@@ -14,19 +15,6 @@
 using namespace notch;
 
 namespace {
-
-struct team {
-    index_t threads;
-    [[nodiscard]] index_t concurrency() const { return threads; }
-    void run(index_t n, task_ref task) const {
-        std::vector<std::thread> all;
-        for (index_t t = 0; t < threads; ++t)
-            all.emplace_back([=, this] {
-                for (index_t i = t; i < n; i += threads) task(i);
-            });
-        for (auto& t : all) t.join();
-    }
-};
 
 enum class fill { random, saturated, alternating, small };
 
@@ -77,7 +65,7 @@ void check_gemm(std::mt19937& g, index_t m, index_t n, index_t k, fill xf, fill 
     ref::gemm<std::uint8_t>(xv, xp.zero_point, {w.data(), n, k}, b, {acc.data(), m, n});
 
     const packed_weights p = pack({w.data(), n, k});
-    const team threads_of{threads};
+    const thread_team threads_of{threads};
     const context ctx(i, threads_of);
     INFO(to_string(i) << " " << m << "x" << n << "x" << k << " threads " << threads);
 
@@ -189,7 +177,7 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
             const auto x = codes<std::uint8_t>(g, n * h * w * pixel, f);
             const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c, h * w * pixel, w * pixel, pixel);
             const quant_params xp{0.02f, static_cast<std::int32_t>(g() % 256)}, yp{0.9f, static_cast<std::int32_t>(g() % 256)};
-            const team threads_of{1 + trial % 3};
+            const thread_team threads_of{1 + trial % 3};
             context ctx(i, threads_of);
             INFO(to_string(i) << " n" << n << " h" << h << " w" << w << " c" << c << " out" << out << " k" << s.kernel_h << "x" << s.kernel_w
                               << " pad " << s.pad_top << s.pad_left << s.pad_bottom << s.pad_right << " threads " << ctx.executor.concurrency());
@@ -250,7 +238,7 @@ TEST_CASE("pooling and add equal the reference on every instruction set") {
             const index_t n = 1 + g() % 3, h = 1 + g() % 9, w = 1 + g() % 9, c = 1 + g() % 140, oh = s.out_h(h), ow = s.out_w(w);
             const auto x = codes<std::uint8_t>(g, n * h * w * c, fill::random);
             const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c);
-            const team threads_of{1 + trial % 3};
+            const thread_team threads_of{1 + trial % 3};
             context ctx(i, threads_of);
             std::vector<std::byte> memory(static_cast<std::size_t>(pool_workspace_size(s, ctx)));
             ctx.workspace = memory;
@@ -355,7 +343,7 @@ TEST_CASE("on_tile sees every result once, finished, for any number of threads")
             const packed_weights p = pack({w.data(), n, k});
             const quant_params xp{0.01f, 0}, yp{0.1f, 128};
             std::vector<std::uint8_t> plain(static_cast<std::size_t>(m * n)), seen(plain.size()), y(plain.size());
-            const team threads_of{threads};
+            const thread_team threads_of{threads};
             const context ctx(i, threads_of);
             const matrix_view<const std::uint8_t> xv(x.data(), m, k);
             gemm(xv, p, make_epilogue(p, stage::requantize{xp, ws, yp}), matrix_view<std::uint8_t>(plain.data(), m, n), ctx);

@@ -5,6 +5,7 @@
 // access.
 #include "../catch.hpp"
 #include "../guard_page.hpp"
+#include "team.hpp"
 
 #include <cmath>
 #include <cstdint>
@@ -22,19 +23,6 @@
 using namespace notch;
 
 namespace {
-
-struct team {
-    index_t threads;
-    [[nodiscard]] index_t concurrency() const { return threads; }
-    void run(index_t n, task_ref task) const {
-        std::vector<std::thread> all;
-        for (index_t t = 0; t < threads; ++t)
-            all.emplace_back([=, this] {
-                for (index_t i = t; i < n; i += threads) task(i);
-            });
-        for (auto& t : all) t.join();
-    }
-};
 
 template <range_type Range, class Granularity>
 void check_dynamic(std::mt19937& g, isa i, index_t m, index_t n, index_t k, index_t threads, bool wild) {
@@ -57,7 +45,7 @@ void check_dynamic(std::mt19937& g, isa i, index_t m, index_t n, index_t k, inde
     const auto p = pack({w.data(), n, k});
     const auto ep = make_epilogue(p, stage::dequantize_rows{ws}, stage::real_bias{bias});
     std::vector<std::byte> memory(static_cast<std::size_t>(gemm_dynamic_workspace_size(m, k)));
-    const team executor{threads};
+    const thread_team executor{threads};
     gemm_dynamic<Range, Granularity>(xv, p, ep, {y.data(), m, n, ldy}, context(i, executor, memory));
     INFO(to_string(i) << " " << m << "x" << n << "x" << k << " threads " << threads);
     CHECK((y.size() == 0 || std::memcmp(y.data(), want.data(), 4 * y.size()) == 0));
@@ -86,7 +74,7 @@ void check_batched(std::mt19937& g, isa i, index_t batches, index_t m, index_t n
     const auto sums = make(stage::accumulators{xp.zero_point});
     guarded<std::uint8_t> y(span_of(m, n, ldy));
     guarded<std::int32_t> acc(batches * m * n);
-    const team executor{threads};
+    const thread_team executor{threads};
     std::vector<std::byte> memory(static_cast<std::size_t>(gemm_batched_workspace_size(operand, context(i, executor))));
     const context ctx(i, executor, memory);
     const batch_view<const X> xv(x.data(), batches, m, k, lda, m * lda);

@@ -17,23 +17,11 @@
 #include <notch/ref/lowbit.hpp>
 
 #include "../guard_page.hpp"
+#include "team.hpp"
 
 using namespace notch;
 
 namespace {
-
-struct team {
-    index_t threads;
-    [[nodiscard]] index_t concurrency() const { return threads; }
-    void run(index_t n, task_ref task) const {
-        std::vector<std::thread> all;
-        for (index_t t = 0; t < threads; ++t)
-            all.emplace_back([=, this] {
-                for (index_t i = t; i < n; i += threads) task(i);
-            });
-        for (auto& t : all) t.join();
-    }
-};
 
 const index_t thread_counts[] = {1, 2, 3, 7};
 const index_t sizes[] = {1, 2, 7, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129};
@@ -114,7 +102,7 @@ void check_bits(std::mt19937& g, index_t m, index_t n, index_t k, bool x_ternary
     std::vector<std::int32_t> acc(static_cast<std::size_t>(m * n));
     ref::signed_gemm({x.data(), m, k}, {w.data(), n, k}, bias, {acc.data(), m, n});
     const packed_bits p = w_ternary ? pack_ternary({w.data(), n, k}) : pack_binary({w.data(), n, k});
-    const team pool{threads};
+    const thread_team pool{threads};
     const context ctx(i, pool);
     check_outputs(g, p, 0, bias, acc, n, [&](const auto& ep, auto* y) {
         using T = std::remove_pointer_t<decltype(y)>;
@@ -204,7 +192,7 @@ TEST_CASE("products with 2-bit weights equal the reference on every instruction 
         ref::gemm<std::uint8_t>({x.data(), m, k, ldx}, zero_point, {w.data(), n, k}, bias, {acc.data(), m, n});
         const packed_int2 p = pack_int2_weights({w.data(), n, k});
         for (isa i : available_isas()) {
-            const team pool{thread_counts[g() % 4]};
+            const thread_team pool{thread_counts[g() % 4]};
             const context ctx(i, pool);
             INFO(to_string(i) << " " << m << "x" << n << "x" << k);
             check_outputs(g, p, zero_point, bias, acc, n, [&](const auto& ep, auto* y) {
@@ -236,7 +224,7 @@ TEST_CASE("convolutions of bits equal the reference on every instruction set") {
             std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out));
             ref::signed_conv2d({x.data(), n, h, w, c}, padding == bit_padding::zero ? 0 : -1, weights, s, bias, {acc.data(), n, oh, ow, out});
             for (isa i : available_isas()) {
-                const team pool{thread_counts[g() % 4]};
+                const thread_team pool{thread_counts[g() % 4]};
                 context ctx(i, pool);
                 guarded<std::byte> memory(conv2d_bits_workspace_size(p, kind, n, h, w, ctx));
                 ctx.workspace = memory.span();
@@ -267,7 +255,7 @@ TEST_CASE("convolutions with 2-bit weights equal the reference on every instruct
         ref::conv2d<std::uint8_t>(xv, zero_point, weights, s, bias, {acc.data(), n, oh, ow, out});
         const packed_int2 p = pack_int2_conv2d(weights, out, c, s);
         for (isa i : available_isas()) {
-            const team pool{thread_counts[g() % 4]};
+            const thread_team pool{thread_counts[g() % 4]};
             context ctx(i, pool);
             guarded<std::byte> memory(conv2d_int2_workspace_size(p, n, h, w, ctx));
             ctx.workspace = memory.span();

@@ -16,23 +16,11 @@
 #include <notch/ref/weight_only.hpp>
 
 #include "../guard_page.hpp"
+#include "team.hpp"
 
 using namespace notch;
 
 namespace {
-
-struct team {
-    index_t threads;
-    [[nodiscard]] index_t concurrency() const { return threads; }
-    void run(index_t n, task_ref task) const {
-        std::vector<std::thread> all;
-        for (index_t t = 0; t < threads; ++t)
-            all.emplace_back([=, this] {
-                for (index_t i = t; i < n; i += threads) task(i);
-            });
-        for (auto& t : all) t.join();
-    }
-};
 
 /// The same bits, or both NaN.
 bool same(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b)); }
@@ -81,7 +69,7 @@ void check(std::mt19937& g, const weights& w, index_t m, fill f, isa i, index_t 
     const index_t n = w.n, k = w.k, ldx = k + static_cast<index_t>(g() % 3), ldy = n + static_cast<index_t>(g() % 3);
     INFO(to_string(i) << " " << m << "x" << n << "x" << k << " group " << w.group << " bits " << w.bits << " zero " << !w.zeros.empty()
                       << " format " << static_cast<int>(w.packed.format) << " threads " << threads);
-    const team pool{threads};
+    const thread_team pool{threads};
     context ctx(i, pool);
     const auto x_size = m > 0 ? (m - 1) * ldx + k : 0, y_size = m > 0 && n > 0 ? (m - 1) * ldy + n : 0;
     guarded<float> x(x_size), y(y_size);
