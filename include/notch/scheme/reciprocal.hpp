@@ -47,10 +47,11 @@
 NOTCH_NAMESPACE_BEGIN
 
 /// 1/scale in two floats, and whether codes made with it are exact.
+/// Without default values: their constructor would be a weak function of floats.
 struct scale_reciprocal {
-    float high = 0.0f; ///< the float below 1/scale
-    float low = 0.0f;  ///< 1/scale - high, rounded; > 0
-    bool exact = false;
+    float high; ///< the float below 1/scale
+    float low;  ///< 1/scale - high, rounded; > 0
+    bool exact;
 };
 
 /// The largest |code - zero_point| for which scale_reciprocal::exact speaks.
@@ -58,7 +59,7 @@ inline constexpr std::int32_t reciprocal_steps = 511;
 
 /// The reciprocal of a scale that is finite and > 0.
 [[nodiscard]] NOTCH_INLINE scale_reciprocal reciprocal_of(float scale) noexcept {
-    scale_reciprocal r;
+    scale_reciprocal r{};
     if (!(scale >= 5.42101086e-20f && scale <= 1.84467441e+19f)) return r; // 2^-64, 2^64
     std::uint32_t bits = 0;
     std::memcpy(&bits, &scale, sizeof bits);

@@ -144,10 +144,11 @@ template <int NP, operand_form P> static void conv_panels(const conv_args& a, in
         const index_t left = g.m - m, height = left > 2 * Few || left >= MR ? MR : Few;
         const index_t taken = left < height ? left : height;
         const std::uint8_t* rows[MR];
+        const std::uint8_t* last = line;
         index_t out[MR];
         bool even = taken == height;
         for (index_t i = 0; i < taken; ++i) {
-            rows[i] = line + x * g.lda;
+            rows[i] = last = line + x * g.lda;
             out[i] = out_line + x * g.ldc;
             even = even && out[i] == out[0] + i * g.ldc;
             if (++x == a.run) {
@@ -156,7 +157,7 @@ template <int NP, operand_form P> static void conv_panels(const conv_args& a, in
                 out_line += a.out_line;
             }
         }
-        for (index_t i = taken; i < height; ++i) rows[i] = rows[taken - 1];
+        for (index_t i = taken; i < height; ++i) rows[i] = last;
         alignas(64) std::uint8_t apart[MR * NP * 16 * 4];
         // Without a functor, all whole tiles of this image row at once.
         index_t tiles = 1;
