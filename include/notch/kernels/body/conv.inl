@@ -18,6 +18,7 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
     const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
                        ep.mode == requant_mode::float_scale;
     const code_stage stage = make_stage(ep);
+    const raw_stage raw = make_raw_stage(ep, channel, true);
     const index_t stride = g.panel_stride;
     constexpr int KU = chains<MR, NP>();
     const std::uint8_t* p[MR];
@@ -102,16 +103,13 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
         if (codes) {
             store_codes<MR, NP>(ep, stage, acc[0], channel, cols, c, ldc_bytes);
         } else {
-            // Through memory: a loop over acc itself would keep the accumulators out of the registers.
-            alignas(64) std::int32_t lanes[MR * NP * 16];
-            NOTCH_UNROLL
-            for (int i = 0; i < MR; ++i) {
-                NOTCH_UNROLL
-                for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
+            alignas(64) std::int32_t apart[MR * NP * 16];
+            store_raw<MR, NP>(ep, raw, acc[0], cols, c, ldc_bytes, apart);
+            if (!raw.direct) {
+                tile_job t = make_job(g, channel, cols);
+                t.ldc_bytes = ldc_bytes;
+                store_tile(t, apart, 0, MR, NP, c);
             }
-            tile_job t = make_job(g, channel, cols);
-            t.ldc_bytes = ldc_bytes;
-            store_tile(t, lanes, 0, MR, NP, c);
         }
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i) p[i] += MR * g.lda;

@@ -52,6 +52,34 @@ struct tile_job {
     index_t tiles;
 };
 
+/// Accumulators to where they go from the registers: floats without a bias of their own and sums to c, others to `apart`
+/// for store_tile. Without branches: another loop over the accumulators, and g++ 12 would keep them in memory.
+struct raw_stage {
+    float_mask floats;
+    const float* multiplier;
+    bool direct;
+};
+static constexpr float no_multiplier[16 * max_panels] = {};
+NOTCH_OP raw_stage make_raw_stage(const epilogue_args& ep, index_t channel, bool plain) {
+    const bool floats = plain && ep.store == store_kind::f32 && !ep.f_bias;
+    return {make_float_mask(floats), floats ? ep.multiplier + channel : no_multiplier,
+            floats || (plain && ep.store == store_kind::s32)};
+}
+template <int MR, int NP>
+NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc)[MR][NP], index_t cols, std::uint8_t* c,
+                        index_t ldc, std::int32_t* apart) {
+    std::uint8_t* const to = r.direct ? c : reinterpret_cast<std::uint8_t*>(apart);
+    const index_t step = r.direct ? ldc : 64 * NP;
+    NOTCH_UNROLL
+    for (int j = 0; j < NP; ++j) {
+        const index_t left = r.direct ? cols - 16 * j : 16, width = left < 16 ? left : 16;
+        NOTCH_UNROLL
+        for (int i = 0; i < MR; ++i)
+            store_s32(reinterpret_cast<std::int32_t*>(to + i * step + 64 * j),
+                      floats_or_sums(acc[i][j], r.multiplier + 16 * j, ep.f_lo, ep.f_hi, r.floats), width);
+    }
+}
+
 /// A tile that the register path does not cover: rows x panels vectors of accumulators. Not inlined,
 /// so that it does not weigh on the registers of the loops.
 static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
@@ -59,17 +87,8 @@ static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lan
     const epilogue_args& ep = *t.ep;
     const index_t size = store_size(ep.store);
     const bool corrected = t.outer[0].row || t.outer[1].row;
-    const bool floats = ep.store == store_kind::f32 && !corrected && !t.row_scale && !ep.f_bias;
     for (index_t j = 0; j < panels; ++j) {
         const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
-        if (floats) { // the usual output that is not codes
-            const f32x16 m = load_f32(ep.multiplier + channel), lo = set_f32(ep.f_lo), hi = set_f32(ep.f_hi);
-            const std::int32_t* from = lanes + j * 16;
-            std::uint8_t* out = c + 64 * j;
-            for (index_t i = 0; i < rows; ++i, from += panels * 16, out += t.ldc_bytes)
-                store_f32(reinterpret_cast<float*>(out), min(max(mul(to_f32(load_s32(from)), m), lo), hi), cols);
-            continue;
-        }
         for (index_t i = 0; i < rows; ++i) {
             acc16 v = load_s32(lanes + (i * panels + j) * 16);
             if (corrected) {
@@ -94,6 +113,7 @@ template <int MR, int NP, int KU, operand_form P> NOTCH_NOINLINE void gemm_tile(
     const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
                        ep.mode == requant_mode::float_scale && plain;
     const code_stage stage = make_stage(ep);
+    const raw_stage raw = make_raw_stage(ep, t.channel, plain);
     const std::uint8_t* a = t.a;
     std::uint8_t* c = t.c;
     const std::int32_t* start = t.start;
@@ -171,14 +191,9 @@ template <int MR, int NP, int KU, operand_form P> NOTCH_NOINLINE void gemm_tile(
             store_codes<MR, NP>(ep, stage, acc[0], t.channel, t.cols, c, t.ldc_bytes);
             continue;
         }
-        // Through memory: a loop over acc itself would keep the accumulators out of the registers.
-        alignas(64) std::int32_t lanes[MR * NP * 16];
-        NOTCH_UNROLL
-        for (int i = 0; i < MR; ++i) {
-            NOTCH_UNROLL
-            for (int j = 0; j < NP; ++j) store_s32(lanes + (i * NP + j) * 16, acc[0][i][j], 16);
-        }
-        store_tile(t, lanes, n * MR, MR, NP, c);
+        alignas(64) std::int32_t apart[MR * NP * 16];
+        store_raw<MR, NP>(ep, raw, acc[0], t.cols, c, t.ldc_bytes, apart);
+        if (!raw.direct) store_tile(t, apart, n * MR, MR, NP, c);
     }
 }
 
