@@ -113,6 +113,17 @@ template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, 
     }
 }
 
+/// The four vectors of a block, vector k with channels 16 * lane + 4 * k + 0..3, to channels in their order.
+NOTCH_OP void natural_order(const std::int32_t* lane, acc16 (&v)[4]) {
+    const __m512i a = load_s32(lane), b = load_s32(lane + 16), c = load_s32(lane + 32), d = load_s32(lane + 48);
+    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44), ab2 = _mm512_shuffle_i32x4(a, b, 0xee); // lanes 0 1 of each; 2 3
+    const __m512i cd = _mm512_shuffle_i32x4(c, d, 0x44), cd2 = _mm512_shuffle_i32x4(c, d, 0xee);
+    v[0] = _mm512_shuffle_i32x4(ab, cd, 0x88);
+    v[1] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
+    v[2] = _mm512_shuffle_i32x4(ab2, cd2, 0x88);
+    v[3] = _mm512_shuffle_i32x4(ab2, cd2, 0xdd);
+}
+
 inline constexpr bool has_words = true;
 struct word_stage {
     __m512 offset;
@@ -184,6 +195,13 @@ NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, const lane_
     }
 }
 
+/// The four vectors of a block, vector k with channels 16 * lane + 4 * k + 0..3, to channels in their order.
+NOTCH_OP void natural_order(const std::int32_t* lane, acc16 (&v)[2]) {
+    const acc16 ab = load_s32(lane), cd = load_s32(lane + 16);
+    v[0] = {_mm256_permute2x128_si256(ab.lo, ab.hi, 0x20), _mm256_permute2x128_si256(cd.lo, cd.hi, 0x20)};
+    v[1] = {_mm256_permute2x128_si256(ab.lo, ab.hi, 0x31), _mm256_permute2x128_si256(cd.lo, cd.hi, 0x31)};
+}
+
 inline constexpr bool has_words = true;
 struct word_stage {
     __m256 offset;
@@ -216,6 +234,9 @@ template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strip
 template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t, nvec v, lane_masks, index_t count) {
     store_nbytes<L == lanes::full>(p, v, count);
 }
+
+/// The four vectors of a block, vector k with channels 16 * lane + 4 * k + 0..3, to channels in their order.
+NOTCH_OP void natural_order(const std::int32_t* lane, acc16 (&v)[1]) { v[0] = load_s32(lane); }
 
 inline constexpr bool has_words = false; // pack_ncodes instead
 struct word_stage {};

@@ -119,13 +119,23 @@ template <lanes L> static NOTCH_NOINLINE void store_block(const depthwise_block&
         store_lanes<L>(out, b.strip_bytes, pack_ncodes(b.d.ep, acc, m), b.masks, b.count);
         return;
     }
-    std::int32_t natural[byte_width + 16] = {};
-    for (int k = 0; k < 4; ++k)
-        for (int l = 0; l < byte_width / 16; ++l)
-            for (int i = 0; i < 4; ++i) natural[16 * l + 4 * k + i] = lane[k * (byte_width / 4) + 4 * l + i];
+    acc16 natural[byte_width / 16];
+    natural_order(lane, natural);
+    if (strips<L>() == 1 && b.d.ep.store == store_kind::f32 && !b.d.ep.f_bias) { // the usual output that is not codes
+        const f32x16 lo = set_f32(b.d.ep.f_lo), hi = set_f32(b.d.ep.f_hi);
+        NOTCH_UNROLL
+        for (int g = 0; g < byte_width / 16; ++g) {
+            const index_t left = b.count - 16 * g;
+            if (left <= 0) break;
+            store_f32(reinterpret_cast<float*>(out) + 16 * g,
+                      min(max(mul(to_f32(natural[g]), load_f32(b.d.ep.multiplier + b.channel + 16 * g)), lo), hi),
+                      left < 16 ? left : 16);
+        }
+        return;
+    }
     for (int strip = 0; strip < strips<L>(); ++strip)
         for (index_t c = 0; c < b.count; c += 16)
-            store_any(b.d.ep, load_s32(natural + strip * (byte_width / strips<L>()) + c), b.channel + c,
+            store_any(b.d.ep, natural[strip * (byte_width / 16 / strips<L>()) + c / 16], b.channel + c,
                       b.count - c < 16 ? b.count - c : 16, out + strip * b.strip_bytes + c * size);
 }
 
