@@ -63,7 +63,11 @@ NOTCH_KEYED_BEGIN
 
 namespace detail {
 
-inline void append(std::string& out, std::string_view text) { out.append(text); }
+template <class T>
+    requires std::is_convertible_v<const T&, std::string_view>
+void append(std::string& out, const T& text) {
+    out.append(std::string_view(text));
+}
 template <class T>
     requires std::is_arithmetic_v<T>
 void append(std::string& out, T value) {
@@ -79,6 +83,29 @@ void append(std::string& out, T value) {
     out.append(text);
 }
 
+/// The name of an argument in a message: text, [index] if it is not negative, then the rest. Its parts are joined
+/// only when there is something to say: checks run in hot calls, some of them for each channel.
+struct name_of {
+    std::string_view text;
+    index_t index = -1;
+    std::string_view rest{};
+
+    name_of(const char* t) : text(t) {}
+    name_of(std::string_view t) : text(t) {}
+    name_of(const std::string& t) : text(t) {}
+    name_of(std::string_view t, index_t i) : text(t), index(i) {}
+    name_of(std::string_view t, std::string_view r) : text(t), rest(r) {}
+};
+inline void append(std::string& out, const name_of& name) {
+    out.append(name.text);
+    if (name.index >= 0) {
+        out.append("[");
+        append(out, name.index);
+        out.append("]");
+    }
+    out.append(name.rest);
+}
+
 /// Joins text and numbers into a message.
 template <class... Parts> std::string cat(const Parts&... parts) {
     std::string out;
@@ -87,20 +114,20 @@ template <class... Parts> std::string cat(const Parts&... parts) {
 }
 
 /// A scale must be finite and > 0.
-inline void check_scale(std::string_view where, std::string_view name, float scale) {
+inline void check_scale(std::string_view where, const name_of& name, float scale) {
     if (!(scale > 0.0f) || !std::isfinite(scale))
         fail(errc::invalid_argument,
              cat(where, ": ", name, " is ", scale, ", a scale must be finite and > 0"));
 }
 
 /// A size must be >= 0.
-inline void check_extent(std::string_view where, std::string_view name, index_t extent) {
+inline void check_extent(std::string_view where, const name_of& name, index_t extent) {
     if (extent < 0)
         fail(errc::invalid_argument, cat(where, ": ", name, " is ", extent, ", must be >= 0"));
 }
 
 /// Two extents must agree.
-inline void check_equal(std::string_view where, std::string_view what, index_t found,
+inline void check_equal(std::string_view where, const name_of& what, index_t found,
                         index_t expected) {
     if (found != expected)
         fail(errc::shape_mismatch, cat(where, ": ", what, " is ", found, ", expected ", expected));

@@ -84,12 +84,12 @@ namespace detail {
 /// No extent of a view is longer: a bound that keeps all later index arithmetic in range.
 inline constexpr index_t max_extent = index_t{1} << 40;
 
-inline void check_view_extent(std::string_view where, std::string_view name, index_t extent) {
+inline void check_view_extent(std::string_view where, const name_of& name, index_t extent) {
     if (extent > max_extent) fail(errc::overflow, cat(where, ": ", name, " has an extent of ", extent, " and overflows the address space"));
 }
 
 template <class T>
-void check_view(std::string_view where, std::string_view name, const matrix_view<T>& v) {
+void check_view(std::string_view where, const name_of& name, const matrix_view<T>& v) {
     if (v.rows < 0 || v.cols < 0)
         fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.rows,
                                          " x ", v.cols, ")"));
@@ -104,7 +104,7 @@ void check_view(std::string_view where, std::string_view name, const matrix_view
 }
 
 template <class T>
-void check_view(std::string_view where, std::string_view name, const nhwc_view<T>& v) {
+void check_view(std::string_view where, const name_of& name, const nhwc_view<T>& v) {
     if (v.n < 0 || v.h < 0 || v.w < 0 || v.c < 0)
         fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.n, " x ",
                                          v.h, " x ", v.w, " x ", v.c, ")"));

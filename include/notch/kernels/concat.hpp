@@ -35,13 +35,8 @@ void concat(std::type_identity_t<std::span<const matrix_view<const T>>> x,
     index_t columns = 0;
     for (std::size_t k = 0; k < x.size(); ++k) {
         const matrix_view<const T>& in = x[k];
-        // The name of an input costs an allocation: only where something may be wrong.
-        constexpr index_t usual = index_t{1} << 30;
-        if (in.rows != y.rows || in.rows > usual || in.cols < 0 || in.cols > usual || in.stride < in.cols ||
-            in.stride > usual || in.data == nullptr) {
-            detail::check_view("concat", detail::cat("x[", k, "]"), in);
-            detail::check_equal("concat", detail::cat("the number of rows of x[", k, "]"), in.rows, y.rows);
-        }
+        detail::check_view("concat", {"x", static_cast<index_t>(k)}, in);
+        detail::check_equal("concat", {"the number of rows of x", static_cast<index_t>(k)}, in.rows, y.rows);
         columns += x[k].cols; // below 2^40 each, which needs 2^23 inputs to overflow
         if (columns > detail::max_extent) fail(errc::overflow, "concat: the inputs have too many columns");
     }

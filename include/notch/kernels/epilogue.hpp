@@ -231,7 +231,7 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
         if (count != 1 && count != n)
             fail(errc::shape_mismatch, cat(where, ": ", count, " weight scales for ", n, " output channels"));
         for (index_t c = 0; c < count; ++c)
-            check_scale(where, cat("w_scales[", c, "]"), plan.w_scales[static_cast<std::size_t>(c)]);
+            check_scale(where, {"w_scales", c}, plan.w_scales[static_cast<std::size_t>(c)]);
     }
     epilogue_args& form = e.form;
     form.store = store_kind_of<Out>();

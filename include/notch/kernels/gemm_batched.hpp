@@ -108,7 +108,7 @@ struct batched_scratch {
 };
 
 template <class T> void check_batch(std::string_view where, std::string_view name, const batch_view<T>& v) {
-    check_extent(where, cat(name, ".batches"), v.batches);
+    check_extent(where, {name, ".batches"}, v.batches);
     if (v.batches == 0) return;
     check_view(where, name, v[0]);
     if (v.batch_stride < 0) fail(errc::invalid_argument, cat(where, ": ", name, " has a negative batch_stride"));

@@ -170,7 +170,7 @@ private:
     void check(const char* where, const char* name, matrix_view<const float> x) const {
         check_buffers(where);
         detail::check_view(where, name, x);
-        detail::check_equal(where, detail::cat("the number of channels of ", name), x.cols, channels());
+        detail::check_equal(where, {"the number of channels of ", name}, x.cols, channels());
     }
     void check(const char* where, const channel_layout& layout, std::size_t w, std::size_t w_folded, std::size_t b,
                std::size_t b_folded) const {

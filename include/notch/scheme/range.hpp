@@ -122,7 +122,7 @@ namespace detail {
 
 inline void check_params(std::string_view where, std::string_view name, quant_params p,
                          std::int32_t lo, std::int32_t hi) {
-    check_scale(where, cat(name, ".scale"), p.scale);
+    check_scale(where, {name, ".scale"}, p.scale);
     if (p.zero_point < lo || p.zero_point > hi)
         fail(errc::invalid_argument, cat(where, ": ", name, ".zero_point is ", p.zero_point,
                                          ", must be ", lo, "..", hi));
