@@ -34,6 +34,7 @@ struct problem {
     bool slices = false; ///< x and y lie inside larger images
     fill codes = fill::random;
     index_t threads = 1;
+    bool zeros = false; ///< the zero_point is the lowest code: padding adds nothing
 };
 
 std::string describe(const problem& p, isa i) {
@@ -41,7 +42,7 @@ std::string describe(const problem& p, isa i) {
     return detail::cat(to_string(i), p.transposed ? " transposed " : " ", p.n, "x", p.h, "x", p.w, "x", p.c, " -> ", p.out, " groups ",
                        p.groups, " kernel ", s.kernel_h, "x", s.kernel_w, " stride ", s.stride_h, "x", s.stride_w, " dilation ",
                        s.dilation_h, "x", s.dilation_w, " pads ", s.pad_top, " ", s.pad_left, " ", s.pad_bottom, " ", s.pad_right,
-                       " output pads ", p.output_pad_h, " ", p.output_pad_w, p.slices ? " slices" : "", " threads ", p.threads);
+                       " output pads ", p.output_pad_h, " ", p.output_pad_w, p.slices ? " slices" : "", p.zeros ? " zeros" : "", " threads ", p.threads);
 }
 
 /// A view that ends with the last element of memory of exactly its size.
@@ -147,7 +148,7 @@ template <class X> void check(rng& g, const problem& p, bool all = false) {
     for (auto& v : w) v = static_cast<std::int8_t>(p.codes == fill::extreme ? (g() % 2 ? 127 : -128) : p.codes == fill::small ? static_cast<int>(g() % 129) - 64 : static_cast<int>(g()));
     std::vector<std::int32_t> bias(static_cast<std::size_t>(p.out));
     for (auto& v : bias) v = static_cast<std::int32_t>(g() % 20001) - 10000;
-    const std::int32_t zero_point = static_cast<std::int32_t>(g() % 256) - (std::is_signed_v<X> ? 128 : 0);
+    const std::int32_t zero_point = (p.zeros ? 0 : static_cast<std::int32_t>(g() % 256)) - (std::is_signed_v<X> ? 128 : 0);
     const transposed_window shape{p.s, p.output_pad_h, p.output_pad_w};
     image<std::int32_t> acc(p.n, p.transposed ? shape.out_h(p.h) : p.s.out_h(p.h), p.transposed ? shape.out_w(p.w) : p.s.out_w(p.w), p.out, false);
     const nhwc_view<const X> in(x.view);
@@ -192,6 +193,7 @@ problem random_problem(rng& g) {
     p.slices = g() % 3 == 0;
     p.codes = static_cast<fill>(g() % 3);
     p.threads = g() % 3 == 0 ? pick(g, 2, 7) : 1;
+    p.zeros = g() % 3 == 0;
     return p;
 }
 
@@ -277,6 +279,27 @@ TEST_CASE("first layers of three channels and small images of many channels equa
         check<std::uint8_t>(g, tail);
         check<std::int8_t>(g, tail);
     }
+}
+
+TEST_CASE("taps in a padding of zeros, which are left out, change nothing") {
+    rng g(6);
+    for (int trial = 0; trial < 90; ++trial) {
+        problem p = random_problem(g);
+        p.zeros = true;
+        p.c = 4 * pick(g, 1, 9); // taps begin at whole groups of four
+        p.h = pick(g, 3, 15);
+        p.w = pick(g, 3, 15);
+        p.s = trial % 2 == 0 ? window::square(pick(g, 2, 7), pick(g, 1, 2), pick(g, 1, 4)) : random_window(g, 7);
+        p.s.dilation_w = 1;
+        check_any(g, p, trial % 8 == 0);
+    }
+    problem p; // larger than a band
+    p.h = 60;
+    p.w = 30;
+    p.c = p.out = 128;
+    p.s = window::square(3, 1, 1);
+    p.zeros = true;
+    check<std::uint8_t>(g, p, true);
 }
 
 TEST_CASE("several bands of rows: images larger than a band, one row larger than a band") {

@@ -9,6 +9,7 @@
 
 #include <notch/core/view.hpp>
 #include <notch/kernels/conv_plan.hpp>
+#include <notch/kernels/conv_rects.hpp>
 #include <notch/kernels/conv_tile.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/gemm.hpp>
@@ -139,6 +140,14 @@ inline void band_product(const conv_call& c, index_t image, index_t j, index_t r
             g.ep.on_tile = nullptr; // below, for whole rows
         }
         if (f.joined_ends > 0) collect_band_ends(f, a, ends);
+        conv_rect rects[max_rects];
+        a.rects = rects;
+        // Taps in a padding of zeros add nothing.
+        a.rect_count = c.outside == 0 && !c.in_place
+                           ? split_rects(kernels_for(conv_tables, c.target), f, phase, c.x.h, c.x.w, j * f.stride_h + phase.first_h,
+                                         height, a.run, rects)
+                           : 0;
+        if (a.rect_count == 0) rects[a.rect_count++] = {0, height, 0, a.run, 0, g.segments, 0, g.k4, 0};
         if (f.blocks == 1)
             phase_product(c, a, phase, 0, column, columns);
         else

@@ -9,6 +9,15 @@
 
 NOTCH_NAMESPACE_BEGIN
 
+/// Outputs (y, x) .. (y + rows - 1, x + cols - 1), with the segments that they need.
+struct conv_rect {
+    index_t y = 0, rows = 0, x = 0, cols = 0;
+    index_t segment = 0, segments = 0; ///< the first one, and how many
+    index_t skip = 0;                  ///< bytes left out at the beginning of each
+    index_t k4 = 0;                    ///< groups of four of each
+    index_t rest = 0;                  ///< groups left out of each, in front or behind
+};
+
 /// A product whose rows are pixels: row m of `product` is pixel m % run of image row m / run,
 ///     input   product.a + (m / run) * in_line + (m % run) * product.lda + product.segment[s]
 ///     output  product.c + (m / run) * out_line + (m % run) * product.ldc
@@ -20,9 +29,13 @@ struct conv_args {
     /// segments. 8 more pixels can be read.
     const std::uint8_t* ends = nullptr;
     index_t end_groups = 0;
+    /// Together all outputs. If there are several, there are no joined ends.
+    const conv_rect* rects = nullptr;
+    index_t rect_count = 0;
 };
 struct conv_kernels {
     void (*conv_u8s8)(const conv_args&) = nullptr;
+    index_t tile = 1, short_tile = 1; ///< outputs of a tile of the most panels, and of the last one of few
 };
 
 NOTCH_NAMESPACE_END

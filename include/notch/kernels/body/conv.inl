@@ -7,11 +7,14 @@
 /// Rows of a tile: their pointers stay in registers.
 template <int NP> constexpr int conv_rows() { return tile_rows<NP>() < 8 ? tile_rows<NP>() : 8; }
 
+/// And of a last tile of few pixels.
+template <int NP> constexpr int short_conv_rows() { return (conv_rows<NP>() + 2) / 3; }
+
 /// Some tiles of MR pixels x NP panels, one behind the other in their image row and in the output. `rows` are the
-/// pixels of the first.
+/// pixels of the first, `panel` where the segments of r begin.
 template <int MR, int NP, operand_form P>
-NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* rows, const std::uint8_t* ends,
-                              const std::int8_t* panel, index_t channel, index_t cols, std::uint8_t* c,
+NOTCH_NOINLINE void conv_tile(const conv_args& a, const conv_rect& r, const std::uint8_t* const* rows,
+                              const std::uint8_t* ends, const std::int8_t* panel, index_t channel, index_t cols, std::uint8_t* c,
                               index_t ldc_bytes, index_t tiles) {
     const gemm_args& g = a.product;
     const epilogue_args& ep = g.ep;
@@ -37,11 +40,11 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
                 for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
             }
         }
-        for (index_t s = 0; s < g.segments; ++s) {
+        for (index_t s = 0; s < r.segments; ++s) {
             // One offset for all pointers, which stay where they are. Opaque: the compiler would rather
             // advance MR pointers, and set them up for every segment.
-            index_t at = g.segment[s];
-            for (index_t k = g.k4; k >= KU; k -= KU) {
+            index_t at = g.segment[r.segment + s];
+            for (index_t k = r.k4; k >= KU; k -= KU) {
                 __asm__("" : "+r"(at));
                 NOTCH_UNROLL
                 for (int u = 0; u < KU; ++u) {
@@ -59,7 +62,7 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
                 b += 64 * KU;
             }
             if constexpr (KU > 1) {
-                for (index_t k = g.k4 % KU; k > 0; --k) {
+                for (index_t k = r.k4 % KU; k > 0; --k) {
                     NOTCH_UNROLL
                     for (int i = 0; i < MR; ++i) {
                         const a_quad aq = load_a<P>(p[i] + at);
@@ -79,6 +82,7 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
                 }
                 b += 64;
             }
+            b += 64 * r.rest;
         }
         for (index_t e = 0; e < a.end_groups; ++e) {
             b_quad bq[NP];
@@ -118,41 +122,48 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const std::uint8_t* const* row
     }
 }
 
-/// All pixels over NP panels.
-template <int NP, operand_form P> static void conv_panels(const conv_args& a, index_t column, index_t cols) {
+/// The pixels of a rectangle over NP panels.
+template <int NP, operand_form P>
+static void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t cols) {
     // Two heights: a last tile of few pixels is short, others repeat their last pixel.
-    constexpr int MR = conv_rows<NP>(), Few = (MR + 2) / 3;
+    constexpr int MR = conv_rows<NP>(), Few = short_conv_rows<NP>();
     const gemm_args& g = a.product;
-    const index_t size = store_size(g.ep.store);
-    const std::int8_t* b = g.b + column / 16 * g.panel_stride;
-    std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + column * size;
-    const std::uint8_t* line = g.a;
-    if (a.end_groups == 0 && a.run % tile_rows<NP>() == 0) { // image rows that tiles of a matrix fill exactly
+    const index_t size = store_size(g.ep.store), pixels = r.rows * r.cols;
+    const std::int8_t* const b = g.b + column / 16 * g.panel_stride + 64 * (r.segment * (r.k4 + r.rest) + r.skip / 4);
+    std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + (column + r.y * a.out_line + r.x * g.ldc) * size;
+    const std::uint8_t* line = g.a + r.y * a.in_line + r.x * g.lda + r.skip;
+    index_t row = g.row + r.y * a.run + r.x; // of the line's first pixel
+    if (a.end_groups == 0 && r.rest == 0 && r.cols % tile_rows<NP>() == 0) { // tiles of a matrix fill the lines exactly
         tile_job t = make_job(g, column, cols);
-        std::uint8_t* c = t.c;
-        for (index_t m = 0; m < g.m; m += a.run, line += a.in_line, c += a.out_line * size) {
+        t.segment += r.segment;
+        t.segments = r.segments;
+        std::uint8_t* c = base;
+        for (index_t y = 0; y < r.rows; ++y, line += a.in_line, c += a.out_line * size, row += a.run) {
             t.a = line;
+            t.b = b;
             t.c = c;
-            run_tiles<NP, P>(g, t, m, column, g.m - m < a.run ? g.m - m : a.run, true);
+            run_tiles<NP, P>(g, t, row - g.row, column, r.cols, true);
         }
         return;
     }
     index_t x = 0, out_line = 0;
-    for (index_t m = 0; m < g.m;) {
-        const index_t left = g.m - m, height = left > 2 * Few || left >= MR ? MR : Few;
+    for (index_t m = 0; m < pixels;) {
+        const index_t left = pixels - m, height = left > 2 * Few || left >= MR ? MR : Few;
         const index_t taken = left < height ? left : height;
         const std::uint8_t* rows[MR];
         const std::uint8_t* last = line;
-        index_t out[MR];
+        index_t out[MR], number[MR];
         bool even = taken == height;
         for (index_t i = 0; i < taken; ++i) {
             rows[i] = last = line + x * g.lda;
             out[i] = out_line + x * g.ldc;
+            number[i] = row + x;
             even = even && out[i] == out[0] + i * g.ldc;
-            if (++x == a.run) {
+            if (++x == r.cols) {
                 x = 0;
                 line += a.in_line;
                 out_line += a.out_line;
+                row += a.run;
             }
         }
         for (index_t i = taken; i < height; ++i) rows[i] = last;
@@ -160,40 +171,45 @@ template <int NP, operand_form P> static void conv_panels(const conv_args& a, in
         // Without a functor, all whole tiles of this image row at once.
         index_t tiles = 1;
         if (even && !g.ep.on_tile && height == MR && x >= MR) {
-            const index_t more = (a.run - x) / MR, rest = (g.m - m) / MR - 1;
+            const index_t more = (r.cols - x) / MR, rest = (pixels - m) / MR - 1;
             tiles += more < rest ? more : rest;
         }
         std::uint8_t* const c = even ? base + out[0] * size : apart;
         const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
         const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : g.a;
         if (height == MR)
-            conv_tile<MR, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, tiles);
+            conv_tile<MR, NP, P>(a, r, rows, ends, b, column, cols, c, ldc_bytes, tiles);
         else
-            conv_tile<Few, NP, P>(a, rows, ends, b, column, cols, c, ldc_bytes, 1);
+            conv_tile<Few, NP, P>(a, r, rows, ends, b, column, cols, c, ldc_bytes, 1);
         if (!even)
             for (index_t i = 0; i < taken; ++i)
                 for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
         if (g.ep.on_tile) { // pixels that lie evenly, one rectangle each
             for (index_t i = 0; i < taken;) {
                 index_t rows_of = 1;
-                while (i + rows_of < taken && out[i + rows_of] == out[i] + rows_of * g.ldc) ++rows_of;
-                g.ep.on_tile(g.ep.context, {base + out[i] * size, g.row + m + i, g.col + column, rows_of, cols, g.ldc});
+                while (i + rows_of < taken && out[i + rows_of] == out[i] + rows_of * g.ldc &&
+                       number[i + rows_of] == number[i] + rows_of)
+                    ++rows_of;
+                g.ep.on_tile(g.ep.context, {base + out[i] * size, number[i], g.col + column, rows_of, cols, g.ldc});
                 i += rows_of;
             }
         }
         m += taken + (tiles - 1) * MR;
         x += (tiles - 1) * MR;
-        if (x == a.run) {
+        if (x == r.cols) {
             x = 0;
             line += a.in_line;
             out_line += a.out_line;
+            row += a.run;
         }
     }
 }
 
 /// Panels outside, pixels inside: the weights come from the outer cache levels once.
 template <operand_form P> static void conv_all(const conv_args& a) {
-    for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) { conv_panels<NP, P>(a, column, cols); });
+    for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) {
+        for (index_t i = 0; i < a.rect_count; ++i) conv_panels<NP, P>(a, a.rects[i], column, cols);
+    });
 }
 
 static void conv_u8s8(const conv_args& a) {
@@ -204,4 +220,4 @@ static void conv_u8s8(const conv_args& a) {
         conv_all<operand_form::direct>(a);
 }
 
-inline constexpr conv_kernels conv_table = {conv_u8s8};
+inline constexpr conv_kernels conv_table = {conv_u8s8, conv_rows<max_panels>(), short_conv_rows<max_panels>()};
