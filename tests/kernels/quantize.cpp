@@ -439,7 +439,7 @@ TEST_CASE("average pooling over more taps than 16-bit sums hold") {
 
 TEST_CASE("arrays so large that their results go past the caches, at any alignment", "[slow]") {
     std::mt19937 g(22);
-    const std::size_t n = (std::size_t{16} << 20) / 5 + 1000;
+    const std::size_t n = (std::size_t{32} << 20) / 5 + 1000; // see is_streaming in kernels/body/quantize.inl
     const auto x = random_values(g, n, 0.05f);
     std::vector<std::uint8_t> codes(n + 3), want(n), mask(n + 3);
     std::vector<float> values(n + 3);

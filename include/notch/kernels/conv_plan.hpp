@@ -27,6 +27,7 @@
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/table.hpp>
+#include <notch/simd/cache.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -82,10 +83,9 @@ struct conv_form {
     }
 };
 
-/// The target for the memory of a band: it stays in the second-level cache beside a block of weights.
-inline constexpr index_t band_bytes = 128 * 1024;
-/// And for short segments, in the first: there is little work for each byte.
-inline constexpr index_t short_band_bytes = 16 * 1024;
+/// The target for the memory of a band: an eighth of the second-level cache, where it stays beside a block of weights;
+/// or for short segments, with little work for each byte, half of the first.
+inline index_t band_bytes(bool short_segments) { return short_segments ? cpu_caches().l1 / 2 : cpu_caches().l2 / 8; }
 
 /// How the work on one input size is cut up; the same for the query of the workspace and the call.
 struct conv_plan {
@@ -110,7 +110,7 @@ inline conv_plan plan_conv(std::string_view where, const conv_form& f, index_t n
     const index_t pitch = checked_product(where, p.cols, f.channels);
     if (pitch > (index_t{1} << 40) || f.span_h > (index_t{1} << 40) / pitch)
         fail(errc::overflow, cat(where, ": a row of ", p.cols, " pixels of ", f.channels, " channels is too large"));
-    index_t rows = ((f.joined_ends > 0 ? short_band_bytes : band_bytes) / pitch - f.span_h) / f.stride_h + 1;
+    index_t rows = (band_bytes(f.joined_ends > 0) / pitch - f.span_h) / f.stride_h + 1;
     rows = rows < 1 ? 1 : rows > out_h ? out_h : rows;
     const index_t bands = (out_h + rows - 1) / rows;
     p.band_rows = (out_h + bands - 1) / bands;

@@ -26,6 +26,7 @@
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/range.hpp>
 #include <notch/scheme/reciprocal.hpp>
+#include <notch/simd/cache.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/quantize.inl>
 #include <notch/kernels/arch/for_each.inl>

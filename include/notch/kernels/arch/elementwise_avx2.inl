@@ -59,6 +59,15 @@ template <bool Signed> NOTCH_OP nvec pack_group(const nvec (&v)[4], nvec zero_po
     const __m256i codes = Signed ? _mm256_packs_epi16(ab, cd) : _mm256_packus_epi16(ab, cd);
     return in_order(codes);
 }
+/// The same of rounded values without a clamp, unless one of them may be what a NaN or an overflow was rounded to.
+template <bool Signed> NOTCH_OP bool pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& codes) {
+    // Rounding gives -2^31 then, and packing -2^15.
+    const __m256i ab = _mm256_packs_epi32(v[0], v[1]), cd = _mm256_packs_epi32(v[2], v[3]);
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_min_epi16(ab, cd), _mm256_set1_epi16(-32768))) != 0) return false;
+    const __m256i a = _mm256_adds_epi16(ab, zero_point), b = _mm256_adds_epi16(cd, zero_point);
+    codes = in_order(Signed ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b));
+    return true;
+}
 /// The codes of a group as int32.
 template <bool Signed> NOTCH_OP void load_group(const std::uint8_t* p, nvec (&v)[4]) {
     NOTCH_UNROLL

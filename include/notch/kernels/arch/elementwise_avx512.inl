@@ -47,12 +47,24 @@ NOTCH_OP void keep_where(const std::uint8_t* bytes, nfloat (&x)[4]) {
 
 /// 16-bit lanes, for pack_group.
 NOTCH_OP nvec set_n16(std::int32_t v) { return _mm512_set1_epi16(static_cast<short>(v)); }
+template <bool Signed> NOTCH_OP nvec pack_words_in_order(nvec ab, nvec cd) {
+    const __m512i codes = Signed ? _mm512_packs_epi16(ab, cd) : _mm512_packus_epi16(ab, cd);
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), codes);
+}
 /// Steps of a group -> codes: + zero_point, saturating, then saturated to the type of the codes.
 template <bool Signed> NOTCH_OP nvec pack_group(const nvec (&v)[4], nvec zero_point) {
     const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
     const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
-    const __m512i codes = Signed ? _mm512_packs_epi16(ab, cd) : _mm512_packus_epi16(ab, cd);
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), codes);
+    return pack_words_in_order<Signed>(ab, cd);
+}
+/// The same of rounded values without a clamp, unless one of them may be what a NaN or an overflow was rounded to.
+template <bool Signed> NOTCH_OP bool pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& codes) {
+    // Rounding gives -2^31 then, and packing -2^15.
+    const __m512i ab = _mm512_packs_epi32(v[0], v[1]), cd = _mm512_packs_epi32(v[2], v[3]);
+    const __m512i least = _mm512_set1_epi16(-32768);
+    if (_mm512_cmpeq_epi16_mask(_mm512_min_epi16(ab, cd), least) != 0) return false;
+    codes = pack_words_in_order<Signed>(_mm512_adds_epi16(ab, zero_point), _mm512_adds_epi16(cd, zero_point));
+    return true;
 }
 /// The codes of a group as int32.
 template <bool Signed> NOTCH_OP void load_group(const std::uint8_t* p, nvec (&v)[4]) {

@@ -29,9 +29,13 @@ inline constexpr index_t native_lanes = byte_width / 4;
 /// Whether steps in [lo, hi] are in the reach of first_rounding_to and reciprocal_of.
 NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) { return lo >= -reciprocal_steps && hi <= reciprocal_steps; }
 
-/// Calls that read and write this many bytes or more write their main output past the caches: it would
-/// not stay in them anyway, and the lines it overwrites need not be read first.
-inline constexpr index_t streaming_bytes = index_t{16} << 20;
+/// Whether a call that reads and writes so many bytes writes its main output past the caches, and the lines it
+/// overwrites need not be read first: if they would not stay in the last cache anyway. If the output is the small part,
+/// already if they would take half of it. A cache of more than 32 MB is for many cores.
+static inline bool is_streaming(index_t bytes, bool small_output) {
+    const index_t cache = cpu_caches().l3, share = index_t{32} << 20;
+    return bytes >= (cache < share ? cache : share) / (small_output ? 2 : 1);
+}
 
 /// How many elements of size bytes come before p is aligned to a vector; -1 if it never is.
 NOTCH_OP index_t until_aligned(const void* p, index_t size) {
@@ -40,10 +44,10 @@ NOTCH_OP index_t until_aligned(const void* p, index_t size) {
 }
 
 /// Whole groups of the first n elements with an exact reciprocal; how many elements are done. A group
-/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Without Low,
-/// packing does what a clamp from below would do. Streaming: the values, or if there are none the codes, are
+/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Without Clamp,
+/// for codes alone that use the whole of their type, packing does what a clamp would do. Streaming: the values, or if there are none the codes, are
 /// aligned and go past the caches.
-template <bool Signed, bool Low, bool Codes, bool Values, bool Mask, bool Streaming>
+template <bool Signed, bool Clamp, bool Codes, bool Values, bool Mask, bool Streaming>
 static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low), scale = set_nfloat(q.params.scale);
     // Clamped between the first real that rounds to the lowest step and the last that rounds to the
@@ -56,18 +60,24 @@ static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r
         nfloat x[4];
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) x[k] = load_n32(q.x + i + k * native_lanes);
+        nvec steps[4];
+        if constexpr (!Clamp) {
+            NOTCH_UNROLL
+            for (int k = 0; k < 4; ++k) steps[k] = nround(nfma(x[k], high, nmul(x[k], low)));
+            nvec codes;
+            if (pack_unclamped<Signed>(steps, zero_point, codes)) store_group<Streaming>(static_cast<std::uint8_t*>(q.codes) + i, codes);
+            else quantize_part(q, i, i + byte_width);
+            continue;
+        }
         if (any_nan(x)) {
             quantize_part(q, i, i + byte_width);
             continue;
         }
-        nvec steps[4];
         nmask inside[4];
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) {
             const nfloat y = nfma(x[k], high, nmul(x[k], low));
-            nfloat clamped = y;
-            if constexpr (Low) clamped = nmax(clamped, first);
-            clamped = nmin(clamped, last);
+            const nfloat clamped = nmin(nmax(y, first), last);
             steps[k] = nround(clamped);
             if constexpr (Values) store_nfloat<Streaming>(q.values + i + k * native_lanes, nmul(nto_f32(steps[k]), scale));
             if constexpr (Mask) inside[k] = nequal(clamped, y);
@@ -85,7 +95,7 @@ static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r
 template <bool Signed> static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r, bool streaming) {
     if (!q.values && !q.mask) {
         if (!q.codes) return q.n;
-        if (q.range.lo != (Signed ? -128 : 0)) return quantize_groups<Signed, true, true, false, false, false>(q, r);
+        if (q.range.lo != (Signed ? -128 : 0) || q.range.hi != (Signed ? 127 : 255)) return quantize_groups<Signed, true, true, false, false, false>(q, r);
         return streaming ? quantize_groups<Signed, false, true, false, false, true>(q, r)
                          : quantize_groups<Signed, false, true, false, false, false>(q, r);
     }
@@ -104,7 +114,7 @@ template <bool Signed> static index_t quantize_groups(const quantize_args& q, co
 /// The first elements by division, until the main output is aligned, if the call is large enough to stream.
 NOTCH_OP index_t streaming_head(const quantize_args& q) {
     const index_t bytes_each = 4 + (q.codes ? 1 : 0) + (q.values ? 4 : 0) + (q.mask ? 1 : 0);
-    if (q.n < streaming_bytes / bytes_each || !q.codes) return -1;
+    if (!q.codes || !is_streaming(q.n * bytes_each, !q.values)) return -1;
     return q.values ? until_aligned(q.values, 4) : until_aligned(q.codes, 1);
 }
 #endif
@@ -165,7 +175,7 @@ static void dequantize_part(const dequantize_args& d, index_t i, index_t end) {
 static void dequantize(const dequantize_args& d) {
     index_t done = 0;
 #if NOTCH_ARCH_HAS_GROUPS
-    const index_t head = d.n >= streaming_bytes / 5 ? until_aligned(d.x, 4) : -1;
+    const index_t head = is_streaming(d.n * 5, false) ? until_aligned(d.x, 4) : -1;
     if (head >= 0) {
         dequantize_part(d, 0, head);
         done = d.store == store_kind::u8 ? dequantize_groups<false, true>(d, head) : dequantize_groups<true, true>(d, head);
