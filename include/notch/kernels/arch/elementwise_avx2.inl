@@ -59,14 +59,16 @@ template <bool Signed> NOTCH_OP nvec pack_group(const nvec (&v)[4], nvec zero_po
     const __m256i codes = Signed ? _mm256_packs_epi16(ab, cd) : _mm256_packus_epi16(ab, cd);
     return in_order(codes);
 }
-/// The same of rounded values without a clamp, unless one of them may be what a NaN or an overflow was rounded to.
-template <bool Signed> NOTCH_OP bool pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& codes) {
-    // Rounding gives -2^31 then, and packing -2^15.
+/// The same of rounded values without a clamp. least becomes -2^15 in some 16-bit lane, see unclamped_failed, where a
+/// value may be what a NaN or an overflow was rounded to: rounding gives -2^31 then, and packing -2^15.
+template <bool Signed> NOTCH_OP nvec pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& least) {
     const __m256i ab = _mm256_packs_epi32(v[0], v[1]), cd = _mm256_packs_epi32(v[2], v[3]);
-    if (_mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_min_epi16(ab, cd), _mm256_set1_epi16(-32768))) != 0) return false;
+    least = _mm256_min_epi16(least, _mm256_min_epi16(ab, cd));
     const __m256i a = _mm256_adds_epi16(ab, zero_point), b = _mm256_adds_epi16(cd, zero_point);
-    codes = in_order(Signed ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b));
-    return true;
+    return in_order(Signed ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b));
+}
+NOTCH_OP bool unclamped_failed(nvec least) {
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(least, _mm256_set1_epi16(-32768))) != 0;
 }
 /// The codes of a group as int32.
 template <bool Signed> NOTCH_OP void load_group(const std::uint8_t* p, nvec (&v)[4]) {

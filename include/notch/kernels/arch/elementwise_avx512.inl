@@ -57,15 +57,14 @@ template <bool Signed> NOTCH_OP nvec pack_group(const nvec (&v)[4], nvec zero_po
     const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
     return pack_words_in_order<Signed>(ab, cd);
 }
-/// The same of rounded values without a clamp, unless one of them may be what a NaN or an overflow was rounded to.
-template <bool Signed> NOTCH_OP bool pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& codes) {
-    // Rounding gives -2^31 then, and packing -2^15.
+/// The same of rounded values without a clamp. least becomes -2^15 in some 16-bit lane, see unclamped_failed, where a
+/// value may be what a NaN or an overflow was rounded to: rounding gives -2^31 then, and packing -2^15.
+template <bool Signed> NOTCH_OP nvec pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& least) {
     const __m512i ab = _mm512_packs_epi32(v[0], v[1]), cd = _mm512_packs_epi32(v[2], v[3]);
-    const __m512i least = _mm512_set1_epi16(-32768);
-    if (_mm512_cmpeq_epi16_mask(_mm512_min_epi16(ab, cd), least) != 0) return false;
-    codes = pack_words_in_order<Signed>(_mm512_adds_epi16(ab, zero_point), _mm512_adds_epi16(cd, zero_point));
-    return true;
+    least = _mm512_min_epi16(least, _mm512_min_epi16(ab, cd));
+    return pack_words_in_order<Signed>(_mm512_adds_epi16(ab, zero_point), _mm512_adds_epi16(cd, zero_point));
 }
+NOTCH_OP bool unclamped_failed(nvec least) { return _mm512_cmpeq_epi16_mask(least, _mm512_set1_epi16(-32768)) != 0; }
 /// The codes of a group as int32.
 template <bool Signed> NOTCH_OP void load_group(const std::uint8_t* p, nvec (&v)[4]) {
     NOTCH_UNROLL

@@ -57,11 +57,11 @@ template <bool Signed> NOTCH_OP nvec pack_group(const nvec (&v)[4], nvec zero_po
     return Signed ? vreinterpretq_s32_s8(vqmovn_high_s16(vqmovn_s16(ab), cd))
                   : vreinterpretq_s32_u8(vqmovun_high_s16(vqmovun_s16(ab), cd));
 }
-/// The same of rounded values without a clamp, which saturate and give 0 for NaN.
-template <bool Signed> NOTCH_OP bool pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec& codes) {
-    codes = pack_group<Signed>(v, zero_point);
-    return true;
+/// The same of rounded values without a clamp: rounding saturates, and gives 0 for NaN.
+template <bool Signed> NOTCH_OP nvec pack_unclamped(const nvec (&v)[4], nvec zero_point, nvec&) {
+    return pack_group<Signed>(v, zero_point);
 }
+NOTCH_OP bool unclamped_failed(nvec) { return false; }
 
 // --- 16-bit sums of bytes ------------------------------------------------------------------------
 

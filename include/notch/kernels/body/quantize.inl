@@ -44,10 +44,9 @@ NOTCH_OP index_t until_aligned(const void* p, index_t size) {
 }
 
 /// Whole groups of the first n elements with an exact reciprocal; how many elements are done. A group
-/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Without Clamp,
-/// for codes alone that use the whole of their type, packing does what a clamp would do. Streaming: the values, or if there are none the codes, are
+/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Streaming: the values, or if there are none the codes, are
 /// aligned and go past the caches.
-template <bool Signed, bool Clamp, bool Codes, bool Values, bool Mask, bool Streaming>
+template <bool Signed, bool Codes, bool Values, bool Mask, bool Streaming>
 static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low), scale = set_nfloat(q.params.scale);
     // Clamped between the first real that rounds to the lowest step and the last that rounds to the
@@ -60,19 +59,11 @@ static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r
         nfloat x[4];
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) x[k] = load_n32(q.x + i + k * native_lanes);
-        nvec steps[4];
-        if constexpr (!Clamp) {
-            NOTCH_UNROLL
-            for (int k = 0; k < 4; ++k) steps[k] = nround(nfma(x[k], high, nmul(x[k], low)));
-            nvec codes;
-            if (pack_unclamped<Signed>(steps, zero_point, codes)) store_group<Streaming>(static_cast<std::uint8_t*>(q.codes) + i, codes);
-            else quantize_part(q, i, i + byte_width);
-            continue;
-        }
         if (any_nan(x)) {
             quantize_part(q, i, i + byte_width);
             continue;
         }
+        nvec steps[4];
         nmask inside[4];
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) {
@@ -88,27 +79,52 @@ static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r
     if constexpr (Streaming) store_fence();
     return i;
 }
-#endif
 
-#if NOTCH_ARCH_HAS_GROUPS
+/// Codes alone that use the whole of their type: packing saturates, so nothing need be clamped. Some groups at a time:
+/// if there was a NaN or an overflow among them, they are done again.
+template <bool Signed, bool Streaming> static index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
+    constexpr index_t most = 8;
+    const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low);
+    const nvec zero_point = set_n16(q.params.zero_point);
+    const index_t groups = q.n / byte_width;
+    for (index_t done = 0; done < groups;) {
+        const index_t count = groups - done < most ? groups - done : most;
+        const float* x = q.x + done * byte_width;
+        std::uint8_t* codes = static_cast<std::uint8_t*>(q.codes) + done * byte_width;
+        nvec least = set_n16(0);
+        for (index_t i = 0; i < count; ++i, x += byte_width, codes += byte_width) {
+            nvec steps[4];
+            NOTCH_UNROLL
+            for (int k = 0; k < 4; ++k) {
+                const nfloat v = load_n32(x + k * native_lanes);
+                steps[k] = nround(nfma(v, high, nmul(v, low)));
+            }
+            store_group<Streaming>(codes, pack_unclamped<Signed>(steps, zero_point, least));
+        }
+        if (unclamped_failed(least)) quantize_part(q, done * byte_width, (done + count) * byte_width);
+        done += count;
+    }
+    if constexpr (Streaming) store_fence();
+    return groups * byte_width;
+}
+
 /// The variant without branches that writes what is asked for.
 template <bool Signed> static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r, bool streaming) {
     if (!q.values && !q.mask) {
         if (!q.codes) return q.n;
-        if (q.range.lo != (Signed ? -128 : 0) || q.range.hi != (Signed ? 127 : 255)) return quantize_groups<Signed, true, true, false, false, false>(q, r);
-        return streaming ? quantize_groups<Signed, false, true, false, false, true>(q, r)
-                         : quantize_groups<Signed, false, true, false, false, false>(q, r);
+        if (q.range.lo != (Signed ? -128 : 0) || q.range.hi != (Signed ? 127 : 255)) return quantize_groups<Signed, true, false, false, false>(q, r);
+        return streaming ? quantize_whole<Signed, true>(q, r) : quantize_whole<Signed, false>(q, r);
     }
     if (q.codes) {
         if (q.mask && q.values)
-            return streaming ? quantize_groups<Signed, true, true, true, true, true>(q, r)
-                             : quantize_groups<Signed, true, true, true, true, false>(q, r);
-        return !q.mask ? quantize_groups<Signed, true, true, true, false, false>(q, r)
-                       : quantize_groups<Signed, true, true, false, true, false>(q, r);
+            return streaming ? quantize_groups<Signed, true, true, true, true>(q, r)
+                             : quantize_groups<Signed, true, true, true, false>(q, r);
+        return !q.mask ? quantize_groups<Signed, true, true, false, false>(q, r)
+                       : quantize_groups<Signed, true, false, true, false>(q, r);
     }
-    return !q.mask     ? quantize_groups<false, true, false, true, false, false>(q, r)
-           : !q.values ? quantize_groups<false, true, false, false, true, false>(q, r)
-                       : quantize_groups<false, true, false, true, true, false>(q, r);
+    return !q.mask     ? quantize_groups<false, false, true, false, false>(q, r)
+           : !q.values ? quantize_groups<false, false, false, true, false>(q, r)
+                       : quantize_groups<false, false, true, true, false>(q, r);
 }
 
 /// The first elements by division, until the main output is aligned, if the call is large enough to stream.
@@ -148,12 +164,14 @@ template <bool Signed, bool Streaming> static index_t dequantize_groups(const de
     const nfloat scale = set_nfloat(d.params.scale);
     const nvec zero_point = set_n32(-d.params.zero_point);
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
-    for (; i + byte_width <= d.n; i += byte_width) {
+    float* const x = d.x; // copies: the compiler takes the stores for possible changes of d
+    const index_t n = d.n;
+    for (; i + byte_width <= n; i += byte_width) {
         nvec v[4];
         load_group<Signed>(codes + i, v);
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k)
-            store_nfloat<Streaming>(d.x + i + k * native_lanes, nmul(nto_f32(nadd(v[k], zero_point)), scale));
+            store_nfloat<Streaming>(x + i + k * native_lanes, nmul(nto_f32(nadd(v[k], zero_point)), scale));
     }
     if constexpr (Streaming) store_fence();
     return i;
