@@ -24,7 +24,7 @@ namespace arch::avx2 {
 inline constexpr const char* gemm_name = "gemm_u8s8_4x16c4__avx2";
 inline constexpr bool use_pairs = true;
 /// operand_form::wide: most quads of a block of K, bytes from a row's even to its odd part, rows that are
-/// widened at a time (32 KiB of weights and 17 KiB of rows lie on the stack), rows that repay it.
+/// widened at a time (32 KiB of weights and up to 51 KiB of rows lie on the stack), rows that repay it.
 inline constexpr index_t wide_quads = 128, wide_plane = 4 * wide_quads, wide_rows = 16, wide_least_rows = 6;
 inline constexpr int chains_needed = 2; // the chain is vpaddd, latency 1, and an acc16 has two
 
@@ -96,6 +96,13 @@ NOTCH_OP void widen_panel(const std::int8_t* src, index_t quads, std::int8_t* ds
 /// Eight quads of a row for operand_form::wide: the even bytes to dst, the odd ones to dst + wide_plane.
 NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst) {
     const __m256i v = load256(src);
+    const a_quad q = split_a<operand_form::direct>(flip ? nflip(v) : v);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), q.even);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), q.odd);
+}
+/// The same of fewer than eight quads; zeros fill the vectors.
+NOTCH_OP void widen_quads(const std::uint8_t* src, index_t quads, bool flip, std::uint8_t* dst) {
+    const __m256i v = _mm256_maskload_epi32(reinterpret_cast<const int*>(src), first8(quads));
     const a_quad q = split_a<operand_form::direct>(flip ? nflip(v) : v);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), q.even);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), q.odd);

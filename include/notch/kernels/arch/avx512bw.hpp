@@ -82,6 +82,13 @@ NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), _mm256_and_si256(u, _mm256_set1_epi32(0x00ff00ff)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), _mm256_srli_epi16(u, 8));
 }
+/// The same of fewer than eight quads; zeros fill the vectors.
+NOTCH_OP void widen_quads(const std::uint8_t* src, index_t quads, bool flip, std::uint8_t* dst) {
+    const __m256i v = _mm256_maskz_loadu_epi32(static_cast<__mmask8>((1u << quads) - 1u), src);
+    const __m256i u = flip ? _mm256_xor_si256(v, _mm256_set1_epi8(-128)) : v;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), _mm256_and_si256(u, _mm256_set1_epi32(0x00ff00ff)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), _mm256_srli_epi16(u, 8));
+}
 template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = _mm512_loadu_si512(w);
     return split_b(Halves ? repeat_half(v) : v);

@@ -14,6 +14,10 @@ static inline void widen_row(const gemm_args& g, index_t row, index_t first, ind
         const index_t whole = here - ends;
         index_t q = 0;
         for (; q + 8 <= whole; q += 8) widen_quads8(from + 4 * q, g.flip, to + 4 * (done + q));
+        if (q < whole && done + q + 8 <= wide_quads) { // zeros behind them, which the next ones overwrite
+            widen_quads(from + 4 * q, whole - q, g.flip, to + 4 * (done + q));
+            q = whole;
+        }
         for (; q < here; ++q) {
             std::uint32_t quad = load_partial(from + 4 * q, q < whole ? 4 : g.tail);
             if (g.flip) quad ^= 0x80808080u >> (q < whole ? 0 : 8 * (4 - g.tail));
@@ -25,13 +29,14 @@ static inline void widen_row(const gemm_args& g, index_t row, index_t first, ind
     }
 }
 
-/// Widened operands: blocks of 128 quads of K, rows 16 at a time, two panels; see arch/avx2.hpp.
+/// Widened operands: blocks of 128 quads of K, some rows at a time; see arch/avx2.hpp. Two panels, or if K is one short
+/// block as many as there is room for.
 static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
-    constexpr index_t most_quads = wide_quads, most_rows = 64, some_rows = wide_rows;
-    constexpr index_t pitch = 2 * wide_plane + 64, columns = 32;
+    constexpr index_t most_quads = wide_quads, most_rows = 64;
+    constexpr index_t pitch = 2 * wide_plane + 64, partial_columns = 32, most_wide_rows = 48;
     alignas(64) std::int8_t b[2 * most_quads * 128];
-    alignas(64) std::uint8_t a[some_rows * pitch];
-    alignas(64) std::int32_t partial[most_rows * columns];
+    alignas(64) std::uint8_t a[most_wide_rows * pitch];
+    alignas(64) std::int32_t partial[most_rows * partial_columns];
     const index_t quads = g.k4 + (g.tail > 0), all = g.segments * quads;
     const index_t blocks = all > most_quads ? (all + most_quads - 1) / most_quads : 1;
     const index_t block = (all + blocks - 1) / blocks; // equal parts
@@ -39,10 +44,12 @@ static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
     sums.store = store_kind::s32;
     const index_t origin = 0;
     const index_t height = blocks == 1 ? g.m : most_rows;
+    const index_t some_rows = all <= 16 ? most_wide_rows : wide_rows; // short rows touch little of the block
+    const index_t columns = blocks == 1 && all > 0 ? 2 * most_quads / all * 16 : partial_columns;
     for (index_t row = 0; row < g.m; row += height) {
         const index_t rows = g.m - row < height ? g.m - row : height;
         for (index_t column = 0; column < g.n; column += columns) {
-            const index_t left = g.n - column, panels = left > 16 ? 2 : 1;
+            const index_t left = g.n - column, panels = left < columns ? (left + 15) / 16 : columns / 16;
             for (index_t first = 0, k = 0; k < blocks; ++k, first += block) {
                 const index_t count = all - first < block ? all - first : block;
                 for (index_t j = 0; j < panels; ++j)
@@ -61,8 +68,8 @@ static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
                         t.tail = 0;
                         t.b = b + j * count * 128;
                         if (k > 0) {
-                            t.start = partial + i * columns + 16 * j;
-                            t.start_stride = columns;
+                            t.start = partial + i * partial_columns + 16 * j;
+                            t.start_stride = partial_columns;
                         }
                         const bool last = k + 1 == blocks;
                         if (!last) {
@@ -70,8 +77,8 @@ static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
                             t.row_scale = nullptr;
                             t.ep = &sums;
                             t.cols = 16;
-                            t.c = reinterpret_cast<std::uint8_t*>(partial + i * columns + 16 * j);
-                            t.ldc_bytes = columns * 4;
+                            t.c = reinterpret_cast<std::uint8_t*>(partial + i * partial_columns + 16 * j);
+                            t.ldc_bytes = partial_columns * 4;
                         }
                         run_tiles<1, operand_form::wide>(part, t, 0, column + 16 * j, some, last);
                     }
