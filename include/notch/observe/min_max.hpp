@@ -15,6 +15,20 @@ NOTCH_NAMESPACE_BEGIN
 /// Non-finite values are counted and ignored. Not thread-safe: one for each thread, then merge.
 class min_max {
 public:
+    static constexpr bool splits_batches = true;
+
+    NOTCH_INLINE min_max() noexcept {}
+    /// What an observer with these statistics would be; an error if none could have them.
+    [[nodiscard]] NOTCH_INLINE static min_max restore(real_range range, std::int64_t finite, std::int64_t nonfinite) {
+        detail::check_counts("min_max", finite, nonfinite);
+        detail::check_observed("min_max", range, finite);
+        min_max o;
+        o.range_ = range;
+        o.finite_ = finite;
+        o.nonfinite_ = nonfinite;
+        return o;
+    }
+
     NOTCH_INLINE void observe(std::span<const float> x) {
         const auto scan = scan_range(x);
         widen(scan.range);

@@ -24,6 +24,18 @@ public:
         if (!(momentum >= 0.0f && momentum < 1.0f))
             fail(errc::invalid_argument, detail::cat("moving_average: momentum is ", momentum, ", must be in [0, 1)"));
     }
+    /// What an observer with these statistics would be; an error if none could have them.
+    [[nodiscard]] NOTCH_INLINE static moving_average restore(float momentum, real_range range, std::int64_t batches,
+                                                             std::int64_t nonfinite) {
+        moving_average o(momentum);
+        detail::check_counts("moving_average", batches, nonfinite);
+        detail::check_observed("moving_average", range, batches);
+        o.range_ = range;
+        o.batches_ = batches;
+        o.nonfinite_ = nonfinite;
+        return o;
+    }
+
     NOTCH_INLINE void observe(std::span<const float> x) {
         const auto scan = scan_range(x);
         nonfinite_ += scan.nonfinite;
@@ -50,6 +62,7 @@ public:
         batches_ += other.batches_;
     }
     [[nodiscard]] NOTCH_INLINE real_range range() const noexcept { return range_; }
+    [[nodiscard]] NOTCH_INLINE float momentum() const noexcept { return momentum_; }
     [[nodiscard]] NOTCH_INLINE std::int64_t batches() const noexcept { return batches_; }
     [[nodiscard]] NOTCH_INLINE std::int64_t nonfinite() const noexcept { return nonfinite_; }
 

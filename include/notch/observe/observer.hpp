@@ -10,11 +10,21 @@
 //         void observe(std::span<const float> x);      // may ignore NaN and infinities, must not fail
 //         void merge(const my_observer& other);        // as if it had seen the other's values too
 //         notch::real_range range() const;             // finite bounds; empty if nothing was seen
+//         static constexpr bool splits_batches = true; // optional: see below
 //     };
+//
+// notch's own observers count the values that are not finite and otherwise ignore them; they report
+// all they know, and restore() makes an observer of it again.
 #pragma once
 
+#include <algorithm>
+#include <cfloat>
 #include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <limits>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <notch/core/buffer.hpp>
@@ -31,9 +41,33 @@ concept observer = std::copyable<O> && requires(O& o, const O& other, std::span<
     { other.range() } -> std::same_as<real_range>;
 };
 
+/// Whether it does not matter to an observer how many calls of observe its values come in. A type says
+/// so with `static constexpr bool splits_batches = true`; unless it does, each call is one batch.
+template <class O> inline constexpr bool splits_batches = false;
+template <class O>
+    requires requires { requires O::splits_batches; }
+inline constexpr bool splits_batches<O> = true;
+
 NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
+namespace detail {
+
+/// What an observer counted: each at least 0, and their sum fits.
+inline void check_counts(std::string_view where, std::int64_t finite, std::int64_t nonfinite) {
+    if (finite < 0 || nonfinite < 0 || finite > std::numeric_limits<std::int64_t>::max() - nonfinite)
+        fail(errc::invalid_argument,
+             cat(where, ": no observer counts ", finite, " finite and ", nonfinite, " other values"));
+}
+
+/// The range of so many finite values: finite bounds in order, or empty if there are no values.
+inline void check_observed(std::string_view where, real_range r, std::int64_t finite) {
+    if (finite == 0 ? !(r == real_range{}) : !(r.min <= r.max && r.min >= -FLT_MAX && r.max <= FLT_MAX))
+        fail(errc::invalid_argument,
+             cat(where, ": [", r.min, ", ", r.max, "] is not the range of ", finite, " finite values"));
+}
+
+} // namespace detail
 
 /// One observer for each channel of a tensor seen as [outer][channels][inner].
 template <observer O> class channel_observer {
@@ -49,20 +83,32 @@ public:
         detail::check_equal("channel_observer.observe", "the number of channels", layout.channels,
                             static_cast<index_t>(each_.size()));
         detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()), layout.size());
-        std::vector<float> column;
-        for (index_t c = 0; c < layout.channels; ++c) {
-            if (layout.outer == 1) {
+        if (layout.outer == 1) {
+            for (index_t c = 0; c < layout.channels; ++c)
                 each_[static_cast<std::size_t>(c)].observer.observe(x.subspan(static_cast<std::size_t>(c * layout.inner),
                                                                      static_cast<std::size_t>(layout.inner)));
-                continue;
-            }
-            // Gathered, so that an observer sees a batch of values at once.
-            column.clear();
-            for (index_t o = 0; o < layout.outer; ++o) {
-                const auto at = x.begin() + (o * layout.channels + c) * layout.inner;
-                column.insert(column.end(), at, at + layout.inner);
-            }
-            each_[static_cast<std::size_t>(c)].observer.observe(column);
+            return;
+        }
+        if (x.empty()) return;
+        // Channels are gathered side by side, then shown each to its observer: as much as fits the
+        // first caches at a time, or all at once to an observer for which a call is a batch.
+        const index_t pixel = layout.channels * layout.inner;
+        index_t rows = layout.outer;
+        if constexpr (splits_batches<O>) rows = std::clamp<index_t>(gathered / pixel, 1, layout.outer);
+        buffer<float> columns(rows * pixel);
+        for (index_t from = 0; from < layout.outer; from += rows) {
+            const index_t count = std::min(rows, layout.outer - from), run = count * layout.inner;
+            const float* source = x.data() + from * pixel;
+            if (layout.inner == 1)
+                transpose(source, count, layout.channels, columns.data());
+            else
+                for (index_t o = 0; o < count; ++o)
+                    for (index_t c = 0; c < layout.channels; ++c, source += layout.inner)
+                        std::memcpy(columns.data() + c * run + o * layout.inner, source,
+                                    static_cast<std::size_t>(layout.inner) * sizeof(float));
+            for (index_t c = 0; c < layout.channels; ++c)
+                each_[static_cast<std::size_t>(c)].observer.observe(
+                    {columns.data() + c * run, static_cast<std::size_t>(run)});
         }
     }
 
@@ -80,7 +126,23 @@ public:
         return each_[static_cast<std::size_t>(c)].observer;
     }
 
+    /// Replaces the observer of channel c, for what was saved.
+    void restore(index_t c, const O& o) {
+        (void)(*this)[c];
+        each_[static_cast<std::size_t>(c)].observer = o;
+    }
+
 private:
+    static constexpr index_t gathered = 8192; ///< floats: 32 KiB
+
+    /// to[c][r] = from[r][c], in squares that keep both sides in the cache.
+    static void transpose(const float* from, index_t rows, index_t channels, float* to) noexcept {
+        constexpr index_t side = 16;
+        for (index_t r0 = 0; r0 < rows; r0 += side)
+            for (index_t c0 = 0; c0 < channels; c0 += side)
+                for (index_t c = c0; c < std::min(c0 + side, channels); ++c)
+                    for (index_t r = r0; r < std::min(r0 + side, rows); ++r) to[c * rows + r] = from[r * channels + c];
+    }
     /// Gives the instantiations of std::vector a name with the key of the translation unit: those
     /// of std::vector<min_max> would be merged between units compiled with different flags.
     struct slot {
