@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/notch.hpp: everything that needs no other package: the vocabulary, the reference, the
-// kernels and the inference layers. Observers need xsimd (notch/observe, notch/qat), the training
-// layers also Eigen (notch/layers/train.hpp), model files nlohmann-json (notch/io).
+// kernels, the inference layers and the post-training methods on plain spans. Observers and what is made
+// of their statistics need xsimd (notch/observe, notch/qat, notch/ptq), the training layers also Eigen
+// (notch/layers/train.hpp), as does notch/ptq/gptq.hpp; files need nlohmann-json (notch/io).
 #pragma once
 
 #include <notch/core/buffer.hpp>
@@ -38,6 +39,10 @@
 #include <notch/kernels/table.hpp>
 #include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
+#include <notch/ptq/bias_correction.hpp>
+#include <notch/ptq/equalize.hpp>
+#include <notch/ptq/smooth_quant.hpp>
+#include <notch/ptq/weight_shape.hpp>
 #include <notch/ref/add.hpp>
 #include <notch/ref/concat.hpp>
 #include <notch/ref/conv.hpp>
