@@ -173,18 +173,22 @@ TEST_CASE("calibration cache: asking for what is not there") {
     calibration_cache bad;
     CHECK(contains(error_of(errc::invalid_argument, [&] { bad.put("", notch::min_max()); }), "empty"));
     CHECK(contains(error_of(errc::invalid_argument, [&] { bad.put("a\xff", notch::min_max()); }), "UTF-8"));
-    CHECK(contains(error_of(errc::invalid_argument, [&] { bad.put("c", notch::channel_observer<notch::min_max>(0)); }), "no channels"));
+    CHECK(contains(error_of(errc::invalid_argument, [&] { bad.put("c", notch::channel_observer<notch::min_max>(0)); }),
+                   "no channels"));
     CHECK(bad.names().empty());
 }
 
 TEST_CASE("calibration cache: hostile files") {
-    const auto with = [](const std::string& tensors) { return "{\"notch_calibration\":1,\"tensors\":" + tensors + "}"; };
+    const auto with = [](const std::string& tensors) {
+        return "{\"notch_calibration\":1,\"tensors\":" + tensors + "}";
+    };
     const auto statistic = [&](const std::string& kind, const std::string& s) {
         return with("{\"t\":{\"observer\":\"" + kind + "\",\"per\":\"tensor\",\"statistics\":[" + s + "]}}");
     };
     const std::string good = R"({"finite":2,"nonfinite":0,"min":0,"max":1})";
     REQUIRE_NOTHROW((void)calibration_cache::parse(statistic("min_max", good)));
-    const std::string histogram_start = R"({"bins":16,"exponent":-3,"finite":3,"first":8,"max":2.0,"min":1.0,"nonfinite":0,"counts":)";
+    const std::string histogram_start =
+        R"({"bins":16,"exponent":-3,"finite":3,"first":8,"max":2.0,"min":1.0,"nonfinite":0,"counts":)";
     REQUIRE_NOTHROW((void)calibration_cache::parse(statistic("histogram", histogram_start + "[1,0,0,0,0,0,0,1,1]}")));
     const std::pair<std::string, const char*> cases[] = {
         {"", "not a JSON object"},
@@ -205,9 +209,12 @@ TEST_CASE("calibration cache: hostile files") {
         {with(R"({"t":{"per":"row"}})"), "must be tensor or channel"},
         {with(R"({"t":{"per":"tensor","observer":1}})"), "not a text"},
         {with(R"({"t":{"per":"tensor","observer":"min_max","statistics":[]}})"), "one entry for each channel"},
-        {with("{\"t\":{\"per\":\"tensor\",\"observer\":\"min_max\",\"statistics\":[" + good + "," + good + "]}}"), "one entry"},
-        {with("{\"t\":{\"per\":\"tensor\",\"observer\":\"min_max\",\"statistics\":[" + good + "],\"x\":0}}"), "does not know"},
-        {with("{\"t\":{\"per\":\"tensor\",\"observer\":\"min_max\",\"statistics\":[" + good + "]},\"t\":{}}"), "two entries are called \"t\""},
+        {with("{\"t\":{\"per\":\"tensor\",\"observer\":\"min_max\",\"statistics\":[" + good + "," + good + "]}}"),
+         "one entry"},
+        {with("{\"t\":{\"per\":\"tensor\",\"observer\":\"min_max\",\"statistics\":[" + good + "],\"x\":0}}"),
+         "does not know"},
+        {with("{\"t\":{\"per\":\"tensor\",\"observer\":\"min_max\",\"statistics\":[" + good + "]},\"t\":{}}"),
+         "two entries are called \"t\""},
         {statistic("median", good), "unknown observer \"median\""},
         {statistic("min_max", "7"), "not an object"},
         {statistic("min_max", R"({"finite":2,"nonfinite":0,"min":0})"), "has no max"},
@@ -224,27 +231,35 @@ TEST_CASE("calibration cache: hostile files") {
         {statistic("min_max", R"({"finite":2,"nonfinite":0,"min":0,"max":null})"), "not a number"},
         {statistic("moving_average", R"({"batches":1,"momentum":1,"nonfinite":0,"min":0,"max":1})"), "momentum"},
         {statistic("abs_max", R"({"finite":1,"nonfinite":0,"magnitude":-1})"), "magnitude"},
-        {statistic("mean_sigma", R"({"finite":1,"nonfinite":0,"k":3,"m2":-1,"mean":0,"min":0,"max":0})"), "sum of squares"},
+        {statistic("mean_sigma", R"({"finite":1,"nonfinite":0,"k":3,"m2":-1,"mean":0,"min":0,"max":0})"),
+         "sum of squares"},
         {statistic("histogram", histogram_start + "{}}"), "not an array"},
         {statistic("histogram", histogram_start + "[1,0,0,0,0,0,0,1,2]}"), "cannot be"},
         {statistic("histogram", histogram_start + "[1,0,0,0,0,0,0,0,1]}"), "add up"},
         {statistic("histogram", histogram_start + "[1,0,0,0,0,0,0,1,-1]}"), "cannot be"},
         {statistic("histogram", histogram_start + "[1,1.5]}"), "not an integer"},
         {statistic("histogram", histogram_start + "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}"), "17 counts"},
-        {statistic("histogram", R"({"bins":9007199254740992,"exponent":0,"finite":0,"first":0,"nonfinite":0,"counts":[]})"), "bins"},
-        {statistic("histogram", R"({"bins":16,"exponent":-4000,"finite":0,"first":0,"nonfinite":0,"counts":[]})"), "exponent"},
-        {statistic("histogram", R"({"bins":16,"exponent":0,"finite":0,"first":99999999999,"nonfinite":0,"counts":[]})"), "first bin"},
+        {statistic("histogram",
+                   R"({"bins":9007199254740992,"exponent":0,"finite":0,"first":0,"nonfinite":0,"counts":[]})"),
+         "bins"},
+        {statistic("histogram", R"({"bins":16,"exponent":-4000,"finite":0,"first":0,"nonfinite":0,"counts":[]})"),
+         "exponent"},
+        {statistic("histogram", R"({"bins":16,"exponent":0,"finite":0,"first":99999999999,"nonfinite":0,"counts":[]})"),
+         "first bin"},
         {statistic("percentile", histogram_start + R"([1,0,0,0,0,0,0,1,1],"percent":0})"), "percent"},
     };
     for (const auto& [text, expected] : cases) {
         CAPTURE(text);
-        const std::string message = error_of(errc::corrupt, [&, t = text] { (void)calibration_cache::parse(t, "evil"); });
+        const std::string message =
+            error_of(errc::corrupt, [&, t = text] { (void)calibration_cache::parse(t, "evil"); });
         CAPTURE(message);
         CHECK(message.rfind("evil", 0) == 0);
         CHECK(contains(message, expected));
         CHECK(message.size() < 400);
     }
-    CHECK(contains(error_of(errc::unsupported, [] { (void)calibration_cache::parse(R"({"notch_calibration":2,"x":[]})"); }), "version 2"));
+    CHECK(contains(
+        error_of(errc::unsupported, [] { (void)calibration_cache::parse(R"({"notch_calibration":2,"x":[]})"); }),
+        "version 2"));
     (void)error_of(errc::corrupt, [] { (void)calibration_cache::parse(std::string("{}\0{}", 5)); });
     (void)error_of(errc::corrupt, [&] { (void)calibration_cache::parse(with(std::string(1'000'000, '['))); });
 }
@@ -334,7 +349,8 @@ TEST_CASE("TensorRT cache: bad input names the line") {
     };
     for (const auto& [text, expected] : cases) {
         CAPTURE(text);
-        const std::string message = error_of(errc::corrupt, [&, t = text] { (void)notch::tensorrt_cache::parse(t, "evil"); });
+        const std::string message =
+            error_of(errc::corrupt, [&, t = text] { (void)notch::tensorrt_cache::parse(t, "evil"); });
         CAPTURE(message);
         CHECK(contains(message, expected));
         CHECK(message.rfind("evil: ", 0) == 0);

@@ -55,8 +55,9 @@ std::vector<float> finite_of(const std::vector<float>& x) {
 
 bool same(const histogram& a, const histogram& b) {
     const histogram_state &s = a.statistics(), &t = b.statistics();
-    return s.bins == t.bins && s.exponent == t.exponent && s.first == t.first && s.range == t.range && s.finite == t.finite &&
-           s.nonfinite == t.nonfinite && std::equal(s.counts.begin(), s.counts.end(), t.counts.begin());
+    return s.bins == t.bins && s.exponent == t.exponent && s.first == t.first && s.range == t.range &&
+           s.finite == t.finite && s.nonfinite == t.nonfinite &&
+           std::equal(s.counts.begin(), s.counts.end(), t.counts.begin());
 }
 
 /// Shows x to several observers in pieces, and merges these in a random order and grouping.
@@ -114,7 +115,8 @@ TEST_CASE("histogram: however values are cut and merged, each lies in the bin of
         }
 }
 
-TEST_CASE("histogram: the mirror image of values has the mirror image of counts, and a power of two shifts the exponent") {
+TEST_CASE(
+    "histogram: the mirror image of values has the mirror image of counts, and a power of two shifts the exponent") {
     std::mt19937 g(2);
     std::vector<float> x = values(7, 5000, g), y = x, z = x;
     for (float& v : y) v = -v;
@@ -165,7 +167,8 @@ TEST_CASE("histogram: quantiles lie within a bin of the exact ones, and rise") {
         double last = -DBL_MAX;
         for (double q : {0.0, 1e-9, 0.001, 0.25, 0.5, 0.9, 0.9999, 1.0}) {
             const double found = h.quantile(q), n = static_cast<double>(y.size());
-            const std::size_t rank = std::min(y.size() - 1, static_cast<std::size_t>(std::max(0.0, std::ceil(q * n) - 1.0)));
+            const std::size_t rank =
+                std::min(y.size() - 1, static_cast<std::size_t>(std::max(0.0, std::ceil(q * n) - 1.0)));
             CAPTURE(kind, q);
             CHECK(std::fabs(found - static_cast<double>(y[rank])) <= width);
             CHECK(found >= last);
@@ -217,7 +220,8 @@ TEST_CASE("abs_max and min_max: exact in any order") {
             CHECK(a.magnitude() == magnitude);
             CHECK(a.range() == (y.empty() ? real_range{} : real_range{-magnitude, magnitude}));
             CHECK(m.range() == range);
-            for (std::int64_t bad : {a.nonfinite(), m.nonfinite()}) CHECK(bad == static_cast<std::int64_t>(n - y.size()));
+            for (std::int64_t bad : {a.nonfinite(), m.nonfinite()})
+                CHECK(bad == static_cast<std::int64_t>(n - y.size()));
             for (std::int64_t good : {a.finite(), m.finite()}) CHECK(good == static_cast<std::int64_t>(y.size()));
         }
 }
@@ -289,7 +293,8 @@ TEST_CASE("mean_sigma: by hand") {
 
 TEST_CASE("channel_observer: any layout, in blocks or at once") {
     std::mt19937 g(7);
-    for (const channel_layout& l : {channel_layout{1, 5, 40}, {3000, 7, 1}, {37, 3, 200}, {2, 33, 1}, {5, 1, 1000}, {1, 1, 0}, {0, 3, 4}}) {
+    for (const channel_layout& l :
+         {channel_layout{1, 5, 40}, {3000, 7, 1}, {37, 3, 200}, {2, 33, 1}, {5, 1, 1000}, {1, 1, 0}, {0, 3, 4}}) {
         const std::vector<float> x = values(6, static_cast<std::size_t>(l.size()), g);
         channel_observer<histogram> h(l.channels, histogram(64));
         channel_observer<moving_average> a(l.channels);

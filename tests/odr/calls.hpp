@@ -33,6 +33,13 @@
 #include <notch/scheme/packed_lowbit.hpp>
 #if __has_include(<xsimd/xsimd.hpp>) && __has_include(<notch/qat/fake_quant.hpp>)
 #define NOTCH_TEST_QAT 1
+#include <notch/observe/abs_max.hpp>
+#include <notch/observe/mean_sigma.hpp>
+#include <notch/observe/percentile.hpp>
+#include <notch/ptq/bias_correction.hpp>
+#include <notch/ptq/calibrate.hpp>
+#include <notch/ptq/equalize.hpp>
+#include <notch/ptq/smooth_quant.hpp>
 #include <notch/qat/fake_quant.hpp>
 #endif
 
@@ -283,6 +290,31 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     d.bytes(fake.codes().data(), fake.codes().size());
     d.bytes(fake.values().data(), fake.values().size_bytes());
     d.bytes(fake.mask().data(), fake.mask().size());
+    // Counts are exact; what else these compute may differ in the last bit between flags.
+    channel_observer<percentile> seen(11, percentile(99.0, 64));
+    seen.observe(values, {91, 11, 1});
+    channel_observer<percentile> twice = seen;
+    twice.merge(seen);
+    d.add(twice[3].statistics().statistics().counts);
+    abs_max magnitude;
+    magnitude.observe(values);
+    mean_sigma sigma;
+    sigma.observe(values);
+    mean_sigma both = sigma;
+    both.merge(sigma);
+    const std::int64_t counts[] = {magnitude.finite(), both.finite(), percentile(50.0).finite()};
+    d.bytes(counts, sizeof counts);
+    if (both.range().empty() || seen.range(1).empty()) d.value = 0;
+    quant_params chosen[7];
+    for (const clip& how : {clip::min_max(), clip::percentile(99.0), clip::entropy(), clip::error(2.4, 4)}) {
+        if (!(calibrate<affine<8>>(seen[0].statistics(), how).scale > 0.0f)) d.value = 0;
+        calibrate<symmetric<4>>(values, {1, 7, 143}, how, chosen);
+    }
+    buffer<float> w1 = random.floats(77), w2 = random.floats(77), bias(7), factors(11);
+    cross_layer_equalize({w1.span(), linear_weights(11, 7), {}, w2.span(), linear_weights(7, 11)}, true, factors.span());
+    smooth_factors(factors, factors, 0.5, factors);
+    correct_bias(w1, w2, linear_weights(7, 11), factors, bias);
+    absorb_high_bias(factors, factors, factors, w2, linear_weights(7, 11), bias);
 #endif
 }
 

@@ -25,7 +25,7 @@ command -v objdump > /dev/null || { echo "ODR guard: objdump (binutils) is not i
 failed=0
 
 # The aggregates whose implicit default constructors are let through at -O0, separated by |.
-aggregates='add_params|epilogue_args|pool_args|quant_params|real_range'
+aggregates='add_params|clip|epilogue_args|histogram_view|moments|pool_args|quant_params|real_range'
 
 compile() { # <source> <object> <flags...>
     source=$1 object=$2

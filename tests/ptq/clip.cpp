@@ -48,7 +48,8 @@ TEST_CASE("percentiles of values are those of NumPy") {
             const real_range r = percentile_range(std::span<const float>(x), percent);
             CHECK(r.min == static_cast<float>(g[name + ".percentile." + text][0]));
             CHECK(r.max == static_cast<float>(g[name + ".percentile." + text][1]));
-            CHECK(percentile_magnitude(std::span<const float>(x), percent) == static_cast<float>(g.one(name + ".magnitude." + text)));
+            CHECK(percentile_magnitude(std::span<const float>(x), percent) ==
+                  static_cast<float>(g.one(name + ".magnitude." + text)));
         }
     }
     const std::vector<float> one{3.0f}, none{nan_value};
@@ -78,8 +79,10 @@ TEST_CASE("percentiles of a histogram: ONNX Runtime takes the lower edge of the 
                 in_bin(percentile_magnitude(h, 98.765), g[key][1]);
             } else {
                 const real_range r = percentile_range(h, 98.765);
-                if (name == "two") in_bin(r.min, g[key][0]);
-                else CHECK(g[key][0] == 0.0); // they cut at the minimum
+                if (name == "two")
+                    in_bin(r.min, g[key][0]);
+                else
+                    CHECK(g[key][0] == 0.0); // they cut at the minimum
                 in_bin(r.max, g[key][1]);
             }
         }
@@ -97,7 +100,8 @@ TEST_CASE("entropy: index and divergence of the published algorithm in NumPy") {
                 if (static_cast<double>(i) >= want[0]) beyond += static_cast<double>(bins[i]);
             }
             CAPTURE(name, levels);
-            CHECK(detail::divergence(bins, static_cast<index_t>(want[0]), levels, beyond, total) == Approx(want[1]).epsilon(1e-12));
+            CHECK(detail::divergence(bins, static_cast<index_t>(want[0]), levels, beyond, total) ==
+                  Approx(want[1]).epsilon(1e-12));
             const double width = 20.0 / 1024;
             const float found = entropy_magnitude(histogram_view{0, width, bins, {0.0f, 20.0f}}, levels);
             CHECK(found == static_cast<float>(std::min((want[0] + 0.5) * width, 20.0)));
@@ -157,7 +161,8 @@ TEST_CASE("quantization error of values is that of ref::quantize") {
     for (const quant_params p : {quant_params{0.013f, 0}, {0.1f, 37}, {3.0f, 255}, {1e-3f, 128}})
         for (const double power : {2.0, 1.0, 2.4, 0.5}) {
             CAPTURE(p.scale, power);
-            CHECK(quantization_error(std::span<const float>(x), p, {0, 255}, power) == Approx(plain_error(x, p, {0, 255}, power)).epsilon(1e-6));
+            CHECK(quantization_error(std::span<const float>(x), p, {0, 255}, power) ==
+                  Approx(plain_error(x, p, {0, 255}, power)).epsilon(1e-6));
         }
     const std::vector<float> ties{0.5f, 1.5f, -0.5f, 2.5f, nan_value};
     CHECK(quantization_error(std::span<const float>(ties), {1.0f, 0}, {-8, 7}) == 1.0);
@@ -173,9 +178,12 @@ TEST_CASE("quantization error of a histogram: the integral, by many points") {
             for (std::size_t i = 0; i < counts.size(); ++i)
                 for (int k = 0; k < points; ++k) {
                     const double from = std::max(-0.8 + 0.5 * static_cast<double>(i), static_cast<double>(h.range.min));
-                    const double to = std::min(-0.8 + 0.5 * static_cast<double>(i + 1), static_cast<double>(h.range.max));
+                    const double to =
+                        std::min(-0.8 + 0.5 * static_cast<double>(i + 1), static_cast<double>(h.range.max));
                     const double v = from + (to - from) * (k + 0.5) / points;
-                    const double q = static_cast<double>(ref::quantize(static_cast<float>(v), p, {0, 7}) - p.zero_point) * static_cast<double>(p.scale);
+                    const double q =
+                        static_cast<double>(ref::quantize(static_cast<float>(v), p, {0, 7}) - p.zero_point) *
+                        static_cast<double>(p.scale);
                     want += static_cast<double>(counts[i]) * std::pow(std::fabs(v - q), power) / points;
                 }
             CAPTURE(p.scale, power);
@@ -201,11 +209,13 @@ TEST_CASE("quantization error of a histogram is the norm of torch's HistogramObs
             const histogram_view h{lo, width, counts, {static_cast<float>(lo), static_cast<float>(lo + 256 * width)}};
             CAPTURE(name, begin, end);
             // torch adds up in float; with (0, 255) a bin is a step, and both ends are rounded off.
-            CHECK(quantization_error(h, {s, 0}, {0, 255}) == Approx(g.one(detail::cat(name, ".histogram.error.", begin, ".", end))).epsilon(2e-5));
+            CHECK(quantization_error(h, {s, 0}, {0, 255}) ==
+                  Approx(g.one(detail::cat(name, ".histogram.error.", begin, ".", end))).epsilon(2e-5));
         }
         // Their search is greedy, ours goes on: it may not end with a larger error.
         const histogram_view h{min, width, counts, {static_cast<float>(min), static_cast<float>(max)}};
-        const real_range theirs{static_cast<float>(g[name + ".histogram.searched"][0]), static_cast<float>(g[name + ".histogram.searched"][1])};
+        const real_range theirs{static_cast<float>(g[name + ".histogram.searched"][0]),
+                                static_cast<float>(g[name + ".histogram.searched"][1])};
         using u8 = affine<8>;
         const double ours = quantization_error(h, params_from_range<u8>(least_error_range<u8>(h)), {0, 255});
         CHECK(ours <= quantization_error(h, params_from_range<u8>(theirs), {0, 255}));
@@ -238,7 +248,8 @@ TEST_CASE("least error: the best of all candidates; an affine range at least a l
         const auto share = static_cast<double>(k) / 50;
         const real_range moved[] = {{static_cast<float>(static_cast<double>(seen.range().min) * share), a.max},
                                     {a.min, static_cast<float>(static_cast<double>(seen.range().max) * share)}};
-        for (const real_range& m : moved) CHECK(quantization_error(values, params_from_range<u4>(m), {0, 15}) >= found * (1 - 1e-12));
+        for (const real_range& m : moved)
+            CHECK(quantization_error(values, params_from_range<u4>(m), {0, 15}) >= found * (1 - 1e-12));
     }
     // Values that a grid holds exactly need no cutting.
     const std::vector<float> exact{-7.0f, 3.0f, 7.0f, 0.0f, 1.0f};
@@ -252,7 +263,8 @@ TEST_CASE("calibrate: every method on every kind of data gives valid parameters,
         using R = decltype(range);
         histogram h(1024);
         h.observe(x);
-        for (const clip& how : {clip::min_max(), clip::percentile(99.9), clip::entropy(), clip::error(2.0, 16), clip::error(2.4, 8)}) {
+        for (const clip& how :
+             {clip::min_max(), clip::percentile(99.9), clip::entropy(), clip::error(2.0, 16), clip::error(2.4, 8)}) {
             quant_params from_values;
             calibrate<R>(x, {1, 1, static_cast<index_t>(x.size())}, how, {&from_values, 1});
             for (const quant_params& p : {calibrate<R>(h, how), from_values}) {
@@ -262,13 +274,23 @@ TEST_CASE("calibrate: every method on every kind of data gives valid parameters,
                 CHECK(p.zero_point <= R::qmax);
             }
             const real_range r = clip_range<R>(h.view(), how);
-            if (h.finite() == 0) CHECK(r.empty());
-            else CHECK(r.min <= r.max);
+            if (h.finite() == 0)
+                CHECK(r.empty());
+            else
+                CHECK(r.min <= r.max);
         }
     };
-    const std::vector<std::vector<float>> kinds = {
-        {}, {nan_value}, {0.0f, -0.0f}, {5.0f, 5.0f}, {-5.0f}, normal_values(300, 5), normal_values(300, 6, 1e4f), normal_values(300, 7, -50.0f),
-        {FLT_MAX, -FLT_MAX, 1.0f}, {1e-44f, 3e-44f}, {0.0f, 1.0f, nan_value, std::numeric_limits<float>::infinity()}};
+    const std::vector<std::vector<float>> kinds = {{},
+                                                   {nan_value},
+                                                   {0.0f, -0.0f},
+                                                   {5.0f, 5.0f},
+                                                   {-5.0f},
+                                                   normal_values(300, 5),
+                                                   normal_values(300, 6, 1e4f),
+                                                   normal_values(300, 7, -50.0f),
+                                                   {FLT_MAX, -FLT_MAX, 1.0f},
+                                                   {1e-44f, 3e-44f},
+                                                   {0.0f, 1.0f, nan_value, std::numeric_limits<float>::infinity()}};
     for (const auto& x : kinds) {
         check(x, affine<8>{});
         check(x, symmetric<4>{});
@@ -353,7 +375,9 @@ TEST_CASE("bad input is named") {
     CHECK_THROWS_WITH(percentile_magnitude(histogram_view{0.5, 1, counts, r}, 50), contains_text("0 between two bins"));
     CHECK_THROWS_WITH(percentile_magnitude(histogram_view{1e20, 1, counts, r}, 50), contains_text("too fine"));
     CHECK_THROWS_WITH(quantization_error(histogram_view{0, 1, counts, r}, {0.0f, 0}, {0, 255}), contains_text("scale"));
-    CHECK_THROWS_WITH(quantization_error(histogram_view{0, 1, counts, r}, {1.0f, 300}, {0, 255}), contains_text("zero_point"));
-    CHECK_THROWS_WITH(quantization_error(histogram_view{0, 1, counts, r}, {1.0f, 0}, {0, 255}, -1.0), contains_text("power"));
+    CHECK_THROWS_WITH(quantization_error(histogram_view{0, 1, counts, r}, {1.0f, 300}, {0, 255}),
+                      contains_text("zero_point"));
+    CHECK_THROWS_WITH(quantization_error(histogram_view{0, 1, counts, r}, {1.0f, 0}, {0, 255}, -1.0),
+                      contains_text("power"));
     CHECK_THROWS_WITH((least_error_range<affine<8>>(histogram_view{0, 1, counts, r}, 2.0, 1)), contains_text("steps"));
 }

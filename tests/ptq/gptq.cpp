@@ -26,7 +26,8 @@ std::vector<float> inputs(index_t rows, index_t n, unsigned seed) {
         for (float& v : source) v = d(g);
         for (index_t c = 0; c < n; ++c) {
             float v = 0.3f * d(g);
-            for (std::size_t k = 0; k < 4; ++k) v += source[k] * mix[k * static_cast<std::size_t>(n) + static_cast<std::size_t>(c)];
+            for (std::size_t k = 0; k < 4; ++k)
+                v += source[k] * mix[k * static_cast<std::size_t>(n) + static_cast<std::size_t>(c)];
             x.push_back(v);
         }
     }
@@ -36,7 +37,8 @@ std::vector<float> inputs(index_t rows, index_t n, unsigned seed) {
 /// Optimal brain quantization in the fixed order of columns (Frantar et al. 2022, eq. 2 and 3): after each
 /// column the weight is taken out of the inverse.
 template <class Range>
-std::vector<int> plain_obq(const Eigen::MatrixXd& w, Eigen::MatrixXd h, double damping, std::span<const quant_params> params) {
+std::vector<int> plain_obq(const Eigen::MatrixXd& w, Eigen::MatrixXd h, double damping,
+                           std::span<const quant_params> params) {
     h.diagonal().array() += damping * h.diagonal().mean();
     const auto rows = w.rows(), n = w.cols();
     std::vector<int> codes(static_cast<std::size_t>(rows * n));
@@ -47,7 +49,8 @@ std::vector<int> plain_obq(const Eigen::MatrixXd& w, Eigen::MatrixXd h, double d
         for (Eigen::Index k = 0; k < n; ++k) {
             const int code = ref::quantize(static_cast<float>(rest(k)), p, {Range::qmin, Range::qmax});
             codes[static_cast<std::size_t>(r * n + k)] = code;
-            const double e = (rest(k) - static_cast<double>(code - p.zero_point) * static_cast<double>(p.scale)) / inverse(k, k);
+            const double e =
+                (rest(k) - static_cast<double>(code - p.zero_point) * static_cast<double>(p.scale)) / inverse(k, k);
             rest -= e * inverse.row(k);
             const Eigen::VectorXd column = inverse.col(k);
             inverse -= column * column.transpose() / inverse(k, k);
@@ -56,10 +59,12 @@ std::vector<int> plain_obq(const Eigen::MatrixXd& w, Eigen::MatrixXd h, double d
     return codes;
 }
 
-std::vector<float> back(const std::vector<std::int8_t>& codes, std::span<const quant_params> p, std::size_t n, std::size_t group) {
+std::vector<float> back(const std::vector<std::int8_t>& codes, std::span<const quant_params> p, std::size_t n,
+                        std::size_t group) {
     std::vector<float> w(codes.size());
     const std::size_t groups = (n + group - 1) / group;
-    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(codes[i]) * p[i / n * groups + i % n / group].scale;
+    for (std::size_t i = 0; i < w.size(); ++i)
+        w[i] = static_cast<float>(codes[i]) * p[i / n * groups + i % n / group].scale;
     return w;
 }
 
@@ -89,7 +94,8 @@ TEST_CASE("gptq: the same codes as without blocks and factors; less error than r
     using s4 = symmetric<4>;
     std::vector<quant_params> params(static_cast<std::size_t>(out));
     calibrate<s4>(w, {1, out, n}, clip::error(), params);
-    const Eigen::MatrixXd wd = Eigen::Map<const Eigen::Matrix<float, -1, -1, Eigen::RowMajor>>(w.data(), out, n).cast<double>();
+    const Eigen::MatrixXd wd =
+        Eigen::Map<const Eigen::Matrix<float, -1, -1, Eigen::RowMajor>>(w.data(), out, n).cast<double>();
     const std::vector<int> want = plain_obq<s4>(wd, sum, 0.01, params);
     const matrix_view<const float> weights(w.data(), out, n);
     for (const index_t block : {1, 5, 128}) {
@@ -121,7 +127,9 @@ TEST_CASE("gptq: the same codes as without blocks and factors; less error than r
         for (index_t o = 0; o < out; ++o) {
             double y = 0;
             for (index_t k = 0; k < n; ++k)
-                y += static_cast<double>(w[static_cast<std::size_t>(o * n + k)] - q[static_cast<std::size_t>(o * n + k)]) * static_cast<double>(x[static_cast<std::size_t>(r * n + k)]);
+                y += static_cast<double>(w[static_cast<std::size_t>(o * n + k)] -
+                                         q[static_cast<std::size_t>(o * n + k)]) *
+                     static_cast<double>(x[static_cast<std::size_t>(r * n + k)]);
             direct += y * y;
         }
     CHECK(plain == Approx(direct).epsilon(1e-6));
@@ -131,7 +139,8 @@ TEST_CASE("gptq: independent inputs leave nothing to make good, dead ones get 0,
     const index_t out = 3, n = 8;
     std::vector<float> w(24), x(64);
     for (std::size_t i = 0; i < 24; ++i) w[i] = static_cast<float>(i) * 0.37f - 4.1f;
-    for (std::size_t k = 0; k < 8; ++k) x[k * 8 + k] = k == 5 ? 0.0f : 1.0f + static_cast<float>(k); // one input at a time
+    for (std::size_t k = 0; k < 8; ++k)
+        x[k * 8 + k] = k == 5 ? 0.0f : 1.0f + static_cast<float>(k); // one input at a time
     input_moments h(n);
     h.observe({x.data(), 8, 8});
     using s8 = symmetric<8>;

@@ -26,10 +26,12 @@ std::vector<float> normal_values(std::size_t n, unsigned seed, float sigma = 1) 
 }
 
 /// y = W x + b for weights of any shape, each weight counted once.
-std::vector<double> apply(const std::vector<float>& w, const weight_shape& s, const std::vector<float>& b, const std::vector<double>& x, bool relu) {
+std::vector<double> apply(const std::vector<float>& w, const weight_shape& s, const std::vector<float>& b,
+                          const std::vector<double>& x, bool relu) {
     std::vector<double> y(b.begin(), b.end());
     for (index_t i = 0; i < s.outputs.size(); ++i)
-        y[detail::channel_of(s.outputs, i)] += static_cast<double>(w[static_cast<std::size_t>(i)]) * x[detail::channel_of(s.inputs, i)];
+        y[detail::channel_of(s.outputs, i)] +=
+            static_cast<double>(w[static_cast<std::size_t>(i)]) * x[detail::channel_of(s.inputs, i)];
     if (relu)
         for (double& v : y) v = std::max(v, 0.0);
     return y;
@@ -59,8 +61,8 @@ TEST_CASE("equalization by hand") {
 
 TEST_CASE("equalization: a chain with a depthwise layer computes the same and its ranges become equal") {
     // conv [12][2 taps][3] -> depthwise [4][12] -> linear [5][12], with ReLUs between.
-    std::vector<float> w1 = normal_values(72, 1), b1 = normal_values(12, 2), w2 = normal_values(48, 3), b2 = normal_values(12, 4),
-                       w3 = normal_values(60, 5), b3 = normal_values(5, 6);
+    std::vector<float> w1 = normal_values(72, 1), b1 = normal_values(12, 2), w2 = normal_values(48, 3),
+                       b2 = normal_values(12, 4), w3 = normal_values(60, 5), b3 = normal_values(5, 6);
     for (std::size_t c = 0; c < 12; ++c) // ranges over four decades
         for (std::size_t k = 0; k < 6; ++k) w1[c * 6 + k] *= std::pow(10.0f, static_cast<float>(c % 5) - 2.0f);
     const weight_shape s1 = conv_weights(12, 2, 3), s2 = depthwise_weights(4, 12), s3 = linear_weights(5, 12);
@@ -98,8 +100,10 @@ TEST_CASE("high-bias absorption: the next layer gets what a ReLU never cuts") {
     CHECK(b1 == std::vector<float>{3, 1, -3, 6}); // c = 7, 0, 0, 2
     for (std::size_t o = 0; o < 2; ++o) CHECK(network()[o] == Approx(before[o]).epsilon(1e-5));
     CHECK(b2[0] == Approx(1 + 7 * w2[0] + 2 * w2[3]).epsilon(1e-6));
-    CHECK_THROWS_WITH(absorb_high_bias(mean, std::vector<float>{1, 1, -1, 1}, b1, w2, s2, b2), contains_text("deviation[2]"));
-    CHECK_THROWS_WITH(absorb_high_bias(std::vector<float>(3), deviation, b1, w2, s2, b2), contains_text("size of mean"));
+    CHECK_THROWS_WITH(absorb_high_bias(mean, std::vector<float>{1, 1, -1, 1}, b1, w2, s2, b2),
+                      contains_text("deviation[2]"));
+    CHECK_THROWS_WITH(absorb_high_bias(std::vector<float>(3), deviation, b1, w2, s2, b2),
+                      contains_text("size of mean"));
 }
 
 TEST_CASE("the mean of a clipped normal distribution: against sums, and where it is known") {
@@ -129,7 +133,8 @@ TEST_CASE("the mean of a clipped normal distribution: against sums, and where it
 TEST_CASE("bias correction: the mean of the outputs comes back, analytically and empirically") {
     const std::size_t in = 6, out = 4, rows = 500;
     const weight_shape s = linear_weights(4, 6);
-    std::vector<float> w = normal_values(in * out, 21), wq = w, bias = normal_values(out, 22), x = normal_values(rows * in, 23);
+    std::vector<float> w = normal_values(in * out, 21), wq = w, bias = normal_values(out, 22),
+                       x = normal_values(rows * in, 23);
     for (float& v : wq) v = std::round(v * 2.0f) / 2.0f;
     for (float& v : x) v = std::fabs(v) + 0.5f;
     std::vector<float> mean(in), y(rows * out), yq(rows * out);
@@ -157,8 +162,10 @@ TEST_CASE("bias correction: the mean of the outputs comes back, analytically and
     std::vector<float> d{1, 2, 3, 4}, dq{1.5f, 2, 2, 4}, b2{0, 0};
     correct_bias(d, dq, depthwise_weights(2, 2), std::vector<float>{10, 100}, b2);
     CHECK(b2 == std::vector<float>{-(0.5f - 1.0f) * 10, 0});
-    CHECK_THROWS_WITH(correct_bias(d, std::span(dq).first(3), depthwise_weights(2, 2), std::vector<float>(2), b2), contains_text("w_quantized"));
-    CHECK_THROWS_WITH(correct_bias(d, dq, depthwise_weights(2, 2), std::vector<float>{1, NAN}, b2), contains_text("x_mean[1]"));
+    CHECK_THROWS_WITH(correct_bias(d, std::span(dq).first(3), depthwise_weights(2, 2), std::vector<float>(2), b2),
+                      contains_text("w_quantized"));
+    CHECK_THROWS_WITH(correct_bias(d, dq, depthwise_weights(2, 2), std::vector<float>{1, NAN}, b2),
+                      contains_text("x_mean[1]"));
     CHECK_THROWS_WITH(correct_bias({y.data(), 0, 4}, {yq.data(), 0, 4}, empirical), contains_text("no rows"));
 }
 
@@ -174,7 +181,8 @@ TEST_CASE("SmoothQuant: the formula, and products that stay the same") {
     for (float f : s) CHECK((f >= FLT_MIN && std::isfinite(f)));
 
     // A norm's gamma and beta, two layers that read it; one channel 60 times as large as the rest.
-    std::vector<float> gamma{1, 60, 1, 1}, beta{0.1f, 5, 0, -0.2f}, w1 = normal_values(12, 31), w2 = normal_values(8, 32);
+    std::vector<float> gamma{1, 60, 1, 1}, beta{0.1f, 5, 0, -0.2f}, w1 = normal_values(12, 31),
+                                                                    w2 = normal_values(8, 32);
     const weight_shape s1 = linear_weights(3, 4), s2 = linear_weights(2, 4);
     const auto run = [&](const std::vector<float>& w, const weight_shape& shape, std::size_t out) {
         std::vector<double> x(4);
@@ -185,7 +193,8 @@ TEST_CASE("SmoothQuant: the formula, and products that stay the same") {
     std::vector<float> magnitudes(4), x_magnitudes{1, 62, 1, 1};
     widen_input_magnitudes(w1, s1, magnitudes);
     widen_input_magnitudes(w2, s2, magnitudes);
-    CHECK(magnitudes[1] == std::max({std::fabs(w1[1]), std::fabs(w1[5]), std::fabs(w1[9]), std::fabs(w2[1]), std::fabs(w2[5])}));
+    CHECK(magnitudes[1] ==
+          std::max({std::fabs(w1[1]), std::fabs(w1[5]), std::fabs(w1[9]), std::fabs(w2[1]), std::fabs(w2[5])}));
     smooth_factors(x_magnitudes, magnitudes, 0.5, s);
     smooth_source(gamma, {1, 4, 1}, s);
     smooth_source(beta, {1, 4, 1}, s);
@@ -208,10 +217,14 @@ TEST_CASE("SmoothQuant: the formula, and products that stay the same") {
 
 TEST_CASE("shapes that do not fit are refused") {
     std::vector<float> w(6), b(2);
-    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 3), b, w, linear_weights(2, 3)}), contains_text("input channels"));
-    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 4), b, w, linear_weights(3, 2)}), contains_text("size of the weights"));
-    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 3), std::span(b).first(1), w, linear_weights(3, 2)}), contains_text("b1"));
+    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 3), b, w, linear_weights(2, 3)}),
+                      contains_text("input channels"));
+    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 4), b, w, linear_weights(3, 2)}),
+                      contains_text("size of the weights"));
+    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 3), std::span(b).first(1), w, linear_weights(3, 2)}),
+                      contains_text("b1"));
     w[4] = std::numeric_limits<float>::infinity();
-    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 3), b, w, linear_weights(3, 2)}), contains_text("w1[4]"));
+    CHECK_THROWS_WITH(cross_layer_equalize({w, linear_weights(2, 3), b, w, linear_weights(3, 2)}),
+                      contains_text("w1[4]"));
     CHECK_THROWS_WITH(cross_layer_equalize(std::span<const layer_pair>(), 0), contains_text("rounds"));
 }

@@ -59,7 +59,8 @@ public:
     /// The same for one observer a channel; there must be at least one.
     template <class O> void put(const std::string& name, const channel_observer<O>& o) {
         if (o.channels() == 0)
-            fail(errc::invalid_argument, detail::cat("calibration_cache: ", detail::name_text(name), " has no channels"));
+            fail(errc::invalid_argument,
+                 detail::cat("calibration_cache: ", detail::name_text(name), " has no channels"));
         record r;
         r.per_channel = true;
         auto& all = r.channels.template emplace<list<O>>();
@@ -69,7 +70,9 @@ public:
 
     /// The observer of a tensor, get<notch::histogram>("conv1.out"). An error that says what is there if it
     /// is another one, or one for each channel.
-    template <class O> [[nodiscard]] O get(std::string_view name) const { return find<O>(name, false).front().observer; }
+    template <class O> [[nodiscard]] O get(std::string_view name) const {
+        return find<O>(name, false).front().observer;
+    }
     /// The observers of the channels of a tensor.
     template <class O> [[nodiscard]] channel_observer<O> get_channels(std::string_view name) const {
         const list<O>& all = find<O>(name, true);
@@ -90,8 +93,10 @@ public:
         calibration_cache joined = *this;
         for (const auto& [name, r] : other.records_) {
             const auto at = joined.records_.find(name);
-            if (at == joined.records_.end()) joined.records_.emplace(name, r);
-            else join(name, at->second, r);
+            if (at == joined.records_.end())
+                joined.records_.emplace(name, r);
+            else
+                join(name, at->second, r);
         }
         records_.swap(joined.records_);
     }
@@ -103,10 +108,12 @@ public:
         for (const auto& [name, r] : records_) {
             text += between + dump(name) + ":{\"observer\":\"" + kind_of(r) + "\",\"per\":\"" +
                     (r.per_channel ? "channel" : "tensor") + "\",\"statistics\":[";
-            std::visit([&]<class O>(const list<O>& all) {
-                for (std::size_t c = 0; c < all.size(); ++c)
-                    text += (c == 0 ? "\n  " : ",\n  ") + dump(detail::saved_observer<O>::write(all[c].observer));
-            }, r.channels);
+            std::visit(
+                [&]<class O>(const list<O>& all) {
+                    for (std::size_t c = 0; c < all.size(); ++c)
+                        text += (c == 0 ? "\n  " : ",\n  ") + dump(detail::saved_observer<O>::write(all[c].observer));
+                },
+                r.channels);
             text += "]}";
             between = ",\n ";
         }
@@ -114,7 +121,8 @@ public:
     }
     /// Reads the text of a file; label stands for its path in messages. errc::corrupt if it is damaged,
     /// errc::unsupported if a later version of notch wrote it in another format.
-    [[nodiscard]] static calibration_cache parse(std::string_view text, const std::string& label = "calibration cache") {
+    [[nodiscard]] static calibration_cache parse(std::string_view text,
+                                                 const std::string& label = "calibration cache") {
         // The parser would skip a byte order mark and stop at a zero byte.
         if (text.empty() || text.front() != '{' || text.find('\0') != std::string_view::npos)
             fail(errc::corrupt, detail::cat(label, ": not a calibration cache: it is not a JSON object"));
@@ -122,7 +130,8 @@ public:
         if (!detail::json_value::sax_parse(text.begin(), text.end(), &events))
             fail(errc::corrupt, detail::cat(label, ": ", events.fault));
         detail::members file(events.root, label);
-        if (!events.root.contains("notch_calibration")) file.refuse("not a calibration cache: it has no notch_calibration");
+        if (!events.root.contains("notch_calibration"))
+            file.refuse("not a calibration cache: it has no notch_calibration");
         if (const std::int64_t version = file.integer("notch_calibration"); version != 1)
             fail(errc::unsupported, detail::cat(label, ": has version ", version, ", this build reads 1"));
         const detail::json_value& tensors = file.get("tensors");
@@ -142,20 +151,21 @@ public:
         detail::write_file(path, std::as_bytes(std::span<const char>(text.data(), text.size())));
     }
     /// Reads a file. errc::io if it cannot be read or has more than max_bytes; else as parse.
-    [[nodiscard]] static calibration_cache load(const std::string& path, std::uint64_t max_bytes = max_calibration_bytes) {
+    [[nodiscard]] static calibration_cache load(const std::string& path,
+                                                std::uint64_t max_bytes = max_calibration_bytes) {
         const buffer<std::byte> bytes = detail::read_file(path, max_bytes, [](auto&&...) {});
         return parse({reinterpret_cast<const char*>(bytes.data()), static_cast<std::size_t>(bytes.size())}, path);
     }
 
 private:
     /// Gives standard containers a name with the key of the translation unit.
-    template <class O> struct held {
-        O observer;
-    };
+    template <class O> struct held { O observer; };
     template <class O> using list = std::vector<held<O>>;
     struct record {
         bool per_channel = false;
-        std::variant<list<min_max>, list<moving_average>, list<abs_max>, list<mean_sigma>, list<histogram>, list<percentile>> channels;
+        std::variant<list<min_max>, list<moving_average>, list<abs_max>, list<mean_sigma>, list<histogram>,
+                     list<percentile>>
+            channels;
     };
 
     static std::string dump(const detail::json_value& v) { return v.dump(-1, ' ', true); }
@@ -163,7 +173,8 @@ private:
         return std::visit([]<class O>(const list<O>&) { return detail::saved_observer<O>::name; }, r.channels);
     }
     void insert(const std::string& name, record&& r) {
-        const std::string text = detail::json_value(name).dump(-1, ' ', true, detail::json_value::error_handler_t::ignore);
+        const std::string text =
+            detail::json_value(name).dump(-1, ' ', true, detail::json_value::error_handler_t::ignore);
         if (name.empty() || detail::json_value::parse(text).template get_ref<const std::string&>() != name)
             fail(errc::invalid_argument, detail::cat("calibration_cache: the name ", detail::name_text(name),
                                                      name.empty() ? " is empty" : " is not valid UTF-8"));
@@ -172,25 +183,27 @@ private:
     template <class O> const list<O>& find(std::string_view name, bool per_channel) const {
         const auto at = records_.find(name);
         if (at == records_.end())
-            fail(errc::invalid_argument, detail::cat("calibration_cache: no tensor ", detail::name_text(name), " among its ",
-                                                     records_.size(), " tensors"));
+            fail(errc::invalid_argument, detail::cat("calibration_cache: no tensor ", detail::name_text(name),
+                                                     " among its ", records_.size(), " tensors"));
         const auto* all = std::get_if<list<O>>(&at->second.channels);
         if (!all || at->second.per_channel != per_channel)
             fail(errc::invalid_argument,
                  detail::cat("calibration_cache: ", detail::name_text(name), " has ", kind_of(at->second),
-                             at->second.per_channel ? " for each channel" : "", ", asked for ", detail::saved_observer<O>::name,
-                             per_channel ? " for each channel" : ""));
+                             at->second.per_channel ? " for each channel" : "", ", asked for ",
+                             detail::saved_observer<O>::name, per_channel ? " for each channel" : ""));
         return *all;
     }
     static void join(const std::string& name, record& to, const record& from) {
-        std::visit([&]<class O>(list<O>& all) {
-            const auto* other = std::get_if<list<O>>(&from.channels);
-            if (!other || to.per_channel != from.per_channel || other->size() != all.size())
-                fail(errc::shape_mismatch,
-                     detail::cat("calibration_cache.merge: ", detail::name_text(name), " has ", all.size(), " times ",
-                                 kind_of(to), " in one and ", count_of(from), " times ", kind_of(from), " in the other"));
-            for (std::size_t c = 0; c < all.size(); ++c) all[c].observer.merge((*other)[c].observer);
-        }, to.channels);
+        std::visit(
+            [&]<class O>(list<O>& all) {
+                const auto* other = std::get_if<list<O>>(&from.channels);
+                if (!other || to.per_channel != from.per_channel || other->size() != all.size())
+                    fail(errc::shape_mismatch, detail::cat("calibration_cache.merge: ", detail::name_text(name),
+                                                           " has ", all.size(), " times ", kind_of(to), " in one and ",
+                                                           count_of(from), " times ", kind_of(from), " in the other"));
+                for (std::size_t c = 0; c < all.size(); ++c) all[c].observer.merge((*other)[c].observer);
+            },
+            to.channels);
     }
     static std::size_t count_of(const record& r) {
         return std::visit([](const auto& all) { return all.size(); }, r.channels);
@@ -198,21 +211,24 @@ private:
     static record read(detail::members& tensor) {
         record r;
         const std::string& per = tensor.text("per");
-        if (per != "tensor" && per != "channel") tensor.refuse("per is " + detail::name_text(per) + ", must be tensor or channel");
+        if (per != "tensor" && per != "channel")
+            tensor.refuse("per is " + detail::name_text(per) + ", must be tensor or channel");
         r.per_channel = per == "channel";
         const std::string& kind = tensor.text("observer");
         const detail::json_value& statistics = tensor.get("statistics");
         tensor.end();
         if (!statistics.is_array() || statistics.empty() || (!r.per_channel && statistics.size() != 1))
             tensor.refuse("statistics is not an array of one entry for each channel");
-        if (!(read_list<min_max>(kind, statistics, tensor, r) || read_list<moving_average>(kind, statistics, tensor, r) ||
+        if (!(read_list<min_max>(kind, statistics, tensor, r) ||
+              read_list<moving_average>(kind, statistics, tensor, r) ||
               read_list<abs_max>(kind, statistics, tensor, r) || read_list<mean_sigma>(kind, statistics, tensor, r) ||
               read_list<histogram>(kind, statistics, tensor, r) || read_list<percentile>(kind, statistics, tensor, r)))
             tensor.refuse("has the unknown observer " + detail::name_text(kind));
         return r;
     }
     template <class O>
-    static bool read_list(const std::string& kind, const detail::json_value& statistics, const detail::members& tensor, record& r) {
+    static bool read_list(const std::string& kind, const detail::json_value& statistics, const detail::members& tensor,
+                          record& r) {
         if (kind != detail::saved_observer<O>::name) return false;
         auto& all = r.channels.template emplace<list<O>>();
         for (const detail::json_value& s : statistics) {
@@ -232,7 +248,7 @@ private:
         }
         return true;
     }
-    std::map<std::string, record, std::less<>> records_;
+    std::map<std::string, record, detail::name_less> records_;
 };
 
 NOTCH_KEYED_END

@@ -46,22 +46,23 @@ public:
     [[nodiscard]] float scale(std::string_view name) const {
         const auto at = scales_.find(name);
         if (at == scales_.end())
-            fail(errc::invalid_argument, detail::cat("tensorrt_cache: no tensor ", detail::name_text(name), " among its ",
-                                                     scales_.size(), " tensors"));
+            fail(errc::invalid_argument, detail::cat("tensorrt_cache: no tensor ", detail::name_text(name),
+                                                     " among its ", scales_.size(), " tensors"));
         return at->second;
     }
     /// The scale as parameters of symmetric<8>.
     [[nodiscard]] quant_params params(std::string_view name) const { return {scale(name), 0}; }
     [[nodiscard]] bool contains(std::string_view name) const { return scales_.find(name) != scales_.end(); }
     /// All of them, in order of their names.
-    [[nodiscard]] const std::map<std::string, float, std::less<>>& scales() const noexcept { return scales_; }
+    [[nodiscard]] const std::map<std::string, float, detail::name_less>& scales() const noexcept { return scales_; }
     [[nodiscard]] const std::string& title() const noexcept { return title_; }
 
     [[nodiscard]] std::string to_text() const {
         std::string text = title_ + "\n";
         for (const auto& [name, scale] : scales_) {
             text += name + ": ";
-            for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[std::bit_cast<std::uint32_t>(scale) >> shift & 15];
+            for (int shift = 28; shift >= 0; shift -= 4)
+                text += "0123456789abcdef"[std::bit_cast<std::uint32_t>(scale) >> shift & 15];
             text += "\n";
         }
         return text;
@@ -82,7 +83,8 @@ public:
         const std::string title(next());
         check_line(errc::corrupt, detail::cat(label, ": line 1"), "title", title);
         if (title.rfind("TRT-", 0) != 0)
-            fail(errc::corrupt, detail::cat(label, ": line 1 is ", detail::name_text(title), ", not the title of a TensorRT cache"));
+            fail(errc::corrupt,
+                 detail::cat(label, ": line 1 is ", detail::name_text(title), ", not the title of a TensorRT cache"));
         tensorrt_cache cache(title);
         while (!text.empty()) {
             const std::string_view line = next();
@@ -125,15 +127,20 @@ private:
         std::uint32_t bits = 0;
         bool good = digits.size() == 8;
         for (const char c : digits) {
-            const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+            const int digit = c >= '0' && c <= '9'   ? c - '0'
+                              : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                              : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                                     : -1;
             good = good && digit >= 0;
             bits = bits << 4 | static_cast<std::uint32_t>(digit & 15);
         }
-        if (!good) fail(errc::corrupt, detail::cat(where, ": ", detail::name_text(digits), " is not a scale of eight hexadecimal digits"));
+        if (!good)
+            fail(errc::corrupt,
+                 detail::cat(where, ": ", detail::name_text(digits), " is not a scale of eight hexadecimal digits"));
         return bits;
     }
     std::string title_;
-    std::map<std::string, float, std::less<>> scales_;
+    std::map<std::string, float, detail::name_less> scales_;
 };
 
 NOTCH_KEYED_END

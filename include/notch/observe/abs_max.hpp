@@ -23,7 +23,8 @@ public:
     /// What an observer with these statistics would be; an error if none could have them.
     [[nodiscard]] NOTCH_INLINE static abs_max restore(float magnitude, std::int64_t finite, std::int64_t nonfinite) {
         if (!(magnitude >= 0.0f && magnitude <= FLT_MAX) || (finite == 0 && magnitude != 0.0f))
-            fail(errc::invalid_argument, detail::cat("abs_max: magnitude is ", magnitude, " after ", finite, " values"));
+            fail(errc::invalid_argument,
+                 detail::cat("abs_max: magnitude is ", magnitude, " after ", finite, " values"));
         detail::check_counts("abs_max", finite, nonfinite);
         abs_max o;
         o.magnitude_ = magnitude;

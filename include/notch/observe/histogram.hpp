@@ -42,9 +42,9 @@ struct histogram_view {
 
 /// The statistics of a histogram.
 struct histogram_state {
-    index_t bins = 0;          ///< the most that counts may have
-    int exponent = -126;       ///< the width of a bin is 2^exponent
-    std::int32_t first = 0;    ///< the bin of range.min is counts[0]
+    index_t bins = 0;       ///< the most that counts may have
+    int exponent = -126;    ///< the width of a bin is 2^exponent
+    std::int32_t first = 0; ///< the bin of range.min is counts[0]
     real_range range;
     std::int64_t finite = 0, nonfinite = 0;
     buffer<std::int64_t> counts; ///< bins of them; those beyond the bin of range.max are 0
@@ -75,7 +75,8 @@ inline int bin_exponent(real_range r, index_t bins) noexcept {
 }
 
 /// Adds counts of bins of 2^exponent from first on to a state whose grid is at least as wide.
-inline void add_bins(histogram_state& s, std::span<const std::int64_t> counts, int exponent, std::int32_t first) noexcept {
+inline void add_bins(histogram_state& s, std::span<const std::int64_t> counts, int exponent,
+                     std::int32_t first) noexcept {
     const int shift = std::min(s.exponent - exponent, 31);
     for (std::size_t i = 0; i < counts.size(); ++i)
         if (counts[i] != 0) s.counts[((first + static_cast<std::int64_t>(i)) >> shift) - s.first] += counts[i];
@@ -201,7 +202,8 @@ inline void check_histogram(const histogram_state& s) {
             fail(errc::invalid_argument, cat(where, ": the count of bin ", i, " is ", s.counts[i], ", it cannot be"));
         sum += s.counts[i];
     }
-    if (sum != s.finite) fail(errc::invalid_argument, cat(where, ": the counts add up to ", sum, ", not to ", s.finite));
+    if (sum != s.finite)
+        fail(errc::invalid_argument, cat(where, ": the counts add up to ", sum, ", not to ", s.finite));
     if (known && (s.counts[0] == 0 || s.counts[used - 1] == 0))
         fail(errc::invalid_argument, cat(where, ": the bin of the least or of the largest value is empty"));
 }
@@ -262,7 +264,8 @@ public:
     /// The value below which the fraction q, 0 to 1, of the values lies, taken as evenly spread over each
     /// bin and kept within range(); 0 if there are none.
     [[nodiscard]] NOTCH_INLINE double quantile(double q) const {
-        return state_.finite == 0 ? detail::histogram_quantile({0, 1, {}, {0, 0}}, q) : detail::histogram_quantile(view(), q);
+        return state_.finite == 0 ? detail::histogram_quantile({0, 1, {}, {0, 0}}, q)
+                                  : detail::histogram_quantile(view(), q);
     }
     /// From the bin of the least to that of the largest value; lives as long as this does.
     [[nodiscard]] NOTCH_INLINE histogram_view view() const noexcept {

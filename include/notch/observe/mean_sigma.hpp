@@ -121,10 +121,12 @@ public:
         detail::check_counts("mean_sigma", m.finite, m.nonfinite);
         detail::check_observed("mean_sigma", m.range, m.finite);
         const bool known = m.finite > 0;
-        if (!std::isfinite(m.mean) || !std::isfinite(m.m2) || m.m2 < 0.0 || (!known && (m.mean != 0.0 || m.m2 != 0.0)) ||
+        if (!std::isfinite(m.mean) || !std::isfinite(m.m2) || m.m2 < 0.0 ||
+            (!known && (m.mean != 0.0 || m.m2 != 0.0)) ||
             (known && !(m.mean >= static_cast<double>(m.range.min) && m.mean <= static_cast<double>(m.range.max))))
-            fail(errc::invalid_argument, detail::cat("mean_sigma: a mean of ", m.mean, " and a sum of squares of ", m.m2,
-                                                     " fit no ", m.finite, " values in [", m.range.min, ", ", m.range.max, "]"));
+            fail(errc::invalid_argument,
+                 detail::cat("mean_sigma: a mean of ", m.mean, " and a sum of squares of ", m.m2, " fit no ", m.finite,
+                             " values in [", m.range.min, ", ", m.range.max, "]"));
         o.moments_ = m;
         return o;
     }

@@ -29,14 +29,17 @@ NOTCH_KEYED_BEGIN
 [[nodiscard]] inline double clipped_normal_mean(double mean, double deviation, double lo = 0.0,
                                                 double hi = std::numeric_limits<double>::infinity()) {
     if (!std::isfinite(mean) || !(deviation >= 0.0) || !std::isfinite(deviation) || !(lo <= hi))
-        fail(errc::invalid_argument, detail::cat("clipped_normal_mean: a mean of ", mean, ", a deviation of ", deviation,
-                                                 " and the bounds [", lo, ", ", hi, "] are no clipped normal distribution"));
+        fail(errc::invalid_argument,
+             detail::cat("clipped_normal_mean: a mean of ", mean, ", a deviation of ", deviation, " and the bounds [",
+                         lo, ", ", hi, "] are no clipped normal distribution"));
     if (deviation == 0.0) return mean < lo ? lo : mean > hi ? hi : mean;
     const double root2 = std::sqrt(2.0), a = (lo - mean) / deviation, b = (hi - mean) / deviation;
     const auto density = [](double t) { return std::exp(-0.5 * t * t) * 0.3989422804014327; };
     // The parts below lo, above hi and between; the last from tails that are small, so that it keeps its digits.
     const double below = 0.5 * std::erfc(-a / root2), above = 0.5 * std::erfc(b / root2);
-    const double between = a > 0.0 ? 0.5 * std::erfc(a / root2) - above : b < 0.0 ? 0.5 * std::erfc(-b / root2) - below : 1.0 - below - above;
+    const double between = a > 0.0   ? 0.5 * std::erfc(a / root2) - above
+                           : b < 0.0 ? 0.5 * std::erfc(-b / root2) - below
+                                     : 1.0 - below - above;
     double sum = deviation * (density(a) - density(b)) + mean * between;
     if (below > 0.0) sum += lo * below;
     if (above > 0.0) sum += hi * above;
@@ -49,7 +52,8 @@ inline void correct_bias(std::span<const float> w, std::span<const float> w_quan
                          std::span<const float> x_mean, std::span<float> bias) {
     constexpr const char* where = "correct_bias";
     detail::check_weights(where, w.size(), shape);
-    detail::check_equal(where, "the size of w_quantized", static_cast<index_t>(w_quantized.size()), shape.outputs.size());
+    detail::check_equal(where, "the size of w_quantized", static_cast<index_t>(w_quantized.size()),
+                        shape.outputs.size());
     detail::check_equal(where, "the size of x_mean", static_cast<index_t>(x_mean.size()), shape.inputs.channels);
     detail::check_equal(where, "the size of bias", static_cast<index_t>(bias.size()), shape.outputs.channels);
     detail::check_finite(where, "x_mean", x_mean);
@@ -75,12 +79,14 @@ inline void correct_bias(matrix_view<const float> y, matrix_view<const float> y_
     if (y.rows == 0) fail(errc::invalid_argument, "correct_bias: there are no rows of outputs");
     buffer<double> sum(y.cols);
     for (index_t r = 0; r < y.rows; ++r)
-        for (index_t c = 0; c < y.cols; ++c) sum[c] += static_cast<double>(y(r, c)) - static_cast<double>(y_quantized(r, c));
+        for (index_t c = 0; c < y.cols; ++c)
+            sum[c] += static_cast<double>(y(r, c)) - static_cast<double>(y_quantized(r, c));
     for (index_t c = 0; c < y.cols; ++c) {
         const double shift = sum[c] / static_cast<double>(y.rows);
         if (!std::isfinite(shift)) fail(errc::invalid_argument, detail::cat(where, ": column ", c, " is not finite"));
     }
-    for (index_t c = 0; c < y.cols; ++c) bias[static_cast<std::size_t>(c)] += static_cast<float>(sum[c] / static_cast<double>(y.rows));
+    for (index_t c = 0; c < y.cols; ++c)
+        bias[static_cast<std::size_t>(c)] += static_cast<float>(sum[c] / static_cast<double>(y.rows));
 }
 
 NOTCH_KEYED_END

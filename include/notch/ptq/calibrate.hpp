@@ -15,9 +15,10 @@
 //                         levels                          them for the magnitudes of both signs, within [min, max]
 //   clip::error(power)    least_error_range               least_error_range
 //
-// The range becomes parameters by params_from_range (scheme/range.hpp). All of it is deterministic:
-// ties go to the wider range. The entropy uses std::log, a power other than 1 and 2 std::pow; C libraries
-// may differ in their last bit, and so, where two ranges are as good as equal, in the choice.
+// The range becomes parameters by params_from_range (scheme/range.hpp). Ties go to the wider range, and
+// nothing is random: one build gives one result. Other compilers and C libraries (std::log of the entropy,
+// std::pow of a power other than 1 and 2) may differ in the last bit of an error, and so in the choice
+// where two ranges are as good as equal.
 #pragma once
 
 #include <algorithm>
@@ -68,8 +69,7 @@ template <range_type Range> real_range entropy_range(const histogram_view& h) {
     } else {
         const bool one_sided = h.range.min >= 0.0f || h.range.max <= 0.0f;
         const float bound = entropy_magnitude(h, std::max<index_t>(one_sided ? codes : codes / 2, 2));
-        return {std::max(std::min(h.range.min, 0.0f), -bound),
-                std::min(std::max(h.range.max, 0.0f), bound)};
+        return {std::max(std::min(h.range.min, 0.0f), -bound), std::min(std::max(h.range.max, 0.0f), bound)};
     }
 }
 
@@ -125,7 +125,8 @@ template <range_type Range> [[nodiscard]] quant_params calibrate(const histogram
 /// Parameters for the values themselves, as for weights: params has one entry, for all of x, or
 /// layout.channels entries, one for each channel.
 template <range_type Range>
-void calibrate(std::span<const float> x, const channel_layout& layout, const clip& how, std::span<quant_params> params) {
+void calibrate(std::span<const float> x, const channel_layout& layout, const clip& how,
+               std::span<quant_params> params) {
     constexpr const char* where = "calibrate";
     detail::check_layout(where, layout);
     detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout.size());

@@ -29,7 +29,8 @@ NOTCH_KEYED_BEGIN
 namespace detail {
 
 /// D(i). beyond is the sum of the bins from i on, total that of all.
-inline double divergence(std::span<const std::int64_t> bins, index_t i, index_t levels, double beyond, double total) noexcept {
+inline double divergence(std::span<const std::int64_t> bins, index_t i, index_t levels, double beyond,
+                         double total) noexcept {
     const auto kept = total - beyond; // the sum of Q before it is scaled
     if (kept == 0.0) return std::numeric_limits<double>::infinity();
     double sum = 0;

@@ -64,7 +64,8 @@ inline double view_error(const histogram_view& h, quant_params p, code_range ran
         for (;;) {
             const double border = (code + 0.5) * scale;
             const double to = code == most || border >= end ? end : border;
-            if (to > from) error += error_integral(to - code * scale, power) - error_integral(from - code * scale, power);
+            if (to > from)
+                error += error_integral(to - code * scale, power) - error_integral(from - code * scale, power);
             if (to >= end) break;
             from = std::max(from, to);
             code += 1.0;
@@ -83,7 +84,8 @@ inline double value_error(std::span<const float> x, quant_params p, code_range r
         const float y = v / p.scale, clamped = y < least ? least : y > most ? most : y;
         const float code = (clamped + magic) - magic;
         if (!std::isfinite(v)) continue;
-        sum += error_power(std::fabs(static_cast<double>(v) - static_cast<double>(code) * static_cast<double>(p.scale)), power);
+        sum += error_power(std::fabs(static_cast<double>(v) - static_cast<double>(code) * static_cast<double>(p.scale)),
+                           power);
     }
     return sum;
 }
@@ -133,20 +135,23 @@ template <range_type Range, class Error> real_range search_range(real_range seen
 
 inline void check_search(std::string_view where, double power, index_t steps) {
     check_power(where, power);
-    if (steps < 2 || steps > 65536) fail(errc::invalid_argument, cat(where, ": steps is ", steps, ", must be 2..65536"));
+    if (steps < 2 || steps > 65536)
+        fail(errc::invalid_argument, cat(where, ": steps is ", steps, ", must be 2..65536"));
 }
 
 } // namespace detail
 
 /// E over the values of a histogram, for codes of range under p. power is in (0, 16].
-[[nodiscard]] inline double quantization_error(const histogram_view& h, quant_params p, code_range range, double power = 2.0) {
+[[nodiscard]] inline double quantization_error(const histogram_view& h, quant_params p, code_range range,
+                                               double power = 2.0) {
     detail::check_view("quantization_error", h);
     detail::check_params("quantization_error", "params", p, range.lo, range.hi);
     detail::check_power("quantization_error", power);
     return detail::view_error(h, p, range, power);
 }
 /// E over values; those that are not finite do not count.
-[[nodiscard]] inline double quantization_error(std::span<const float> x, quant_params p, code_range range, double power = 2.0) {
+[[nodiscard]] inline double quantization_error(std::span<const float> x, quant_params p, code_range range,
+                                               double power = 2.0) {
     detail::check_params("quantization_error", "params", p, range.lo, range.hi);
     detail::check_power("quantization_error", power);
     return detail::value_error(x, p, range, power);

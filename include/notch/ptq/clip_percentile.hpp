@@ -62,10 +62,12 @@ inline magnitude_histogram fold_magnitudes(std::string_view where, const histogr
     constexpr double most = 1 << 30;
     const double position = h.lo / h.width, nearest = std::nearbyint(position);
     if (!(std::fabs(position - nearest) <= 1e-6 * (1.0 + std::fabs(position))))
-        fail(errc::invalid_argument, cat(where, ": magnitudes need a histogram with 0 between two bins; here bins of width ",
-                                         h.width, " begin at ", h.lo));
+        fail(errc::invalid_argument,
+             cat(where, ": magnitudes need a histogram with 0 between two bins; here bins of width ", h.width,
+                 " begin at ", h.lo));
     if (!(std::fabs(nearest) < most))
-        fail(errc::invalid_argument, cat(where, ": bins of width ", h.width, " are too fine for values from ", h.lo, " on"));
+        fail(errc::invalid_argument,
+             cat(where, ": bins of width ", h.width, " are too fine for values from ", h.lo, " on"));
     const auto first = static_cast<index_t>(nearest), last = first + static_cast<index_t>(h.counts.size()) - 1;
     const float a = std::fabs(h.range.min), b = std::fabs(h.range.max);
     const bool both = h.range.min < 0.0f && h.range.max > 0.0f;
@@ -82,15 +84,20 @@ inline magnitude_histogram fold_magnitudes(std::string_view where, const histogr
     return m;
 }
 
+/// Gives the standard algorithms a name with the key of the translation unit.
+struct value_less {
+    bool operator()(float a, float b) const noexcept { return a < b; }
+};
+
 /// The quantile of finite values in any order, which are reordered.
 inline double value_quantile(std::span<float> x, double q) {
     const double position = q * static_cast<double>(x.size() - 1);
     const auto below = static_cast<std::size_t>(position);
     float* const at = x.data() + below;
-    std::nth_element(x.data(), at, x.data() + x.size());
+    std::nth_element(x.data(), at, x.data() + x.size(), value_less{});
     const double share = position - static_cast<double>(below), a = static_cast<double>(*at);
     if (share == 0.0) return a;
-    const double b = static_cast<double>(*std::min_element(at + 1, x.data() + x.size()));
+    const double b = static_cast<double>(*std::min_element(at + 1, x.data() + x.size(), value_less{}));
     return a + share * (b - a);
 }
 
@@ -112,7 +119,8 @@ inline buffer<float> finite_values(std::span<const float> x, bool magnitudes) {
     const double cut = (1.0 - detail::checked_fraction("percentile_range", percent)) / 2.0;
     detail::check_view("percentile_range", h);
     if (h.counts.empty()) return {};
-    return {static_cast<float>(detail::histogram_quantile(h, cut)), static_cast<float>(detail::histogram_quantile(h, 1.0 - cut))};
+    return {static_cast<float>(detail::histogram_quantile(h, cut)),
+            static_cast<float>(detail::histogram_quantile(h, 1.0 - cut))};
 }
 /// The same from values; those that are not finite do not count.
 [[nodiscard]] inline real_range percentile_range(std::span<const float> x, double percent) {

@@ -57,7 +57,8 @@ inline double cross_layer_equalize(const layer_pair& p, bool powers_of_two = fal
     buffer<float> s(n), inverse(n);
     double most = 0;
     for (index_t i = 0; i < n; ++i) {
-        double factor = r1[i] > 0.0f && r2[i] > 0.0f ? std::sqrt(static_cast<double>(r1[i]) / static_cast<double>(r2[i])) : 1.0;
+        double factor =
+            r1[i] > 0.0f && r2[i] > 0.0f ? std::sqrt(static_cast<double>(r1[i]) / static_cast<double>(r2[i])) : 1.0;
         if (powers_of_two) factor = std::exp2(std::nearbyint(std::log2(factor)));
         most = std::max(most, std::fabs(std::log2(factor)));
         s[i] = static_cast<float>(factor);
@@ -73,7 +74,8 @@ inline double cross_layer_equalize(const layer_pair& p, bool powers_of_two = fal
 /// Equalizes the pairs of a chain of layers in turn, until no s_i leaves 1 by more than tolerance (in log2)
 /// or for so many rounds. Returns the largest |log2 s_i| of the last round.
 inline double cross_layer_equalize(std::span<const layer_pair> pairs, index_t rounds = 20, double tolerance = 1e-3) {
-    if (rounds < 1) fail(errc::invalid_argument, detail::cat("cross_layer_equalize: rounds is ", rounds, ", must be >= 1"));
+    if (rounds < 1)
+        fail(errc::invalid_argument, detail::cat("cross_layer_equalize: rounds is ", rounds, ", must be >= 1"));
     double most = 0;
     for (index_t r = 0; r < rounds; ++r) {
         most = 0;
@@ -100,7 +102,8 @@ inline void absorb_high_bias(std::span<const float> mean, std::span<const float>
     for (index_t i = 0; i < n; ++i) {
         const auto at = static_cast<std::size_t>(i);
         if (deviation[at] < 0.0f)
-            fail(errc::invalid_argument, detail::cat(where, ": deviation[", i, "] is ", deviation[at], ", must be >= 0"));
+            fail(errc::invalid_argument,
+                 detail::cat(where, ": deviation[", i, "] is ", deviation[at], ", must be >= 0"));
         c[i] = std::max(0.0, static_cast<double>(mean[at]) - 3.0 * static_cast<double>(deviation[at]));
     }
     for (index_t i = 0; i < shape2.inputs.size(); ++i)

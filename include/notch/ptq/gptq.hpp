@@ -18,95 +18,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <numeric>
 #include <span>
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/error.hpp>
 #include <notch/core/view.hpp>
+#include <notch/ptq/input_moments.hpp>
 #include <notch/ref/quantize.hpp>
 #include <notch/scheme/range.hpp>
 
 NOTCH_KEYED_BEGIN
 
-/// The sums of x x^T of the inputs of a layer. merge is associative and independent of order but for the
-/// rounding of doubles. Not thread-safe: one for each thread, then merge.
-class input_moments {
-public:
-    explicit input_moments(index_t inputs) {
-        detail::check_extent("input_moments", "inputs", inputs);
-        sum_ = Eigen::MatrixXd::Zero(inputs, inputs);
-    }
-    /// Rows of inputs. A row with a value that is not finite is counted and left out.
-    void observe(matrix_view<const float> x) {
-        detail::check_view("input_moments.observe", "x", x);
-        detail::check_equal("input_moments.observe", "the number of columns of x", x.cols, inputs());
-        constexpr index_t most = 256;
-        Eigen::MatrixXd block(inputs(), most);
-        for (index_t r = 0; r < x.rows;) {
-            index_t n = 0;
-            for (; r < x.rows && n < most; ++r) {
-                bool finite = true;
-                for (index_t c = 0; c < x.cols; ++c) {
-                    block(c, n) = static_cast<double>(x(r, c));
-                    finite = finite && std::isfinite(x(r, c));
-                }
-                if (finite) ++n;
-                else ++skipped_;
-            }
-            sum_.selfadjointView<Eigen::Lower>().rankUpdate(block.leftCols(n));
-            rows_ += n;
-        }
-    }
-    void merge(const input_moments& other) {
-        detail::check_equal("input_moments.merge", "the number of inputs", other.inputs(), inputs());
-        sum_ += other.sum_;
-        rows_ += other.rows_;
-        skipped_ += other.skipped_;
-    }
-    [[nodiscard]] index_t inputs() const noexcept { return static_cast<index_t>(sum_.rows()); }
-    [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
-    [[nodiscard]] std::int64_t skipped() const noexcept { return skipped_; }
-    /// The whole symmetric matrix.
-    [[nodiscard]] Eigen::MatrixXd matrix() const { return sum_.selfadjointView<Eigen::Lower>(); }
-
-private:
-    Eigen::MatrixXd sum_; // its lower triangle
-    std::int64_t rows_ = 0, skipped_ = 0;
-};
-
-/// The error of y over the inputs seen: sum over rows x of |(W - Wq) x|^2 = trace (W - Wq) H (W - Wq)^T.
-[[nodiscard]] inline double output_error(matrix_view<const float> w, matrix_view<const float> w_quantized, const input_moments& x) {
-    constexpr const char* where = "output_error";
-    detail::check_view(where, "w", w);
-    detail::check_view(where, "w_quantized", w_quantized);
-    detail::check_equal(where, "the number of columns of w", w.cols, x.inputs());
-    detail::check_equal(where, "the number of rows of w_quantized", w_quantized.rows, w.rows);
-    detail::check_equal(where, "the number of columns of w_quantized", w_quantized.cols, w.cols);
-    const Eigen::MatrixXd h = x.matrix();
-    Eigen::VectorXd d(w.cols);
-    double sum = 0;
-    for (index_t r = 0; r < w.rows; ++r) {
-        for (index_t c = 0; c < w.cols; ++c) d(c) = static_cast<double>(w(r, c)) - static_cast<double>(w_quantized(r, c));
-        sum += d.dot(h * d);
-    }
-    return sum;
-}
-
 struct gptq_options {
-    double damping = 0.01;        ///< of the mean of the diagonal of H, > 0
-    index_t block = 128;          ///< columns at a time; does not change the result but for rounding
-    bool largest_first = false;   ///< inputs in order of falling H(k, k) (the reference code's act-order)
-    index_t group = 0;            ///< inputs that share parameters; 0: all of a row
+    double damping = 0.01;      ///< of the mean of the diagonal of H, > 0
+    index_t block = 128;        ///< columns at a time; does not change the result but for rounding
+    bool largest_first = false; ///< inputs in order of falling H(k, k) (the reference code's act-order)
+    index_t group = 0;          ///< inputs that share parameters; 0: all of a row
 };
-
-namespace detail {
-
-struct no_progress {
-    void operator()(index_t, index_t) const noexcept {}
-};
-
-} // namespace detail
 
 /// w and codes are outputs x inputs. params has one entry for each output and each group of inputs, row by
 /// row: outputs * ceil(inputs / group), or a single one for all; they are chosen before, for example by
@@ -121,18 +49,22 @@ void gptq(matrix_view<const float> w, const input_moments& x, std::span<const qu
     detail::check_equal(where, "the number of rows of codes", codes.rows, w.rows);
     detail::check_equal(where, "the number of columns of codes", codes.cols, w.cols);
     if (!(o.damping > 0.0) || !std::isfinite(o.damping) || o.block < 1 || o.group < 0)
-        fail(errc::invalid_argument, detail::cat(where, ": damping ", o.damping, ", block ", o.block, ", group ", o.group));
-    const index_t n = w.cols, group = o.group == 0 ? std::max<index_t>(n, 1) : o.group, groups = (n + group - 1) / group;
-    if (params.size() != 1) detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), w.rows * groups);
+        fail(errc::invalid_argument,
+             detail::cat(where, ": damping ", o.damping, ", block ", o.block, ", group ", o.group));
+    const index_t n = w.cols, group = o.group == 0 ? std::max<index_t>(n, 1) : o.group,
+                  groups = (n + group - 1) / group;
+    if (params.size() != 1)
+        detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), w.rows * groups);
     for (const quant_params& p : params) detail::check_params(where, "params", p, Range::qmin, Range::qmax);
     if (n == 0 || w.rows == 0) return;
     for (index_t r = 0; r < w.rows; ++r)
         for (index_t c = 0; c < n; ++c)
-            if (!std::isfinite(w(r, c))) fail(errc::invalid_argument, detail::cat(where, ": w(", r, ", ", c, ") is ", w(r, c)));
+            if (!std::isfinite(w(r, c)))
+                fail(errc::invalid_argument, detail::cat(where, ": w(", r, ", ", c, ") is ", w(r, c)));
 
     const Eigen::MatrixXd sums = x.matrix();
     buffer<index_t> order(n);
-    std::iota(order.begin(), order.end(), index_t{0});
+    for (index_t i = 0; i < n; ++i) order[i] = i;
     if (o.largest_first)
         std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return sums(a, a) > sums(b, b); });
     Eigen::MatrixXd h(n, n), rest(w.rows, n), e(w.rows, std::min(o.block, n));
@@ -149,13 +81,16 @@ void gptq(matrix_view<const float> w, const input_moments& x, std::span<const qu
         const Eigen::LLT<Eigen::MatrixXd> inverse(factor.solve(Eigen::MatrixXd::Identity(n, n)));
         if (inverse.info() == Eigen::Success) u = inverse.matrixU();
     }
-    if (u.size() == 0) fail(errc::invalid_argument, detail::cat(where, ": the moments of x have no inverse; raise damping, now ", o.damping));
+    if (u.size() == 0)
+        fail(errc::invalid_argument,
+             detail::cat(where, ": the moments of x have no inverse; raise damping, now ", o.damping));
 
     for (index_t begin = 0; begin < n; begin += o.block) {
         const index_t count = std::min(o.block, n - begin), end = begin + count;
         for (index_t k = begin; k < end; ++k) {
             for (index_t r = 0; r < w.rows; ++r) {
-                const quant_params p = params[params.size() == 1 ? 0 : static_cast<std::size_t>(r * groups + order[k] / group)];
+                const quant_params p =
+                    params[params.size() == 1 ? 0 : static_cast<std::size_t>(r * groups + order[k] / group)];
                 const std::int32_t code = ref::quantize(static_cast<float>(rest(r, k)), p, {Range::qmin, Range::qmax});
                 codes(r, order[k]) = static_cast<typename Range::code_type>(code);
                 const double back = static_cast<double>(code - p.zero_point) * static_cast<double>(p.scale);

@@ -23,16 +23,19 @@ NOTCH_KEYED_BEGIN
 /// The s_j from the largest magnitudes of the channels of activations and weights, as abs_max observers per
 /// channel give them. alpha is in [0, 1]; 0.5 is the paper's choice, more for activations with stronger
 /// outliers. A channel that is 0 in one of the two keeps s_j = 1; s_j is kept within normal floats.
-inline void smooth_factors(std::span<const float> x_magnitudes, std::span<const float> w_magnitudes, double alpha, std::span<float> s) {
+inline void smooth_factors(std::span<const float> x_magnitudes, std::span<const float> w_magnitudes, double alpha,
+                           std::span<float> s) {
     constexpr const char* where = "smooth_factors";
     const auto n = static_cast<index_t>(x_magnitudes.size());
     detail::check_equal(where, "the size of w_magnitudes", static_cast<index_t>(w_magnitudes.size()), n);
     detail::check_equal(where, "the size of s", static_cast<index_t>(s.size()), n);
-    if (!(alpha >= 0.0 && alpha <= 1.0)) fail(errc::invalid_argument, detail::cat(where, ": alpha is ", alpha, ", must be in [0, 1]"));
+    if (!(alpha >= 0.0 && alpha <= 1.0))
+        fail(errc::invalid_argument, detail::cat(where, ": alpha is ", alpha, ", must be in [0, 1]"));
     for (std::size_t j = 0; j < s.size(); ++j) {
         const auto x = static_cast<double>(x_magnitudes[j]), w = static_cast<double>(w_magnitudes[j]);
         if (!(x >= 0.0 && std::isfinite(x) && w >= 0.0 && std::isfinite(w)))
-            fail(errc::invalid_argument, detail::cat(where, ": channel ", static_cast<index_t>(j), " has the magnitudes ", x, " and ", w));
+            fail(errc::invalid_argument,
+                 detail::cat(where, ": channel ", static_cast<index_t>(j), " has the magnitudes ", x, " and ", w));
         const double factor = x > 0.0 && w > 0.0 ? std::pow(x, alpha) / std::pow(w, 1.0 - alpha) : 1.0;
         s[j] = static_cast<float>(factor < static_cast<double>(FLT_MIN)   ? static_cast<double>(FLT_MIN)
                                   : factor > static_cast<double>(FLT_MAX) ? static_cast<double>(FLT_MAX)
@@ -45,7 +48,8 @@ inline void smooth_factors(std::span<const float> x_magnitudes, std::span<const 
 inline void widen_input_magnitudes(std::span<const float> w, const weight_shape& shape, std::span<float> magnitudes) {
     constexpr const char* where = "widen_input_magnitudes";
     detail::check_weights(where, w.size(), shape);
-    detail::check_equal(where, "the size of magnitudes", static_cast<index_t>(magnitudes.size()), shape.inputs.channels);
+    detail::check_equal(where, "the size of magnitudes", static_cast<index_t>(magnitudes.size()),
+                        shape.inputs.channels);
     detail::check_finite(where, "w", w);
     const buffer<float> m = detail::channel_magnitudes(w, shape.inputs);
     for (std::size_t j = 0; j < magnitudes.size(); ++j) magnitudes[j] = std::max(magnitudes[j], m.span()[j]);

@@ -54,10 +54,13 @@ inline void check_weights(std::string_view where, std::size_t size, const weight
 }
 inline void check_finite(std::string_view where, std::string_view what, std::span<const float> x) {
     for (std::size_t i = 0; i < x.size(); ++i)
-        if (!std::isfinite(x[i])) fail(errc::invalid_argument, cat(where, ": ", what, "[", static_cast<index_t>(i), "] is ", x[i]));
+        if (!std::isfinite(x[i]))
+            fail(errc::invalid_argument, cat(where, ": ", what, "[", static_cast<index_t>(i), "] is ", x[i]));
 }
 /// The channel of element i.
-inline std::size_t channel_of(const channel_layout& l, index_t i) noexcept { return static_cast<std::size_t>(i / l.inner % l.channels); }
+inline std::size_t channel_of(const channel_layout& l, index_t i) noexcept {
+    return static_cast<std::size_t>(i / l.inner % l.channels);
+}
 
 /// The largest magnitude of each channel.
 inline buffer<float> channel_magnitudes(std::span<const float> w, const channel_layout& l) {

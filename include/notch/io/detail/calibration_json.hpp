@@ -28,6 +28,12 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 
+/// The order of names. Through it the maps carry the key of this translation unit.
+struct name_less {
+    using is_transparent = void;
+    bool operator()(std::string_view a, std::string_view b) const noexcept { return a < b; }
+};
+
 /// Builds a document from the events of json_value::sax_parse. The first fault ends the reading.
 class document_events {
 public:
@@ -116,8 +122,9 @@ public:
     }
     [[nodiscard]] std::int64_t integer(const char* name) { return integer_of(name, get(name)); }
     [[nodiscard]] std::int64_t integer_of(const char* name, const json_value& v) const {
-        if (!v.is_number_integer() || (v.is_number_unsigned() &&
-                                       v.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())))
+        if (!v.is_number_integer() ||
+            (v.is_number_unsigned() &&
+             v.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())))
             refuse(cat(name, " is not an integer of 64 bits"));
         return v.get<std::int64_t>();
     }
@@ -209,7 +216,11 @@ template <> struct saved_observer<histogram> {
     static constexpr const char* name = "histogram";
     static json_value write(const histogram& o) {
         const histogram_state& s = o.statistics();
-        json_value j{{"bins", s.bins}, {"exponent", s.exponent}, {"finite", s.finite}, {"first", s.first}, {"nonfinite", s.nonfinite}};
+        json_value j{{"bins", s.bins},
+                     {"exponent", s.exponent},
+                     {"finite", s.finite},
+                     {"first", s.first},
+                     {"nonfinite", s.nonfinite}};
         put_range(j, s.range);
         json_value& counts = j["counts"] = json_value::array();
         for (std::int64_t c : o.view().counts) counts.push_back(c);
