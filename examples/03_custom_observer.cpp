@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A custom observer: any type with observe, merge and range. This one clips at mean +- k sigma, so
-// that a few outliers do not stretch the grid; it composes with fake_quant like notch's own.
+// that a few outliers do not stretch the grid; it composes with fake_quant like notch's own. (For use, take
+// notch::mean_sigma, which keeps its digits far from zero and stays within the values seen.)
 #include <cmath>
 #include <cstdio>
 #include <random>
