@@ -44,8 +44,7 @@ TEST_CASE("hqq: integer zero points, never a larger error than min-max, groups o
                     seen = {std::min(seen.min, v), std::max(seen.max, v)};
                 }
                 const quant_params m = params_from_range<u3>(seen);
-                CHECK(q.scale == m.scale);
-                moved += q.zero_point != m.zero_point ? 1 : 0;
+                moved += q.scale != m.scale ? 1 : 0;
                 CHECK(codes[at] == ref::quantize(w[at], q, {0, 7}));
                 const auto error = [&](quant_params k) {
                     return std::pow(std::fabs(static_cast<double>(w[at]) -
@@ -57,7 +56,9 @@ TEST_CASE("hqq: integer zero points, never a larger error than min-max, groups o
             }
         CAPTURE(group);
         CHECK(ours <= theirs * (1 + 1e-9));
-        if (group == 16) CHECK(moved > 0);
+        if (group == 1) CHECK(moved == 0); // exact already
+        if (group == 16) CHECK(ours < 0.97 * theirs);
+        if (group == 50) CHECK(ours < 0.97 * theirs);
     }
     const std::vector<float> zeros(8);
     std::vector<std::uint8_t> codes(8);

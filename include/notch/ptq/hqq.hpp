@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/ptq/hqq.hpp: half-quadratic quantization (Badri and Shaji 2023, Half-Quadratic Quantization of Large
-// Machine Learning Models; code in mobiusml/hqq): finds the zero point of each group of weights, without
-// data, so that sum of |w - s (q - z)|^p is small with p < 1, which cares for most weights rather than for
-// outliers. With e standing for the error, in turns:
+// Machine Learning Models; code in mobiusml/hqq): parameters of groups of weights, without data, so that
+// sum of |w - s (q - z)|^p is small, with p < 1, which cares for most weights rather than for outliers. With e
+// standing for the part of the error that is let be, in turns:
 //
 //     q = clamp(round(w / s + z)),  r = s (q - z)
 //     e = shrink(w - r),  shrink(x) = sign(x) max(|x| - |x|^(p - 1) / beta, 0)
 //     z = mean(q - (w - e) / s),  beta = beta * growth
 //
-// The scale s is that of min-max. z is a real number there; notch's kernels take a code. So hqq tries the two
-// integers beside z and the one it began with, and takes the one of least error: never a worse one than
-// min-max gives.
+// There, s is that of min-max and z a real number (hqq_zero_point). notch's kernels take a code for z, so
+// that 0 stays 0; a z that may only move by whole steps gains next to nothing. hqq therefore solves the same
+// step for s, with z the nearest code to the mean above,
+//
+//     s = sum of (w - e) (q - z) / sum of (q - z)^2
+//
+// and keeps the best of all iterations and min-max: the error is never larger than that of min-max.
 #pragma once
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -22,6 +27,7 @@
 
 #include <notch/core/error.hpp>
 #include <notch/core/view.hpp>
+#include <notch/ref/quantize.hpp>
 #include <notch/scheme/range.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -48,6 +54,14 @@ inline double hqq_code(float w, double scale, double zero, code_range range) noe
                       static_cast<double>(range.hi));
 }
 
+/// The part of an error that is let be.
+inline double hqq_shrink(double x, double power, double beta) noexcept {
+    const double magnitude = std::fabs(x);
+    // 0 has no part in the error, whatever its power.
+    const double kept = magnitude > 0.0 ? magnitude - std::pow(magnitude, power - 1.0) / beta : 0.0;
+    return kept > 0.0 ? std::copysign(kept, x) : 0.0;
+}
+
 } // namespace detail
 
 /// The real zero point of one group after all iterations, from zero_point on. The weights must be finite and
@@ -64,10 +78,7 @@ inline double hqq_code(float w, double scale, double zero, code_range range) noe
         for (float v : w) {
             const double q = detail::hqq_code(v, s, zero_point, range),
                          x = static_cast<double>(v) - s * (q - zero_point);
-            const double magnitude = std::fabs(x);
-            // 0 has no part in the error, whatever its power.
-            const double kept = magnitude > 0.0 ? magnitude - std::pow(magnitude, o.power - 1.0) / beta : 0.0;
-            const double e = kept > 0.0 ? std::copysign(kept, x) : 0.0;
+            const double e = detail::hqq_shrink(x, o.power, beta);
             sum += q - (static_cast<double>(v) - e) / s;
         }
         zero_point = sum / static_cast<double>(w.size());
@@ -75,6 +86,47 @@ inline double hqq_code(float w, double scale, double zero, code_range range) noe
     }
     return zero_point;
 }
+
+namespace detail {
+
+/// The best parameters of one group, beginning with p.
+inline quant_params hqq_group(std::span<const float> w, quant_params p, code_range range, const hqq_options& o) {
+    quant_params best = p;
+    double least = std::numeric_limits<double>::infinity(), beta = o.beta;
+    for (index_t t = 0;; ++t) {
+        const double s = static_cast<double>(p.scale);
+        double error = 0, mean = 0;
+        for (float v : w) {
+            const double back = static_cast<double>(ref::quantize(v, p, range) - p.zero_point) * s;
+            error += std::pow(std::fabs(static_cast<double>(v) - back), o.power);
+        }
+        if (error < least) {
+            least = error;
+            best = p;
+        }
+        if (t == o.iterations) return best;
+        for (float v : w) {
+            const double q = ref::quantize(v, p, range),
+                         e = hqq_shrink(static_cast<double>(v) - s * (q - p.zero_point), o.power, beta);
+            mean += q - (static_cast<double>(v) - e) / s;
+        }
+        const double zero = std::clamp(std::nearbyint(mean / static_cast<double>(w.size())),
+                                       static_cast<double>(range.lo), static_cast<double>(range.hi));
+        double product = 0, square = 0;
+        for (float v : w) {
+            const double q = ref::quantize(v, p, range),
+                         e = hqq_shrink(static_cast<double>(v) - s * (q - p.zero_point), o.power, beta);
+            product += (static_cast<double>(v) - e) * (q - zero);
+            square += (q - zero) * (q - zero);
+        }
+        const double scale = product / square;
+        if (!(scale >= static_cast<double>(FLT_MIN) && scale <= s * 2.0)) return best; // nothing left to fit
+        p = {static_cast<float>(scale), static_cast<std::int32_t>(zero)};
+        beta *= o.growth;
+    }
+}
+
+} // namespace detail
 
 /// Weights outputs x inputs in groups of `group` inputs (the last may be shorter): codes, and parameters row by
 /// row, outputs * ceil(inputs / group), with integer zero points, for a type that has them.
@@ -102,29 +154,11 @@ void hqq(matrix_view<const float> w, index_t group, matrix_view<typename Range::
                     fail(errc::invalid_argument, detail::cat(where, ": row ", r, " has the weight ", v));
                 seen = {std::min(seen.min, v), std::max(seen.max, v)};
             }
-            quant_params p = params_from_range<Range>(seen);
-            const auto s = static_cast<double>(p.scale);
-            const auto error = [&](double zero) {
-                double sum = 0;
-                for (float v : part)
-                    sum += std::pow(
-                        std::fabs(static_cast<double>(v) - s * (detail::hqq_code(v, s, zero, range) - zero)), o.power);
-                return sum;
-            };
-            const double z = hqq_zero_point(part, p.scale, p.zero_point, range, o);
-            double least = error(p.zero_point);
-            for (const double candidate : {std::floor(z), std::ceil(z)}) {
-                if (candidate < range.lo || candidate > range.hi) continue;
-                const double e = error(candidate);
-                if (e < least) {
-                    least = e;
-                    p.zero_point = static_cast<std::int32_t>(candidate);
-                }
-            }
+            const quant_params p = detail::hqq_group(part, params_from_range<Range>(seen), range, o);
             params[static_cast<std::size_t>(r * groups + g)] = p;
             for (index_t k = 0; k < count; ++k)
-                codes(r, from + k) = static_cast<typename Range::code_type>(
-                    detail::hqq_code(part[static_cast<std::size_t>(k)], s, p.zero_point, range));
+                codes(r, from + k) =
+                    static_cast<typename Range::code_type>(ref::quantize(part[static_cast<std::size_t>(k)], p, range));
         }
 }
 
