@@ -51,12 +51,16 @@ template <class F> void loop(benchmark::State& state, index_t n, const F& f) {
 template <class Observer, bool Relu = false> void whole(benchmark::State& state, index_t n) {
     const std::vector<float> x = values(n, Relu);
     Observer o;
+    auto* seen = &o; // from here on anybody may read it
+    benchmark::DoNotOptimize(seen);
     loop(state, n, [&] { o.observe(x); });
 }
 
 template <class Observer> void channels_last(benchmark::State& state, index_t n) {
     const std::vector<float> x = values(n, false);
     notch::channel_observer<Observer> o(64);
+    auto* seen = &o;
+    benchmark::DoNotOptimize(seen);
     loop(state, n, [&] { o.observe(x, {n / 64, 64, 1}); });
 }
 
