@@ -152,6 +152,9 @@ TEST_CASE("entropy: one outlier does not stretch the range; few bins or one valu
         CHECK(entropy_magnitude(constant.view(), 128) == std::fabs(value));
     }
     CHECK(entropy_magnitude(histogram().view(), 128) == 0.0f);
+    // Four, five and six bins lose nothing: the widest is taken.
+    const std::vector<std::int64_t> ties{1, 1, 1, 1, 0, 0};
+    CHECK(entropy_magnitude(histogram_view{0, 1, ties, {0.0f, 6.0f}}, 2) == 6.0f);
     CHECK_THROWS_WITH(entropy_magnitude(plain.view(), 1), contains_text("1 levels"));
 }
 
