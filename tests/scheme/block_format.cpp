@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <notch/scheme/block_format.hpp>
+#include <notch/scheme/half.hpp>
 
 using namespace notch;
 using bytes = std::vector<std::uint8_t>;
@@ -144,6 +145,27 @@ template <class Format> void check_mx() {
 }
 
 } // namespace
+
+TEST_CASE("the INT8 element of MX: every code, every float16, every rounding boundary") {
+    index_t wrong = 0;
+    for (int c = -127; c <= 127; ++c) {
+        const auto code = static_cast<std::uint8_t>(c);
+        wrong +=
+            mx_int8::decode(code) != static_cast<float>(c) / 64.0f || mx_int8::encode(mx_int8::decode(code)) != code;
+        const float middle = (static_cast<float>(c) + 0.5f) / 64.0f; // between c and c + 1
+        const int up = c < 127 ? c + 1 : 127;
+        wrong += mx_int8::encode(middle) != static_cast<std::uint8_t>(c % 2 ? up : c);
+        wrong += mx_int8::encode(std::nextafter(middle, -9.0f)) != code;
+        wrong += mx_int8::encode(std::nextafter(middle, 9.0f)) != static_cast<std::uint8_t>(up);
+    }
+    for (unsigned h = 0; h < 65536; ++h) {
+        const float x = from_float16(static_cast<std::uint16_t>(h));
+        const float steps = std::nearbyint(x * 64.0f);
+        const float want = std::isnan(x) ? 0.0f : steps < -127 ? -127.0f : steps > 127 ? 127.0f : steps;
+        wrong += mx_int8::encode(x) != static_cast<std::uint8_t>(static_cast<int>(want));
+    }
+    CHECK(wrong == 0);
+}
 
 TEST_CASE("MXFP8 and MXINT8 are what the MX specification defines") {
     check_mx<mxfp8_e4m3>();

@@ -218,7 +218,7 @@ TEST_CASE("E8M0: every code, and every boundary of each rounding") {
         const auto next = static_cast<std::uint8_t>(c == 254 ? 254 : c + 1);
         wrong += e8m0::encode(above, toward_zero{}) != code || e8m0::encode(above, toward_positive{}) != next;
         wrong += e8m0::encode(middle, toward_zero{}) != code || e8m0::encode(middle, half_away{}) != next;
-        wrong += e8m0::encode(middle) != (c % 2 ? next : code);
+        wrong += e8m0::encode(middle) != next;
         wrong += e8m0::encode(std::nextafter(middle, 0.0f)) != code;
         wrong += e8m0::encode(std::nextafter(middle, INFINITY)) != next;
     }

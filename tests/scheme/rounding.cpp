@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rounding policies, the generator behind the stochastic one, and policies in quantize.
+// Rounding policies, and the generator behind the stochastic one.
 #include "../catch.hpp"
 
 #include <cmath>
-#include <limits>
-#include <vector>
 
-#include <notch/kernels/quantize.hpp>
+#include <notch/kernels/stages.hpp>
 #include <notch/scheme/philox.hpp>
 #include <notch/scheme/requantize.hpp>
 #include <notch/scheme/rounding.hpp>
@@ -29,6 +27,8 @@ static_assert(single_rounding::requantize(5, {1 << 30, -1}, 10, {-128, 127}) == 
 static_assert(double_rounding::requantize(5, {1 << 30, -1}, 10, {-128, 127}) == 12);
 static_assert(requant_mode{single_rounding{}} == requant_mode::fixed_point_single_rounding);
 static_assert(requant_mode{double_rounding{}} == requant_mode::fixed_point_double_rounding);
+static_assert(stage::requantize_fixed{quant_params{}, std::span<const float>{}, quant_params{}, single_rounding{}}
+                  .mode == requant_mode::fixed_point_single_rounding);
 
 TEST_CASE("every policy keeps integers, infinities and NaN") {
     const auto check = [](auto policy) {
@@ -106,44 +106,4 @@ TEST_CASE("elements are drawn by seed, stream and index alone, and differ where 
     CHECK(unequal == 0);
     CHECK(equal_seed + equal_stream + equal_next == 0);
     CHECK(a.at(index_t{1} << 36).bits != a.at(0).bits); // the counter has more than 32 bits
-}
-
-TEST_CASE("quantize takes any policy, for all elements of a tensor") {
-    std::vector<float> x;
-    for (int i = -200; i <= 200; ++i) x.push_back(static_cast<float>(i) * 0.25f);
-    x.push_back(NAN);
-    x.push_back(INFINITY);
-    const quant_params p{0.5f, 100};
-    std::vector<std::uint8_t> codes(x.size()), again(x.size());
-    const auto check = [&](auto policy) {
-        quantize<affine<8>>(x, p, codes, policy);
-        index_t wrong = 0;
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            const float steps = policy.at(static_cast<index_t>(i)).round(x[i] / 0.5f) + 100.0f;
-            const float want = std::isnan(steps) ? 100.0f : steps < 0.0f ? 0.0f : steps > 255.0f ? 255.0f : steps;
-            wrong += static_cast<float>(codes[i]) != want;
-        }
-        CHECK(wrong == 0);
-        return codes;
-    };
-    const auto even = check(half_even{});
-    CHECK(check(half_away{}) != even);
-    CHECK(check(toward_zero{}) != even);
-    const auto first = check(stochastic{9});
-    CHECK(first == check(stochastic{9}));
-    CHECK(first != check(stochastic{10}));
-    quantize<affine<8>>(x, p, again);
-    CHECK(even == again);
-    // With parameters for each channel too.
-    const channel_layout layout{13, 31, 1};
-    REQUIRE(layout.size() == static_cast<index_t>(x.size()));
-    std::vector<quant_params> params(31);
-    for (std::size_t c = 0; c < params.size(); ++c)
-        params[c] = {0.1f * static_cast<float>(c + 1), static_cast<std::int32_t>(c)};
-    quantize<affine<8>>(x, layout, params, codes, half_away{});
-    for (std::size_t i = 0; i < x.size(); ++i)
-        CHECK(codes[i] == ref::quantize<half_away>(x[i], params[i % 31], {0, 255}));
-    CHECK_THROWS_WITH(
-        quantize<affine<8>>(x, channel_layout{13, 31, 1}, std::span(params).first(30), codes, half_away{}),
-        contains_text("number of params is 30, expected 31"));
 }
