@@ -156,7 +156,6 @@ template <class Format> void check_format(slow_format s) {
         wrong += name(Format::encode(x, half_away{})) != slow.encode(x, true, policy::away);
         wrong += name(Format::encode(x, toward_zero{})) != slow.encode(x, true, policy::zero);
         wrong += name(Format::encode(x, toward_positive{})) != slow.encode(x, true, policy::up);
-        // Below 2^-36 of the least number the probability of rounding up is 0, not only less than 2^-32.
         wrong += name(Format::encode(x, stochastic_draw{random})) != slow.encode(x, true, policy::random, random);
     });
     INFO(inputs << " inputs");

@@ -19,6 +19,8 @@ static_assert(philox4x32({{~0u, ~0u, ~0u, ~0u}}, ~std::uint64_t{0}) ==
 static_assert(philox4x32({{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}}, 0x299f31d0a4093822u) ==
               philox_block{{0xd16cfe09u, 0x94fdcceb, 0x5001e420u, 0x24126ea1u}});
 static_assert(stochastic{7, 3}.at(5).bits == philox4x32({{1, 0, 3, 0}}, 7).word[1]);
+static_assert(stochastic_draw{0}.up(1, 40, false) && !stochastic_draw{1}.up(1, 40, false)); // 2^-40, not 0
+static_assert(stochastic_draw{2}.up(0x201, 40, false) && !stochastic_draw{2}.up(0x200, 40, false));
 static_assert(rounding_policy<half_even> && rounding_policy<half_away> && rounding_policy<toward_zero>);
 static_assert(rounding_policy<toward_positive> && rounding_policy<stochastic> && !rounding_policy<int>);
 

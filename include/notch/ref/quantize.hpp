@@ -69,10 +69,11 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
     if (params.size() != 1)
         detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), layout.count());
     for (const quant_params& p : params) detail::check_params(where, "params", p, range.lo, range.hi);
+    rounding_walk<Rounding> walk{rounding};
     for (index_t i = 0; i < n; ++i) {
         const auto at = static_cast<std::size_t>(i);
         const quant_params p = params[static_cast<std::size_t>(params.size() == 1 ? 0 : layout.index_of(i))];
-        const auto element = rounding.at(i);
+        const auto element = walk.at(i);
         const std::int32_t code = quantize(x[at], p, range, element);
         if (!codes.empty()) codes[at] = static_cast<Code>(code);
         if (!values.empty()) values[at] = dequantize(code, p);

@@ -77,18 +77,14 @@ template <int ExponentBits, int FractionBits, minifloat_specials Specials> struc
         if (magnitude > 0x7f800000u) return static_cast<code_type>(nan_code(sign, magnitude));
         if (magnitude == 0x7f800000u && Specials == minifloat_specials::negative_zero_nan)
             return static_cast<code_type>(sign_bit);
-        std::uint32_t significand = 0; // of the code, before it is cut to whole units
-        int cut = 23 - FractionBits;
-        if (magnitude >= first_normal << 23) {
-            significand = magnitude - ((first_normal - 1u) << 23);
-        } else {
-            // x = significand * 2^(exponent - 150); a subnormal code counts units of 2^(1 - bias - FractionBits).
-            const bool is_normal = magnitude >> 23 != 0;
-            significand = is_normal ? (magnitude & 0x7fffffu) | 0x800000u : magnitude;
-            cut = 151 - bias - FractionBits - (is_normal ? static_cast<int>(magnitude >> 23) : 1);
-            if (cut > 60) cut = 60; // less than 2^-36 of a unit: the same to every policy
-        }
-        std::uint32_t code = static_cast<std::uint32_t>(std::uint64_t{significand} >> cut);
+        // x = significand * 2^(exponent - 150). A code counts units of 2^-F of its power of two, below the least normal
+        // number those of that one: there more bits are cut. Without branches, which data would mispredict.
+        const int exponent = static_cast<int>(magnitude >> 23), above = exponent - static_cast<int>(first_normal);
+        const std::uint32_t significand = (magnitude & 0x7fffffu) | (exponent != 0 ? 0x800000u : 0u);
+        int cut = 23 - FractionBits + (above < 0 ? -above : 0);
+        cut = cut > 60 ? 60 : cut; // less than 2^-36 of a unit: the same to every policy
+        std::uint32_t code = static_cast<std::uint32_t>(std::uint64_t{significand} >> cut) +
+                             (static_cast<std::uint32_t>(above > 0 ? above : 0) << FractionBits);
         const std::uint64_t rest = std::uint64_t{significand} & ((std::uint64_t{1} << cut) - 1u);
         code += rounding.up(rest, cut, (code & 1u) != 0) ? 1u : 0u;
         if (code > max_code) code = overflow_code<Overflow>();

@@ -77,7 +77,8 @@ struct stochastic_draw {
     [[nodiscard]] NOTCH_INLINE constexpr bool up(std::uint64_t rest, int shift, bool) const noexcept {
         // bits / 2^32 < rest / 2^shift, without a product that leaves 64 bits.
         if (shift <= 32) return bits < rest << (32 - shift);
-        return bits < rest >> (shift - 32);
+        const std::uint64_t below = (std::uint64_t{1} << (shift - 32)) - 1;
+        return bits < (rest + below) >> (shift - 32);
     }
 };
 
@@ -95,6 +96,24 @@ struct stochastic {
         return philox4x32({{static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n >> 32),
                             static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)}},
                           seed);
+    }
+};
+
+/// at(i) of a policy for i that rise: a loop over elements need not draw the same block four times.
+template <class Policy> struct rounding_walk {
+    const Policy& policy;
+    [[nodiscard]] NOTCH_INLINE constexpr auto at(index_t i) noexcept { return policy.at(i); }
+};
+template <> struct rounding_walk<stochastic> {
+    const stochastic& policy;
+    index_t held = -1; ///< the block in words
+    philox_block words{};
+    [[nodiscard]] NOTCH_INLINE constexpr stochastic_draw at(index_t i) noexcept {
+        if (i / 4 != held) {
+            held = i / 4;
+            words = policy.block(held);
+        }
+        return {words.word[i % 4]};
     }
 };
 
