@@ -33,8 +33,9 @@ NOTCH_NAMESPACE_BEGIN
 struct half_even {
     [[nodiscard]] NOTCH_INLINE static float round(float x) noexcept { return std::nearbyintf(x); }
     [[nodiscard]] NOTCH_INLINE static constexpr bool up(std::uint64_t rest, int shift, bool odd) noexcept {
+        // rest > half, or rest = half and odd: the carry of a sum, which needs no branch.
         const std::uint64_t half = std::uint64_t{1} << (shift - 1);
-        return rest > half || (rest == half && odd);
+        return (rest + (half - 1) + (odd ? 1 : 0)) >> shift != 0;
     }
     [[nodiscard]] NOTCH_INLINE constexpr half_even at(index_t) const noexcept { return {}; }
 };
