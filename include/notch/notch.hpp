@@ -59,11 +59,17 @@
 #include <notch/ref/quantize.hpp>
 #include <notch/ref/softmax.hpp>
 #include <notch/ref/weight_only.hpp>
+#include <notch/scheme/block_format.hpp>
+#include <notch/scheme/e8m0.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/half.hpp>
+#include <notch/scheme/minifloat.hpp>
+#include <notch/scheme/nf4.hpp>
+#include <notch/scheme/packed_codes.hpp>
 #include <notch/scheme/packed_int4.hpp>
 #include <notch/scheme/packed_lowbit.hpp>
+#include <notch/scheme/philox.hpp>
 #include <notch/scheme/range.hpp>
 #include <notch/scheme/reciprocal_sqrt.hpp>
 #include <notch/scheme/requantize.hpp>

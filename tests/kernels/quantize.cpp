@@ -467,3 +467,43 @@ TEST_CASE("arrays so large that their results go past the caches, at any alignme
             }
     }
 }
+
+TEST_CASE("quantize takes any policy, for all elements of a tensor") {
+    std::vector<float> x;
+    for (int i = -200; i <= 200; ++i) x.push_back(static_cast<float>(i) * 0.25f);
+    x.push_back(NAN);
+    x.push_back(INFINITY);
+    const quant_params p{0.5f, 100};
+    std::vector<std::uint8_t> codes(x.size()), again(x.size());
+    const auto check = [&](auto policy) {
+        quantize<affine<8>>(x, p, codes, policy);
+        index_t wrong = 0;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            const float steps = policy.at(static_cast<index_t>(i)).round(x[i] / 0.5f) + 100.0f;
+            const float want = std::isnan(steps) ? 100.0f : steps < 0.0f ? 0.0f : steps > 255.0f ? 255.0f : steps;
+            wrong += static_cast<float>(codes[i]) != want;
+        }
+        CHECK(wrong == 0);
+        return codes;
+    };
+    const auto even = check(half_even{});
+    CHECK(check(half_away{}) != even);
+    CHECK(check(toward_zero{}) != even);
+    const auto first = check(stochastic{9});
+    CHECK(first == check(stochastic{9}));
+    CHECK(first != check(stochastic{10}));
+    quantize<affine<8>>(x, p, again);
+    CHECK(even == again);
+    // With parameters for each channel too.
+    const channel_layout layout{13, 31, 1};
+    REQUIRE(layout.size() == static_cast<index_t>(x.size()));
+    std::vector<quant_params> params(31);
+    for (std::size_t c = 0; c < params.size(); ++c)
+        params[c] = {0.1f * static_cast<float>(c + 1), static_cast<std::int32_t>(c)};
+    quantize<affine<8>>(x, layout, params, codes, half_away{});
+    for (std::size_t i = 0; i < x.size(); ++i)
+        CHECK(codes[i] == ref::quantize<half_away>(x[i], params[i % 31], {0, 255}));
+    CHECK_THROWS_WITH(
+        quantize<affine<8>>(x, channel_layout{13, 31, 1}, std::span(params).first(30), codes, half_away{}),
+        contains_text("number of params is 30, expected 31"));
+}

@@ -4,6 +4,7 @@
 // set: shapes, groups, formats of the scales, extreme values, threads, guard pages, bad input.
 #include "../catch.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -13,7 +14,10 @@
 #include <vector>
 
 #include <notch/kernels/weight_only.hpp>
+#include <notch/ref/quantize.hpp>
 #include <notch/ref/weight_only.hpp>
+#include <notch/scheme/granularity.hpp>
+#include <notch/scheme/range.hpp>
 
 #include "../guard_page.hpp"
 #include "team.hpp"
@@ -262,4 +266,43 @@ TEST_CASE("packing and products with group-wise weights refuse bad input") {
     y.assign(4, 5.0f);
     gemm_weight_only(matrix_view<const float>(nullptr, 2, 0), empty, yv);
     for (float e : y) CHECK(e == 0.0f);
+}
+
+TEST_CASE("the granularity per_group is that of the packed kernel: layout, codes and order of parameters") {
+    const index_t n = 5, k = 70, m = 3; // groups of 32, 32 and 6
+    std::mt19937 g(4);
+    std::vector<float> w(5 * 70), x(3 * 70);
+    for (float& v : w) v = static_cast<float>(static_cast<int>(g() % 2001) - 1000) / 1000.0f;
+    for (float& v : x) v = static_cast<float>(static_cast<int>(g() % 2001) - 1000) / 1000.0f;
+    using granularity = per_group<32>;
+    using range = symmetric<4>;
+    const channel_layout layout = layout_of<granularity>(std::vector<index_t>{n, k});
+    std::vector<real_range> seen(static_cast<std::size_t>(layout.count()));
+    for (std::size_t i = 0; i < w.size(); ++i) {
+        real_range& r = seen[static_cast<std::size_t>(layout.index_of(static_cast<index_t>(i)))];
+        r = {std::min(r.min, w[i]), std::max(r.max, w[i])};
+    }
+    std::vector<quant_params> params;
+    std::vector<float> scales;
+    for (const real_range& r : seen) {
+        params.push_back(params_from_range<range>(r));
+        scales.push_back(params.back().scale);
+    }
+    std::vector<std::int8_t> codes(w.size());
+    ref::quantize(std::span<const float>(w), layout, params, {range::qmin, range::qmax}, std::span(codes));
+    const auto packed = pack_groups({codes.data(), n, k}, range::bits, granularity::size, scales);
+    std::vector<float> y(15), values(w.size());
+    gemm_weight_only(matrix_view<const float>(x.data(), m, k), packed, matrix_view<float>(y.data(), m, n));
+    ref::dequantize(std::span<const std::int8_t>(codes), layout, params, std::span(values));
+    for (std::size_t i = 0; i < 3; ++i)
+        for (std::size_t j = 0; j < 5; ++j) {
+            double sum = 0, size = 0;
+            for (std::size_t c = 0; c < 70; ++c) {
+                const double product = static_cast<double>(x[i * 70 + c]) * static_cast<double>(values[j * 70 + c]);
+                sum += product;
+                size += std::fabs(product);
+            }
+            // The bound of docs/numerics.md; a scale in the wrong place is off by far more.
+            CHECK(std::fabs(static_cast<double>(y[i * 5 + j]) - sum) <= 132 * 0x1p-24 * size);
+        }
 }

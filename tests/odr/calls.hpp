@@ -5,6 +5,7 @@
 // numeric contract fixes to the bit), so the number is the same everywhere.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <span>
@@ -28,6 +29,7 @@
 #include <notch/layers/frozen.hpp>
 #include <notch/ref/gemm.hpp>
 #include <notch/ref/quantize.hpp>
+#include <notch/scheme/block_format.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/packed_int4.hpp>
 #include <notch/scheme/packed_lowbit.hpp>
@@ -249,6 +251,32 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     unpack_int4(pairs, nibbles);
     d.add(pairs);
     d.add(nibbles);
+
+    // Blocks of short floats, a layout with groups, and a rounding policy that is an object.
+    {
+        const auto floats = random.floats(m * k);
+        const index_t size = floats.size();
+        const channel_layout by_group = layout_of<per_group<32>>(std::array<index_t, 2>{m, k});
+        buffer<std::uint8_t> packed_blocks(packed_size<fp6_e3m2>(size)), block_scales(block_count<nvfp4>(size));
+        buffer<std::int8_t> group_codes(size);
+        buffer<float> back(size);
+        buffer<quant_params> group_params(by_group.count());
+        for (quant_params& p : group_params) p = {0.03f, 0};
+        quantize_blocks<mxfp6_e3m2>(floats, packed_blocks, block_scales.span().first(static_cast<std::size_t>(block_count<mxfp6_e3m2>(size))));
+        d.add(packed_blocks);
+        const auto half = packed_blocks.span().first(static_cast<std::size_t>(packed_size<nf4>(size)));
+        quantize_blocks<nvfp4>(floats, half, block_scales, 0.01f);
+        dequantize_blocks<nvfp4>(half, block_scales, back, 0.01f);
+        d.add(back);
+        quantize_blocks<nf4_blocks<>>(floats, half, back.span().first(static_cast<std::size_t>(block_count<nf4_blocks<>>(size))));
+        d.add(packed_blocks);
+        quantize<symmetric<8>>(floats, by_group, group_params, group_codes, ctx);
+        d.add(group_codes);
+        quantize<symmetric<8>>(floats, by_group, group_params, group_codes, stochastic{3, 4});
+        d.add(group_codes);
+        dequantize<std::int8_t>(group_codes, by_group, group_params, back, ctx);
+        d.add(back);
+    }
 
     buffer<float> group_scales(n * 5), group_y(m * n);
     for (index_t i = 0; i < group_scales.size(); ++i) group_scales[i] = 0.001f * static_cast<float>(i % 31 - 15);

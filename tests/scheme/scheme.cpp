@@ -127,12 +127,18 @@ TEST_CASE("float16: every code, and every float near a rounding boundary") {
     CHECK(to_float16(65520.0f) == 0x7c00u);
 }
 
-TEST_CASE("bfloat16: every code, ties to even") {
+TEST_CASE("bfloat16: every code, and every float near a rounding boundary") {
     index_t wrong = 0;
     for (unsigned c = 0; c < 65536; ++c) {
         const float x = from_bfloat16(static_cast<std::uint16_t>(c));
         if (x == x) wrong += to_bfloat16(x) != c;
         else wrong += from_bfloat16(to_bfloat16(x)) == from_bfloat16(to_bfloat16(x));
+        if ((c & 0x7fffu) >= 0x7f80u) continue;
+        // The middle between this code and the next in magnitude (which may be infinity), and its neighbours.
+        const std::uint32_t middle = c << 16 | 0x8000u;
+        wrong += to_bfloat16(std::bit_cast<float>(middle)) != (c % 2 ? c + 1 : c);
+        wrong += to_bfloat16(std::bit_cast<float>(middle - 1)) != c;
+        wrong += to_bfloat16(std::bit_cast<float>(middle + 1)) != c + 1;
     }
     CHECK(wrong == 0);
     CHECK(to_bfloat16(std::bit_cast<float>(0x3f808000u)) == 0x3f80u);

@@ -3,7 +3,7 @@
 // notch/kernels/quantize.hpp: float to codes and back on spans, by the numeric contract (definitions
 // in ref/quantize.hpp), on the best instruction set of the CPU, at the speed of memory.
 //
-//   quantize, dequantize      one pair of parameters, or one for each channel
+//   quantize, dequantize      one pair of parameters, or one for each channel, group, block, ... of a layout
 //   quantize_rows_dynamic     each row of a matrix by its own range
 //   requantize_codes          codes of one grid to codes of another
 //   requantize                accumulators to what an epilogue makes of them
@@ -42,63 +42,108 @@ template <class Code> constexpr store_kind code_kind() {
     return std::is_same_v<Code, std::uint8_t> ? store_kind::u8 : store_kind::s8;
 }
 
-/// params has one entry or layout.channels entries; all are valid for codes lo ... hi.
+/// What zero points dequantize takes: any code of 8 bits, signed or not; of 16 bits likewise.
+template <class Code> constexpr std::int32_t lowest_code() { return sizeof(Code) == 1 ? -128 : -32768; }
+template <class Code> constexpr std::int32_t highest_code() { return sizeof(Code) == 1 ? 255 : 65535; }
+
+/// params has one entry or layout.count() entries; all are valid for codes lo ... hi.
 inline void check_channel_params(const char* where, const channel_layout& layout, index_t size,
                                  std::span<const quant_params> params, std::int32_t lo, std::int32_t hi) {
     check_layout(where, layout);
     check_equal(where, "the number of elements", size, layout.size());
     const auto count = static_cast<index_t>(params.size());
-    if (count != 1 && count != layout.channels)
-        fail(errc::shape_mismatch, cat(where, ": ", count, " params for ", layout.channels, " channels"));
+    if (count != 1 && count != layout.count())
+        fail(errc::shape_mismatch, cat(where, ": ", count, " params for ", layout.count(),
+                                       layout.is_by_channel() ? " channels" : " groups"));
     for (const quant_params& p : params) check_params(where, "params", p, lo, hi);
 }
 
-/// Calls run(at, n, p) for each run of n elements from at on that share parameters p.
-template <class Run> void for_each_channel_run(const channel_layout& layout, std::span<const quant_params> params, const Run& run) {
-    const bool one = params.size() == 1;
-    const index_t n = one ? layout.size() : layout.inner, runs = one ? 1 : layout.outer * layout.channels;
-    for (index_t r = 0; r < runs; ++r) run(r * n, n, params[static_cast<std::size_t>(one ? 0 : r % layout.channels)]);
+/// Cuts a layout into parts: run(at, n, p) gets n elements from at on that share parameters p, and
+/// columns(at, rows, cols, p) a dense rows x cols matrix from at on whose columns have parameters p[0 .. cols).
+template <class Run, class Columns>
+void for_each_part(const channel_layout& l, std::span<const quant_params> params, const Run& run, const Columns& columns) {
+    if (params.size() == 1) {
+        run(index_t{0}, l.size(), params[0]);
+    } else if (l.is_by_channel()) {
+        if (l.inner == 1) return columns(index_t{0}, l.outer, l.channels, params.data());
+        for (index_t r = 0; r < l.outer * l.channels; ++r)
+            run(r * l.inner, l.inner, params[static_cast<std::size_t>(r % l.channels)]);
+    } else if (l.inner_group == 1 && l.inner > 1) { // groups along an axis that is not the last
+        const index_t step = l.channel_group == 0 ? l.channels : l.channel_group;
+        const index_t groups = channel_layout::groups(l.channels, l.channel_group);
+        for (index_t o = 0; o < l.outer; ++o)
+            for (index_t c = 0, g = 0; c < l.channels; c += step, ++g)
+                columns((o * l.channels + c) * l.inner, l.channels - c < step ? l.channels - c : step, l.inner,
+                        params.data() + ((l.outer_group == 0 ? 0 : o / l.outer_group) * groups + g) * l.inner);
+    } else {
+        for (index_t p = 0; p < static_cast<index_t>(params.size()); ++p)
+            for_each_run_of(l, p, [&](index_t at, index_t n) { run(at, n, params[static_cast<std::size_t>(p)]); });
+    }
 }
 
 } // namespace detail
 
 /// codes[i] = clamp(round_half_even(x[i] / p.scale) + p.zero_point, Range::qmin, Range::qmax).
-/// NaN gives zero_point, infinities saturate.
+/// NaN gives zero_point, infinities saturate. (Codes of 16 bits have no kernel of their own: a plain loop.)
 template <range_type Range>
 void quantize(std::span<const float> x, quant_params p, std::span<typename Range::code_type> codes,
               const context& ctx = {}) {
-    detail::check_params("quantize", "params", p, Range::qmin, Range::qmax);
-    detail::check_equal("quantize", "the size of codes", static_cast<index_t>(codes.size()), static_cast<index_t>(x.size()));
-    quantize_args q;
-    q.x = x.data();
-    q.n = static_cast<index_t>(x.size());
-    q.params = p;
-    q.range = {Range::qmin, Range::qmax};
-    q.store = detail::code_kind<typename Range::code_type>();
-    q.codes = codes.data();
-    detail::kernels_for(detail::quantize_tables, ctx.target).quantize(q);
+    if constexpr (Range::bits > 8) {
+        ref::quantize(x, {1, 1, static_cast<index_t>(x.size())}, {&p, 1}, {Range::qmin, Range::qmax}, codes);
+    } else {
+        detail::check_params("quantize", "params", p, Range::qmin, Range::qmax);
+        detail::check_equal("quantize", "the size of codes", static_cast<index_t>(codes.size()), static_cast<index_t>(x.size()));
+        quantize_args q;
+        q.x = x.data();
+        q.n = static_cast<index_t>(x.size());
+        q.params = p;
+        q.range = {Range::qmin, Range::qmax};
+        q.store = detail::code_kind<typename Range::code_type>();
+        q.codes = codes.data();
+        detail::kernels_for(detail::quantize_tables, ctx.target).quantize(q);
+    }
 }
 
-/// The same with one pair of parameters for each channel of a tensor seen as [outer][channels][inner], or
-/// one for all: params has layout.channels entries or one. With inner = 1 the channels are the columns of
-/// a matrix outer x channels.
+/// The same for a tensor whose elements share parameters as the layout says (scheme/granularity.hpp): params has
+/// layout.count() entries, for a plain layout one for each channel, or one for all.
 template <range_type Range>
 void quantize(std::span<const float> x, const channel_layout& layout, std::span<const quant_params> params,
               std::span<typename Range::code_type> codes, const context& ctx = {}) {
     const auto n = static_cast<index_t>(x.size());
     detail::check_channel_params("quantize", layout, n, params, Range::qmin, Range::qmax);
     detail::check_equal("quantize", "the size of codes", static_cast<index_t>(codes.size()), n);
-    const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
     if (n == 0) return;
-    if (params.size() != 1 && layout.inner == 1) {
-        k.quantize_columns({x.data(), layout.outer, layout.channels, params.data(), {Range::qmin, Range::qmax},
-                            detail::code_kind<typename Range::code_type>(), codes.data()});
-        return;
+    constexpr code_range range{Range::qmin, Range::qmax};
+    if constexpr (Range::bits > 8) {
+        ref::quantize(x, layout, params, range, codes);
+    } else {
+        constexpr store_kind store = detail::code_kind<typename Range::code_type>();
+        const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
+        detail::for_each_part(
+            layout, params,
+            [&](index_t at, index_t count, quant_params p) {
+                k.quantize({x.data() + at, count, p, range, store, codes.data() + at});
+            },
+            [&](index_t at, index_t rows, index_t cols, const quant_params* p) {
+                k.quantize_columns({x.data() + at, rows, cols, p, range, store, codes.data() + at});
+            });
     }
-    detail::for_each_channel_run(layout, params, [&](index_t at, index_t count, quant_params p) {
-        k.quantize({x.data() + at, count, p, {Range::qmin, Range::qmax}, detail::code_kind<typename Range::code_type>(),
-                    codes.data() + at});
-    });
+}
+
+/// The same by another rounding policy (scheme/rounding.hpp), element i by rounding.at(i): half_away{},
+/// toward_zero{}, stochastic{seed}, ... A plain loop, but for half_even.
+template <range_type Range, rounding_policy Rounding>
+void quantize(std::span<const float> x, const channel_layout& layout, std::span<const quant_params> params,
+              std::span<typename Range::code_type> codes, const Rounding& rounding) {
+    if constexpr (std::is_same_v<Rounding, half_even>)
+        quantize<Range>(x, layout, params, codes);
+    else
+        ref::quantize(x, layout, params, {Range::qmin, Range::qmax}, codes, rounding);
+}
+template <range_type Range, rounding_policy Rounding>
+void quantize(std::span<const float> x, quant_params p, std::span<typename Range::code_type> codes,
+              const Rounding& rounding) {
+    quantize<Range>(x, {1, 1, static_cast<index_t>(x.size())}, {&p, 1}, codes, rounding);
 }
 
 /// The range of the finite values of x, for quantizing at run time; empty if there are none.
@@ -111,27 +156,35 @@ void quantize(std::span<const float> x, const channel_layout& layout, std::span<
 /// x[i] = float(codes[i] - p.zero_point) * p.scale.
 template <class Code>
 void dequantize(std::span<const Code> codes, quant_params p, std::span<float> x, const context& ctx = {}) {
-    detail::check_params("dequantize", "params", p, -128, 255);
+    detail::check_params("dequantize", "params", p, detail::lowest_code<Code>(), detail::highest_code<Code>());
     detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), static_cast<index_t>(codes.size()));
-    detail::kernels_for(detail::quantize_tables, ctx.target).dequantize({codes.data(), detail::code_kind<Code>(), static_cast<index_t>(codes.size()), p, x.data()});
+    if constexpr (sizeof(Code) > 1)
+        ref::dequantize(codes, {1, 1, static_cast<index_t>(codes.size())}, {&p, 1}, x);
+    else
+        detail::kernels_for(detail::quantize_tables, ctx.target).dequantize({codes.data(), detail::code_kind<Code>(), static_cast<index_t>(codes.size()), p, x.data()});
 }
 
-/// The same with one pair of parameters for each channel, as for quantize.
+/// The same with parameters by layout, as for quantize.
 template <class Code>
 void dequantize(std::span<const Code> codes, const channel_layout& layout, std::span<const quant_params> params,
                 std::span<float> x, const context& ctx = {}) {
     const auto n = static_cast<index_t>(codes.size());
-    detail::check_channel_params("dequantize", layout, n, params, -128, 255);
+    detail::check_channel_params("dequantize", layout, n, params, detail::lowest_code<Code>(), detail::highest_code<Code>());
     detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), n);
-    const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
     if (n == 0) return;
-    if (params.size() != 1 && layout.inner == 1) {
-        k.dequantize_columns({codes.data(), detail::code_kind<Code>(), layout.outer, layout.channels, params.data(), x.data()});
-        return;
+    if constexpr (sizeof(Code) > 1) {
+        ref::dequantize(codes, layout, params, x);
+    } else {
+        const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
+        detail::for_each_part(
+            layout, params,
+            [&](index_t at, index_t count, quant_params p) {
+                k.dequantize({codes.data() + at, detail::code_kind<Code>(), count, p, x.data() + at});
+            },
+            [&](index_t at, index_t rows, index_t cols, const quant_params* p) {
+                k.dequantize_columns({codes.data() + at, detail::code_kind<Code>(), rows, cols, p, x.data() + at});
+            });
     }
-    detail::for_each_channel_run(layout, params, [&](index_t at, index_t count, quant_params p) {
-        k.dequantize({codes.data() + at, detail::code_kind<Code>(), count, p, x.data() + at});
-    });
 }
 
 /// Codes of the grid x_params to codes of the grid y_params, as a concatenation needs them:

@@ -69,7 +69,8 @@ inline void check_observed(std::string_view where, real_range r, std::int64_t fi
 
 } // namespace detail
 
-/// One observer for each channel of a tensor seen as [outer][channels][inner].
+/// One observer for each channel of a tensor seen as [outer][channels][inner], or for each group of a layout with
+/// groups (scheme/granularity.hpp): a channel is then what shares parameters.
 template <observer O> class channel_observer {
 public:
     explicit channel_observer(index_t channels, const O& initial = O{}) {
@@ -77,8 +78,26 @@ public:
         each_.assign(static_cast<std::size_t>(channels), slot{initial});
     }
 
-    /// x.size() must be layout.size() and layout.channels the number of channels.
+    /// x.size() must be layout.size() and layout.count() the number of channels.
     void observe(std::span<const float> x, const channel_layout& layout) {
+        if (!layout.is_by_channel()) {
+            detail::check_layout("channel_observer.observe", layout);
+            detail::check_equal("channel_observer.observe", "the number of groups", layout.count(), channels());
+            detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()), layout.size());
+            std::vector<float> group;
+            for (index_t p = 0; p < channels(); ++p) {
+                std::span<const float> values; // a group of one run is shown where it stands
+                group.clear();
+                detail::for_each_run_of(layout, p, [&](index_t at, index_t n) {
+                    const auto run = x.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n));
+                    if (!values.empty() && group.empty()) group.assign(values.begin(), values.end());
+                    if (!values.empty()) group.insert(group.end(), run.begin(), run.end());
+                    values = values.empty() ? run : std::span<const float>(group);
+                });
+                each_[static_cast<std::size_t>(p)].observer.observe(values);
+            }
+            return;
+        }
         detail::check_layout("channel_observer.observe", layout);
         detail::check_equal("channel_observer.observe", "the number of channels", layout.channels,
                             static_cast<index_t>(each_.size()));

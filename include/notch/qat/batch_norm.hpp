@@ -176,7 +176,7 @@ private:
                std::size_t b_folded) const {
         check_buffers(where);
         check_variances(where);
-        detail::check_layout(where, layout);
+        detail::check_channel_layout(where, layout);
         detail::check_equal(where, "the number of output channels", layout.channels, channels());
         detail::check_equal(where, "the size of w", static_cast<index_t>(w), layout.size());
         detail::check_equal(where, "the size of the folded weights", static_cast<index_t>(w_folded), layout.size());

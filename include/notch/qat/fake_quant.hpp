@@ -21,8 +21,8 @@
 
 NOTCH_KEYED_BEGIN
 
-/// params has one entry (per tensor) or layout.channels entries. Any of codes, values and mask may
-/// be empty; the others have the size of x.
+/// params has one entry (per tensor) or layout.count() entries (scheme/granularity.hpp). Any of codes, values and
+/// mask may be empty; the others have the size of x.
 template <range_type Range>
 void fake_quantize(std::span<const float> x, const channel_layout& layout, std::span<const quant_params> params,
                    std::span<typename Range::code_type> codes, std::span<float> values,
@@ -36,19 +36,22 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
     check_size("the size of values", values.size());
     check_size("the size of mask", mask.size());
     if (x.empty()) return;
-    const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
     constexpr code_range range{Range::qmin, Range::qmax};
-    constexpr store_kind store = detail::code_kind<typename Range::code_type>();
-    if (params.size() != 1 && layout.inner == 1) {
-        k.quantize_columns({x.data(), layout.outer, layout.channels, params.data(), range, store,
-                            codes.empty() ? nullptr : codes.data(), values.empty() ? nullptr : values.data(),
-                            mask.empty() ? nullptr : mask.data()});
-        return;
+    if constexpr (Range::bits > 8) {
+        ref::fake_quantize(x, layout, params, range, codes, values, mask);
+    } else {
+        constexpr store_kind store = detail::code_kind<typename Range::code_type>();
+        const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
+        const auto from = [](auto span, index_t at) { return span.empty() ? nullptr : span.data() + at; };
+        detail::for_each_part(
+            layout, params,
+            [&](index_t at, index_t n, quant_params p) {
+                k.quantize({x.data() + at, n, p, range, store, from(codes, at), from(values, at), from(mask, at)});
+            },
+            [&](index_t at, index_t rows, index_t cols, const quant_params* p) {
+                k.quantize_columns({x.data() + at, rows, cols, p, range, store, from(codes, at), from(values, at), from(mask, at)});
+            });
     }
-    detail::for_each_channel_run(layout, params, [&](index_t at, index_t n, quant_params p) {
-        k.quantize({x.data() + at, n, p, range, store, codes.empty() ? nullptr : codes.data() + at,
-                    values.empty() ? nullptr : values.data() + at, mask.empty() ? nullptr : mask.data() + at});
-    });
 }
 
 /// dx[i] = mask[i] ? dy[i] : 0. dx may be dy.
@@ -76,8 +79,8 @@ public:
     explicit fake_quant(std::initializer_list<index_t> extents, const Observer& o = Observer{})
         : fake_quant(std::span<const index_t>(extents.begin(), extents.size()), o) {}
     explicit fake_quant(std::span<const index_t> extents, const Observer& o = Observer{})
-        : layout_(layout_of<Granularity>(extents)), observer_(layout_.channels, o), initial_(o),
-          params_(layout_.channels) {
+        : layout_(layout_of<Granularity>(extents)), observer_(layout_.count(), o), initial_(o),
+          params_(layout_.count()) {
         for (quant_params& p : params_) p = params_from_range<Range>({});
     }
 
@@ -85,13 +88,13 @@ public:
     void observe(std::span<const float> x) {
         observer_.observe(x, layout_);
         observed_ = true;
-        for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(observer_.range(c));
+        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(observer_.range(c));
     }
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         if (!observed_) {
-            channel_observer<Observer> fresh(layout_.channels, initial_);
+            channel_observer<Observer> fresh(layout_.count(), initial_);
             fresh.observe(x, layout_);
-            for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(fresh.range(c));
+            for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(fresh.range(c));
         }
         codes_.resize_discard(layout_.size());
         values_.resize_discard(layout_.size());

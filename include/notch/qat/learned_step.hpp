@@ -36,15 +36,15 @@ public:
     explicit learned_step(std::initializer_list<index_t> extents)
         : learned_step(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_step(std::span<const index_t> extents)
-        : layout_(layout_of<Granularity>(extents)), log_step_(layout_.channels), log_step_gradient_(layout_.channels),
-          params_(layout_.channels) {
+        : layout_(layout_of<Granularity>(extents)), log_step_(layout_.count()), log_step_gradient_(layout_.count()),
+          params_(layout_.count()) {
         for (quant_params& p : params_) p = {1.0f, 0};
     }
 
     /// Sets the steps from values, as the paper starts training.
     void initialize(std::span<const float> x) {
         detail::check_equal("learned_step.initialize", "the size of x", static_cast<index_t>(x.size()), layout_.size());
-        for (index_t c = 0; c < layout_.channels; ++c) {
+        for (index_t c = 0; c < layout_.count(); ++c) {
             double sum = 0;
             index_t finite = 0;
             for_channel(c, [&](index_t i) {
@@ -61,7 +61,7 @@ public:
     }
     [[nodiscard]] bool initialized() const noexcept { return initialized_; }
 
-    /// The step of channel c < layout().channels: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
+    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
     [[nodiscard]] float step(index_t c) const noexcept {
         const float t = log_step_[c];
         if (!std::isfinite(t)) return 1.0f;
@@ -73,7 +73,7 @@ public:
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
         if (!initialized_) initialize(x);
-        for (index_t c = 0; c < layout_.channels; ++c) params_[c] = {step(c), 0};
+        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = {step(c), 0};
         codes_.resize_discard(layout_.size());
         values_.resize_discard(layout_.size());
         mask_.resize_discard(layout_.size());
@@ -88,17 +88,17 @@ public:
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         // Eq. 5 of the paper blocks from the last codes on, before rounding; the mask a half step later.
-        for (index_t c = 0; c < layout_.channels; ++c)
+        for (index_t c = 0; c < layout_.count(); ++c)
             for_channel(c, [&](index_t i) {
                 const float v = x[static_cast<std::size_t>(i)] / params_[c].scale;
                 if (!(v > static_cast<float>(Range::qmin) && v < static_cast<float>(Range::qmax))) gradient_[i] = 0.0f;
             });
-        const index_t n = layout_.channels ? layout_.size() / layout_.channels : 0;
-        const double g = n ? 1.0 / std::sqrt(static_cast<double>(n) * static_cast<double>(Range::qmax)) : 0.0;
-        for (index_t c = 0; c < layout_.channels; ++c) {
+        for (index_t c = 0; c < layout_.count(); ++c) {
             const float s = params_[c].scale;
             double sum = 0;
+            index_t n = 0;
             for_channel(c, [&](index_t i) {
+                ++n;
                 const auto at = static_cast<std::size_t>(i);
                 const float v = x[at] / s;
                 const float slope = v <= static_cast<float>(Range::qmin)  ? static_cast<float>(Range::qmin)
@@ -106,6 +106,7 @@ public:
                                                                           : static_cast<float>(codes_[i]) - v;
                 sum += static_cast<double>(dy[at]) * static_cast<double>(slope);
             });
+            const double g = n ? 1.0 / std::sqrt(static_cast<double>(n) * static_cast<double>(Range::qmax)) : 0.0;
             log_step_gradient_[c] += static_cast<float>(g * sum * static_cast<double>(s));
         }
         return gradient_;
@@ -122,8 +123,9 @@ public:
 
 private:
     template <class F> void for_channel(index_t c, const F& f) const {
-        for (index_t o = 0; o < layout_.outer; ++o)
-            for (index_t i = 0; i < layout_.inner; ++i) f((o * layout_.channels + c) * layout_.inner + i);
+        detail::for_each_run_of(layout_, c, [&](index_t at, index_t n) {
+            for (index_t i = at; i < at + n; ++i) f(i);
+        });
     }
     channel_layout layout_;
     buffer<float> log_step_, log_step_gradient_;

@@ -16,6 +16,7 @@
 #include <notch/core/config.hpp>
 #include <notch/core/error.hpp>
 #include <notch/core/types.hpp>
+#include <notch/scheme/packed_codes.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -25,7 +26,7 @@ NOTCH_NAMESPACE_BEGIN
 }
 /// Bytes of n 2-bit codes.
 [[nodiscard]] NOTCH_INLINE constexpr index_t packed_int2_size(index_t n) noexcept {
-    return n / 4 + (n % 4 != 0 ? 1 : 0);
+    return packed_size<symmetric_full<2>>(n);
 }
 
 NOTCH_NAMESPACE_END
@@ -82,26 +83,14 @@ inline void unpack_ternary_codes(std::span<const std::uint32_t> nonzero, std::sp
     }
 }
 
-/// Codes -2..1 into packed_int2_size(codes.size()) bytes.
+/// Codes -2..1 into packed_int2_size(codes.size()) bytes: packed_codes.hpp for 2 bits.
 inline void pack_int2(std::span<const std::int8_t> codes, std::span<std::uint8_t> out) {
-    detail::check_equal("pack_int2", "size of out", static_cast<index_t>(out.size()),
-                        packed_int2_size(static_cast<index_t>(codes.size())));
-    for (std::int8_t c : codes)
-        if (c < -2 || c > 1)
-            fail(errc::invalid_argument, detail::cat("pack_int2: code ", static_cast<int>(c), " is not in -2..1"));
-    for (std::uint8_t& b : out) b = 0;
-    for (std::size_t i = 0; i < codes.size(); ++i)
-        out[i / 4] = static_cast<std::uint8_t>(out[i / 4] | (static_cast<unsigned>(codes[i]) & 3u) << 2 * (i % 4));
+    detail::pack_codes<symmetric_full<2>>("pack_int2", codes, out);
 }
 
 /// The reverse of pack_int2.
 inline void unpack_int2(std::span<const std::uint8_t> packed, std::span<std::int8_t> codes) {
-    detail::check_equal("unpack_int2", "size of packed", static_cast<index_t>(packed.size()),
-                        packed_int2_size(static_cast<index_t>(codes.size())));
-    for (std::size_t i = 0; i < codes.size(); ++i) {
-        const unsigned bits = packed[i / 4] >> 2 * (i % 4) & 3u;
-        codes[i] = static_cast<std::int8_t>(static_cast<int>(bits ^ 2u) - 2);
-    }
+    detail::unpack_codes<symmetric_full<2>>("unpack_int2", packed, codes);
 }
 
 NOTCH_KEYED_END

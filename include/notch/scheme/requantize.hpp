@@ -68,6 +68,23 @@ requantize_fixed_single(std::int32_t acc, fixed_multiplier m, std::int32_t zero_
     return static_cast<std::int32_t>(y < range.lo ? range.lo : y > range.hi ? range.hi : y);
 }
 
+/// The two roundings of fixed_point as types, like the policies of scheme/rounding.hpp: an operation that is a
+/// template takes one as a parameter, and either stands wherever a requant_mode is asked for.
+struct double_rounding {
+    [[nodiscard]] NOTCH_INLINE static constexpr std::int32_t
+    requantize(std::int32_t acc, fixed_multiplier m, std::int32_t zero_point, code_range range) noexcept {
+        return requantize_fixed_double(acc, m, zero_point, range);
+    }
+    NOTCH_INLINE constexpr operator requant_mode() const noexcept { return requant_mode::fixed_point_double_rounding; }
+};
+struct single_rounding {
+    [[nodiscard]] NOTCH_INLINE static constexpr std::int32_t
+    requantize(std::int32_t acc, fixed_multiplier m, std::int32_t zero_point, code_range range) noexcept {
+        return requantize_fixed_single(acc, m, zero_point, range);
+    }
+    NOTCH_INLINE constexpr operator requant_mode() const noexcept { return requant_mode::fixed_point_single_rounding; }
+};
+
 /// The bias as int32 on the accumulator's grid: round_half_even(bias / (scale_x * scale_w)),
 /// saturated to +-2^30 so that adding it cannot by itself overflow. The division is in double. Both
 /// scales are finite and > 0, which the caller checks.
