@@ -125,7 +125,7 @@ public:
         auto* run_steps = notch_demo_fp32_baseline;
 #if NOTCH_X86_64
         if (i == isa::avx2 || i == isa::avxvnni) run_steps = notch_demo_fp32_avx2;
-        if (i == isa::avx512bw || i == isa::avx512vnni) run_steps = notch_demo_fp32_avx512;
+        if (i == isa::avx512bw || i == isa::avx512vnni || i == isa::amx) run_steps = notch_demo_fp32_avx512;
 #else
         (void)i;
 #endif

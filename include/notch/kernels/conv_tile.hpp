@@ -42,10 +42,11 @@ NOTCH_NAMESPACE_END
 
 #define NOTCH_BODY <notch/kernels/body/conv.inl>
 #define NOTCH_BODY_DOT
+#define NOTCH_BODY_AMX <notch/kernels/body/conv_amx.inl>
 #include <notch/kernels/arch/for_each.inl>
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const conv_kernels* conv_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(conv_table);
+inline constexpr const conv_kernels* conv_tables[isa_count] = NOTCH_KERNEL_TABLES_TILES(conv_table);
 } // namespace detail
 NOTCH_KEYED_END

@@ -18,12 +18,13 @@
 
 #define NOTCH_BODY <notch/kernels/body/gemm.inl>
 #define NOTCH_BODY_DOT
+#define NOTCH_BODY_AMX <notch/kernels/body/gemm_amx.inl>
 #include <notch/kernels/arch/for_each.inl>
 
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const gemm_kernels* gemm_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(gemm_table);
+inline constexpr const gemm_kernels* gemm_tables[isa_count] = NOTCH_KERNEL_TABLES_TILES(gemm_table);
 
 /// Splits the rows (or, for few rows, the panels) of a product over the threads of the executor.
 inline void run_gemm(const gemm_args& g, const context& ctx) {

@@ -40,7 +40,7 @@ inline constexpr const lookup_kernels* lookup_tables[isa_count] = NOTCH_KERNEL_T
 
 [[nodiscard]] inline const lookup_kernels& lookup_kernels_for(isa i) noexcept {
 #if NOTCH_X86_KERNELS
-    if (i == isa::avx512vnni && cpu().avx512vbmi) return arch::avx512vbmi::lookup_kernel_table;
+    if ((i == isa::avx512vnni || i == isa::amx) && cpu().avx512vbmi) return arch::avx512vbmi::lookup_kernel_table;
 #endif
     return kernels_for(lookup_tables, i);
 }

@@ -50,7 +50,7 @@ inline constexpr const softmax_kernels* softmax_tables[isa_count] = NOTCH_KERNEL
 
 [[nodiscard]] inline const softmax_kernels& softmax_kernels_for(isa i) noexcept {
 #if NOTCH_X86_KERNELS
-    if (i == isa::avx512vnni && cpu().avx512vbmi) return arch::avx512vbmi::softmax_kernel_table;
+    if ((i == isa::avx512vnni || i == isa::amx) && cpu().avx512vbmi) return arch::avx512vbmi::softmax_kernel_table;
 #endif
     return kernels_for(softmax_tables, i);
 }

@@ -3,8 +3,13 @@
 // notch/simd/cpu.hpp: which instruction sets this CPU and operating system can run, detected once
 // (x86: CPUID for the instructions, XGETBV for the registers that the system saves; AArch64: what
 // the system reports, by getauxval or sysctlbyname), and the override
-//     NOTCH_ISA=scalar|avx2|avx512bw|avxvnni|avx512vnni|neon|neondot|neoni8mm
+//     NOTCH_ISA=scalar|avx2|avx512bw|avxvnni|avx512vnni|amx|neon|neondot|neoni8mm
 // that a user sets in the environment. Thread-safe.
+//
+// Linux lets a process use the tiles of AMX only if it asks for them. This is done once, when somebody
+// first wants to know whether `amx` is available: by name, by all instruction sets, or by the default one
+// unless NOTCH_ISA names another. If the answer is no, `amx` is not available. Permission, once given,
+// makes signal frames larger for the whole process (alternate signal stacks must have AT_MINSIGSTKSZ).
 #pragma once
 
 #include <cstdlib>
@@ -35,6 +40,7 @@ struct cpu_features {
     bool avx512vnni = false;
     bool avx512vbmi = false; ///< with avx512vnni: table lookups only, no instruction set of its own
     bool avx512vpopcntdq = false; ///< no instruction set of its own: kernels/lowbit.hpp asks
+    bool amx = false; ///< the CPU and its saved registers; amx_permitted() asks the system
     bool neon = false;
     bool neondot = false;
     bool neoni8mm = false;
@@ -97,6 +103,15 @@ inline cpu_features detect_cpu() noexcept {
     f.avx512vnni = f.avx512bw && vnni;
     f.avx512vbmi = f.avx512vnni && (c7 >> 1 & 1) != 0;
     f.avx512vpopcntdq = f.avx512bw && (c7 >> 14 & 1) != 0;
+#if defined(NOTCH_AMX_EMULATED)
+    f.amx = f.avx512vnni;
+#else
+    // TILECFG and TILEDATA among the saved registers; a palette of 8 tiles of 16 rows of 64 bytes.
+    const bool os_tiles = (lo >> 17 & 3u) == 3u, tile = (d7 >> 24 & 1) != 0, int8 = (d7 >> 25 & 1) != 0;
+    unsigned at = 0, bt = 0, ct = 0, dt = 0;
+    f.amx = f.avx512vnni && os_tiles && tile && int8 && __get_cpuid_count(0x1d, 1, &at, &bt, &ct, &dt) &&
+            bt >> 16 >= 8 && (bt & 0xffffu) == 64 && (ct & 0xffffu) == 16;
+#endif
 #if defined(NOTCH_AVXVNNI_AS_EVEX)
     f.avxvnni = f.avx512vnni;
 #else
@@ -112,9 +127,29 @@ inline const cpu_features& cpu() noexcept {
     return features;
 }
 
+/// Asks the system for the tiles of AMX, if the CPU has them. The first call decides.
+inline bool amx_permitted() noexcept {
+    static const bool granted = [] {
+        if (!cpu().amx) return false;
+#if defined(NOTCH_AMX_EMULATED)
+        return true;
+#elif NOTCH_X86_64 && defined(__GNUC__) && defined(__linux__)
+        // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), see x86/xstate.rst of the kernel's documentation.
+        // Not by syscall(2), which is declared only under some feature macros.
+        long result = 158; // __NR_arch_prctl
+        __asm__ volatile("syscall" : "+a"(result) : "D"(0x1023l), "S"(18l) : "rcx", "r11", "memory");
+        return result == 0;
+#else
+        return false; // no way to know
+#endif
+    }();
+    return granted;
+}
+
 } // namespace detail
 
-/// Whether this CPU and operating system can run the kernels of an instruction set.
+/// Whether this CPU and operating system can run the kernels of an instruction set. For `amx` the first call
+/// asks the system for permission.
 [[nodiscard]] inline bool is_available(isa i) noexcept {
     switch (i) {
     case isa::scalar: return true;
@@ -122,6 +157,7 @@ inline const cpu_features& cpu() noexcept {
     case isa::avx512bw: return detail::cpu().avx512bw;
     case isa::avxvnni: return detail::cpu().avxvnni;
     case isa::avx512vnni: return detail::cpu().avx512vnni;
+    case isa::amx: return detail::amx_permitted();
     case isa::neon: return detail::cpu().neon;
     case isa::neondot: return detail::cpu().neondot;
     case isa::neoni8mm: return detail::cpu().neoni8mm;
@@ -155,11 +191,12 @@ inline const cpu_features& cpu() noexcept {
 /// The instruction set of a name; an error that lists the choices if the name is unknown or this
 /// CPU lacks it.
 [[nodiscard]] inline isa isa_from_name(std::string_view name) {
+    for (int i = 0; i < isa_count; ++i)
+        if (name == to_string(static_cast<isa>(i)) && is_available(static_cast<isa>(i))) return static_cast<isa>(i);
     std::string choices;
     for (isa i : available_isas()) choices += (choices.empty() ? "" : ", ") + std::string(to_string(i));
     for (int i = 0; i < isa_count; ++i) {
         if (name != to_string(static_cast<isa>(i))) continue;
-        if (is_available(static_cast<isa>(i))) return static_cast<isa>(i);
         fail(errc::unsupported, detail::cat("NOTCH_ISA: this CPU cannot run '", name,
                                             "'; it can run: ", choices));
     }

@@ -24,6 +24,11 @@
 #define NOTCH_TARGET_STRING_AVX512BW NOTCH_TARGET_STRING_AVX2 ",avx512f,avx512bw,avx512vl,avx512dq"
 #define NOTCH_TARGET_STRING_AVX512VNNI NOTCH_TARGET_STRING_AVX512BW ",avx512vnni"
 #define NOTCH_TARGET_STRING_AVX512VBMI NOTCH_TARGET_STRING_AVX512VNNI ",avx512vbmi"
+#if defined(NOTCH_AMX_EMULATED) // see kernels/arch/amx.hpp
+#define NOTCH_TARGET_STRING_AMX NOTCH_TARGET_STRING_AVX512VNNI
+#else
+#define NOTCH_TARGET_STRING_AMX NOTCH_TARGET_STRING_AVX512VNNI ",amx-tile,amx-int8"
+#endif
 
 // NEON itself belongs to the baseline of AArch64. clang knows the extensions by their bare names. g++
 // adds "+name" to the flags of the unit, but the assembler (binutils 2.40) refuses dot products
@@ -104,6 +109,7 @@
 #define NOTCH_TARGET_BEGIN_AVX512BW NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVX512BW)
 #define NOTCH_TARGET_BEGIN_AVX512VNNI NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVX512VNNI)
 #define NOTCH_TARGET_BEGIN_AVX512VBMI NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AVX512VBMI)
+#define NOTCH_TARGET_BEGIN_AMX NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_AMX)
 #define NOTCH_TARGET_BEGIN_NEONDOT NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_NEONDOT)
 #define NOTCH_TARGET_BEGIN_NEONI8MM NOTCH_DETAIL_TARGET_BEGIN(NOTCH_TARGET_STRING_NEONI8MM)
 
@@ -117,12 +123,13 @@ enum class isa {
     avx512bw,   ///< AVX-512 F, BW, VL, DQ (x86-64-v4)
     avxvnni,    ///< AVX2 + AVX-VNNI
     avx512vnni, ///< AVX-512 F, BW, VL, DQ + VNNI
+    amx,        ///< avx512vnni + AMX-TILE and AMX-INT8
     neon,       ///< AArch64 Advanced SIMD, in every such CPU
     neondot,    ///< NEON + dot products of signed bytes (Armv8.2 DotProd)
     neoni8mm,   ///< NEON + mixed-sign dot products (Armv8.2 I8MM)
 };
 
-inline constexpr int isa_count = 8;
+inline constexpr int isa_count = 9;
 
 /// The lower-case name used by NOTCH_ISA, benchmarks and reports.
 [[nodiscard]] NOTCH_INLINE constexpr const char* to_string(isa i) noexcept {
@@ -132,6 +139,7 @@ inline constexpr int isa_count = 8;
     case isa::avx512bw: return "avx512bw";
     case isa::avxvnni: return "avxvnni";
     case isa::avx512vnni: return "avx512vnni";
+    case isa::amx: return "amx";
     case isa::neon: return "neon";
     case isa::neondot: return "neondot";
     case isa::neoni8mm: return "neoni8mm";

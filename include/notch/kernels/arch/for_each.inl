@@ -7,6 +7,7 @@
 //     #define NOTCH_BODY <notch/kernels/body/gemm.inl>
 //     #define NOTCH_BODY_DOT       // only if the body uses dot products of bytes
 //     #define NOTCH_BODY_VBMI      // only if it looks tables of bytes up
+//     #define NOTCH_BODY_AMX <notch/kernels/body/gemm_amx.inl>   // only if there is one for tiles
 //     #include <notch/kernels/arch/for_each.inl>
 //
 // Without NOTCH_BODY_DOT, instruction sets that differ in their dot product alone share one copy
@@ -14,6 +15,8 @@
 // are declared, and NOTCH_ARCH_LEVEL, one of the NOTCH_ARCH_... numbers of kernels/table.hpp. No
 // include guard: each family includes it. NOTCH_BODY_VBMI makes a further copy, arch::avx512vbmi, for
 // CPUs that have VBMI besides AVX-512 VNNI; it sees NOTCH_ARCH_VBMI, and no operations, only intrinsics.
+// NOTCH_BODY_AMX is compiled in arch::amx, over the operations and the body of arch::avx512vnni and over
+// the tiles of kernels/arch/amx.hpp.
 
 // Unrolled, the bodies would grow to hundreds of kilobytes of scalar code at -O3.
 #pragma push_macro("NOTCH_UNROLL")
@@ -88,6 +91,16 @@ NOTCH_TARGET_END
 #undef NOTCH_ARCH_VBMI
 #undef NOTCH_ARCH_LEVEL
 #endif // NOTCH_BODY_VBMI
+
+#if defined(NOTCH_BODY_AMX)
+NOTCH_TARGET_BEGIN_AMX
+NOTCH_KEYED_BEGIN
+namespace arch::amx {
+#include NOTCH_BODY_AMX
+} // namespace arch::amx
+NOTCH_KEYED_END
+NOTCH_TARGET_END
+#endif // NOTCH_BODY_AMX
 #endif // NOTCH_X86_KERNELS
 
 #if NOTCH_NEON_KERNELS
@@ -125,6 +138,7 @@ NOTCH_TARGET_END
 #endif // NOTCH_NEON_KERNELS
 
 #undef NOTCH_OP
+#undef NOTCH_BODY_AMX
 #undef NOTCH_BODY_VBMI
 #undef NOTCH_BODY_DOT
 #undef NOTCH_BODY

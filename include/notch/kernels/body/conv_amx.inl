@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Included by kernels/conv_tile.hpp in the region of AMX: convolutions are products of body/gemm_amx.inl whose
+// rows are pixels.
+
+static void conv_u8s8(const conv_args& a) {
+    if (!multiply_rows(a.product, {a.run, a.in_line, a.out_line, a.ends, a.end_groups})) avx512vnni::conv_u8s8(a);
+}
+
+inline constexpr conv_kernels conv_table = {conv_u8s8};
