@@ -43,7 +43,7 @@ install_required g++ cmake ninja-build catch2 libeigen3-dev libxsimd-dev libbenc
 
 build=$root/build/test
 log=$build/test.log
-options=(-DNOTCH_TEST_GUARDS=ON "-DNOTCH_TEST_VARIANTS=O0;sanitize;native;evex" -DNOTCH_BUILD_BENCHMARKS=ON)
+options=(-DNOTCH_TEST_GUARDS=ON "-DNOTCH_TEST_VARIANTS=O0;sanitize;native;evex;amx" -DNOTCH_BUILD_BENCHMARKS=ON)
 [[ $quick == no ]] || options=(-DNOTCH_TEST_GUARDS=OFF -DNOTCH_TEST_VARIANTS= -DNOTCH_BUILD_BENCHMARKS=OFF)
 if ! configure "$build" "${options[@]}"; then
     say "CMake failed"

@@ -50,6 +50,7 @@ void cap_peers(const std::string& isa) {
         {"avxvnni", "AVX2_VNNI", "Haswell"},
         {"avx512bw", "AVX512_CORE", "SkylakeX"},
         {"avx512vnni", "AVX512_CORE_VNNI", "SkylakeX"},
+        {"amx", "AVX512_CORE_AMX", "SkylakeX"},
     };
     unsetenv("OPENBLAS_CORETYPE");
     for (const auto& c : caps)

@@ -30,6 +30,7 @@ TEST_CASE("available instruction sets: scalar first, each once, each by its name
     if (is_available(isa::avxvnni)) CHECK(is_available(isa::avx2));
     if (is_available(isa::avx512bw)) CHECK(is_available(isa::avx2));
     if (is_available(isa::avx512vnni)) CHECK(is_available(isa::avx512bw));
+    if (is_available(isa::amx)) CHECK(is_available(isa::avx512vnni));
     if (is_available(isa::neondot)) CHECK(is_available(isa::neon));
     if (is_available(isa::neoni8mm)) CHECK(is_available(isa::neondot));
     CHECK_FALSE((is_available(isa::avx2) && is_available(isa::neon))); // no machine has both
@@ -40,7 +41,7 @@ TEST_CASE("an instruction set that is unknown or missing is an error that lists 
         INFO("'" << name << "'");
         CHECK_THROWS_WITH(isa_from_name(name), contains_text("unknown instruction set") && contains_text("scalar"));
     }
-    for (isa i : {isa::avx2, isa::avx512bw, isa::avxvnni, isa::avx512vnni, isa::neon, isa::neondot, isa::neoni8mm})
+    for (isa i : {isa::avx2, isa::avx512bw, isa::avxvnni, isa::avx512vnni, isa::amx, isa::neon, isa::neondot, isa::neoni8mm})
         if (!is_available(i)) CHECK_THROWS_WITH(isa_from_name(to_string(i)), contains_text("cannot run"));
 }
 

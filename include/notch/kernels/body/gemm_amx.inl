@@ -122,36 +122,29 @@ static NOTCH_NOINLINE void multiply_tiles(const tile_product& p, const a_tile* t
 }
 
 /// The output stage for some rows of lanes[][NP][16]; t's row terms are those of row 0, `first` the first row here.
+/// Codes leave by whole vectors of 64; the few rows that do not fill one take the way of all other outputs.
 template <int NP>
 static void store_lanes(const tile_job& t, bool codes, const std::int32_t* lanes, index_t first, index_t rows,
                         std::uint8_t* c) {
-    if (!codes) {
-        store_tile(t, lanes, first, rows, NP, c);
-        return;
-    }
-    const code_stage stage = make_stage(*t.ep);
-    constexpr int together = 4 / NP;
-    index_t i = 0;
-    for (; i + together <= rows; i += together, lanes += 64) {
-        acc16 acc[together][NP];
-        NOTCH_UNROLL
-        for (int r = 0; r < together; ++r) {
+    if (codes) {
+        constexpr int together = 4 / NP;
+        const code_stage stage = make_stage(*t.ep);
+        for (; rows >= together; rows -= together, first += together, lanes += 64, c += together * t.ldc_bytes) {
+            acc16 acc[together][NP];
             NOTCH_UNROLL
-            for (int j = 0; j < NP; ++j) acc[r][j] = load_s32(lanes + (r * NP + j) * 16);
+            for (int r = 0; r < together; ++r) {
+                NOTCH_UNROLL
+                for (int j = 0; j < NP; ++j) acc[r][j] = load_s32(lanes + (r * NP + j) * 16);
+            }
+            store_codes<together, NP>(*t.ep, stage, acc, t.channel, t.cols, c, t.ldc_bytes);
         }
-        store_codes<together, NP>(*t.ep, stage, acc, t.channel, t.cols, c + i * t.ldc_bytes, t.ldc_bytes);
     }
-    for (; i < rows; ++i, lanes += 16 * NP) {
-        acc16 acc[1][NP];
-        NOTCH_UNROLL
-        for (int j = 0; j < NP; ++j) acc[0][j] = load_s32(lanes + 16 * j);
-        store_codes<1, NP>(*t.ep, stage, acc, t.channel, t.cols, c + i * t.ldc_bytes, t.ldc_bytes);
-    }
+    if (rows > 0) store_tile(t, lanes, first, rows, NP, c);
 }
 
 /// `count` tiles of the block of rows from `origin` on, times NP panels.
 template <int NP>
-static void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid, const a_tile* tiles,
+static NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid, const a_tile* tiles,
                            index_t count, index_t origin) {
     const epilogue_args& ep = *t.ep;
     const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
@@ -176,7 +169,7 @@ static void multiply_block(const tile_product& p, const tile_job& t, const row_g
 }
 
 /// start[c] = bias[c] + 128 * the sum of the weights of column c.
-static inline void start_signed(const std::int32_t* bias, const std::int8_t* panel, index_t quads, std::int32_t* start) {
+static NOTCH_NOINLINE void start_signed(const std::int32_t* bias, const std::int8_t* panel, index_t quads, std::int32_t* start) {
     const a_quad all128 = set_a<operand_form::direct>(0x80808080u);
     acc16 sum[4] = {load_s32(bias), set_s32(0), set_s32(0), set_s32(0)};
     for (; quads >= 4; quads -= 4, panel += 256) {
@@ -204,7 +197,7 @@ static inline const std::uint8_t* pixel(const gemm_args& g, const row_grid& grid
 }
 
 /// Tiles of rows first ... last - 1 where they lie; ends of K go to `copy`, 1 KiB a tile.
-static index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first, index_t last,
+static NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first, index_t last,
                               std::uint8_t* copy, a_tile* tiles) {
     index_t count = 0;
     for (index_t m = first; m < last; ++count) {
@@ -226,7 +219,7 @@ static index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_
 }
 
 /// Tiles of copies of rows first ... last - 1: all segments of a row next to each other, then its ends.
-static index_t tiles_copied(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first, index_t last,
+static NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first, index_t last,
                             index_t pitch, std::uint8_t* copy, a_tile* tiles) {
     const index_t quads = g.k4 + (g.tail > 0), end = 4 * tile_quads * k.steps;
     index_t count = 0;
@@ -257,7 +250,7 @@ static inline tile_shapes shapes_of(const k_cut& k) {
 }
 
 /// Tells the functor of the rectangles of rows first ... last - 1, an image row at a time.
-static inline void tell_tiles(const gemm_args& g, const tile_job& t, const row_grid& grid, index_t first, index_t last) {
+static NOTCH_NOINLINE void tell_tiles(const gemm_args& g, const tile_job& t, const row_grid& grid, index_t first, index_t last) {
     const index_t size = store_size(g.ep.store);
     for (index_t m = first; m < last;) {
         const index_t x = m % grid.run, rows = grid.run - x < last - m ? grid.run - x : last - m;
