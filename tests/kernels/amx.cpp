@@ -56,8 +56,10 @@ template <class T> T code(std::mt19937& g, bool extreme) {
 }
 
 template <class X, class... Stages> auto epilogue_for(const auto& w, const Stages&... stages) {
-    if constexpr (std::is_signed_v<X>) return make_epilogue(w, stage::s8_input{}, stages...);
-    else return make_epilogue(w, stages...);
+    if constexpr (std::is_signed_v<X>)
+        return make_epilogue(w, stage::s8_input{}, stages...);
+    else
+        return make_epilogue(w, stages...);
 }
 
 /// Accumulators and codes of x (M x K) times w (N x K) with zero points of the weights, if any.
@@ -95,7 +97,8 @@ void check(std::mt19937& g, index_t m, index_t n, index_t k, bool extreme, bool 
         index_t wrong = 0;
         for (index_t r = 0; r < m; ++r)
             for (index_t c = 0; c < ldc && r * ldc + c < static_cast<index_t>(y.size()); ++c)
-                wrong += y[static_cast<std::size_t>(r * ldc + c)] != (c < n ? expected(want[static_cast<std::size_t>(r * n + c)]) : T{77});
+                wrong += y[static_cast<std::size_t>(r * ldc + c)] !=
+                         (c < n ? expected(want[static_cast<std::size_t>(r * n + c)]) : T{77});
         REQUIRE(wrong == 0);
     };
     compare(epilogue_for<X>(p, stage::bias{bias}, stage::accumulators{zero_point}), [](std::int32_t a) { return a; });
@@ -129,8 +132,8 @@ template <class X> bool check_conv(std::mt19937& g, const shape& s, index_t thre
     context ctx(isa::amx, team);
     const guarded<std::byte> memory(conv2d_workspace_size(p, 2, s.h, s.w, ctx));
     ctx.workspace = {memory.data(), memory.size()};
-    INFO(s.h << "x" << s.w << "x" << s.c << " -> " << s.out << " kernel " << s.kernel << " stride " << s.stride << " pad "
-             << s.pad << " groups " << s.groups << " dilation " << s.dilation);
+    INFO(s.h << "x" << s.w << "x" << s.c << " -> " << s.out << " kernel " << s.kernel << " stride " << s.stride
+             << " pad " << s.pad << " groups " << s.groups << " dilation " << s.dilation);
     const long before = products();
     const guarded<std::int32_t> acc(want.size());
     conv2d(xv, p, epilogue_for<X>(p, stage::bias{bias}, stage::accumulators{zero_point}),
@@ -154,8 +157,10 @@ template <class X> bool check_conv(std::mt19937& g, const shape& s, index_t thre
 } // namespace
 
 TEST_CASE("amx is available, or the tests say that they miss it") {
-    if (missing()) std::fputs("note: not run here: amx\n", stderr);
-    else if (counted) std::fputs("note: amx ran emulated, not on the instructions of the CPU\n", stderr);
+    if (missing())
+        std::fputs("note: not run here: amx\n", stderr);
+    else if (counted)
+        std::fputs("note: amx ran emulated, not on the instructions of the CPU\n", stderr);
     CHECK(std::string(to_string(isa::amx)) == "amx");
     if (!missing()) CHECK(is_available(isa::avx512vnni));
 }
@@ -163,7 +168,8 @@ TEST_CASE("amx is available, or the tests say that they miss it") {
 TEST_CASE("amx: every K, rows and columns that do not fill tiles") {
     if (missing()) return;
     std::mt19937 g(1);
-    const index_t rows[] = {15, 16, 17, 31, 32, 33, 47, 48, 50, 65}, columns[] = {1, 15, 16, 17, 31, 32, 33, 48, 65, 100};
+    const index_t rows[] = {15, 16, 17, 31, 32, 33, 47, 48, 50, 65},
+                  columns[] = {1, 15, 16, 17, 31, 32, 33, 48, 65, 100};
     for (index_t k = 1; k <= 196; ++k) {
         check<std::uint8_t>(g, rows[g() % 10], columns[g() % 10], k, k % 2 == 0, k % 3 == 0);
         check<std::int8_t>(g, rows[g() % 10], columns[g() % 10], k, k % 2 == 0, k % 3 == 0);
@@ -192,7 +198,8 @@ TEST_CASE("amx: several blocks of rows, several threads, the longest K") {
     const auto p = pack({w.data(), 1, k});
     const auto ep = make_epilogue(p, stage::s8_input{}, stage::accumulators{-1});
     std::vector<std::int32_t> y(m);
-    gemm(matrix_view<const std::int8_t>(x.data(), m, k), p, ep, matrix_view<std::int32_t>(y.data(), m, 1), context(isa::amx));
+    gemm(matrix_view<const std::int8_t>(x.data(), m, k), p, ep, matrix_view<std::int32_t>(y.data(), m, 1),
+         context(isa::amx));
     for (std::int32_t v : y) CHECK(v == 127 * 128 * k);
 }
 
@@ -208,7 +215,8 @@ TEST_CASE("amx: a functor may use the tiles itself, and may throw") {
     const auto plain = make_epilogue(p, stage::accumulators{7});
     const matrix_view<const std::uint8_t> xv(x.data(), m, k);
     const context ctx(isa::amx);
-    std::vector<std::int32_t> want(static_cast<std::size_t>(m * n)), y(want.size()), inner(want.size()), seen(want.size());
+    std::vector<std::int32_t> want(static_cast<std::size_t>(m * n)), y(want.size()), inner(want.size()),
+        seen(want.size());
     gemm(xv, p, plain, matrix_view<std::int32_t>(want.data(), m, n), ctx);
     index_t left = -1;
     const auto functor = [&](const tile<std::int32_t>& t) {
@@ -235,18 +243,18 @@ TEST_CASE("amx: convolutions in place, from copies and with joined ends") {
     if (missing()) return;
     std::mt19937 g(4);
     const shape on_tiles[] = {
-        {9, 34, 16, 20, 3, 1, 0},         // image rows of two whole tiles, in place
-        {9, 32, 16, 20, 3, 1, 1},         // the same from a padded band
-        {9, 28, 16, 33, 3, 1, 1},         // a tile that begins before the one before ends
-        {7, 7, 32, 40, 3, 1, 1},          // tiles over several image rows
-        {14, 14, 12, 17, 3, 2, 1},        // and a stride
-        {10, 40, 64, 16, 1, 2, 0},        // one tap, a stride
-        {12, 20, 65, 16, 1, 1, 0},        // a matrix with an end of K
-        {12, 24, 21, 16, 3, 1, 0},        // segments that end between quads
-        {9, 30, 3, 35, 7, 2, 3},          // joined ends
-        {9, 20, 32, 32, 3, 1, 1, 2},      // groups
-        {12, 24, 36, 16, 3, 1, 2, 1, 2},  // dilation
-        {5, 9, 512, 16, 3, 1, 1},         // a long K: few rows of copies
+        {9, 34, 16, 20, 3, 1, 0},        // image rows of two whole tiles, in place
+        {9, 32, 16, 20, 3, 1, 1},        // the same from a padded band
+        {9, 28, 16, 33, 3, 1, 1},        // a tile that begins before the one before ends
+        {7, 7, 32, 40, 3, 1, 1},         // tiles over several image rows
+        {14, 14, 12, 17, 3, 2, 1},       // and a stride
+        {10, 40, 64, 16, 1, 2, 0},       // one tap, a stride
+        {12, 20, 65, 16, 1, 1, 0},       // a matrix with an end of K
+        {12, 24, 21, 16, 3, 1, 0},       // segments that end between quads
+        {9, 30, 3, 35, 7, 2, 3},         // joined ends
+        {9, 20, 32, 32, 3, 1, 1, 2},     // groups
+        {12, 24, 36, 16, 3, 1, 2, 1, 2}, // dilation
+        {5, 9, 512, 16, 3, 1, 1},        // a long K: few rows of copies
     };
     for (const shape& s : on_tiles) {
         CHECK((check_conv<std::uint8_t>(g, s) || !counted));
@@ -254,18 +262,25 @@ TEST_CASE("amx: convolutions in place, from copies and with joined ends") {
         check_conv<std::uint8_t>(g, s, 3);
     }
     const shape not_on_tiles[] = {
-        {3, 3, 16, 16, 3, 1, 0},    // one pixel
-        {9, 30, 1, 16, 3, 1, 1},    // K of 9
-        {4, 7, 900, 3, 3, 1, 1},    // rows so long that the copies of sixteen have no room
+        {3, 3, 16, 16, 3, 1, 0}, // one pixel
+        {9, 30, 1, 16, 3, 1, 1}, // K of 9
+        {4, 7, 900, 3, 3, 1, 1}, // rows so long that the copies of sixteen have no room
     };
     for (const shape& s : not_on_tiles) CHECK_FALSE(check_conv<std::uint8_t>(g, s));
     for (int trial = 0; trial < 60; ++trial) {
         const index_t kernel = 1 + static_cast<index_t>(g() % 4), groups = 1 + static_cast<index_t>(g() % 2);
-        const shape s{kernel + static_cast<index_t>(g() % 12), kernel + static_cast<index_t>(g() % 40),
-                      groups * static_cast<index_t>(1 + g() % 40), groups * static_cast<index_t>(1 + g() % 40), kernel,
-                      1 + static_cast<index_t>(g() % 2), static_cast<index_t>(g() % 2) * (kernel / 2), groups};
-        if (trial % 2) check_conv<std::int8_t>(g, s);
-        else check_conv<std::uint8_t>(g, s);
+        const shape s{kernel + static_cast<index_t>(g() % 12),
+                      kernel + static_cast<index_t>(g() % 40),
+                      groups * static_cast<index_t>(1 + g() % 40),
+                      groups * static_cast<index_t>(1 + g() % 40),
+                      kernel,
+                      1 + static_cast<index_t>(g() % 2),
+                      static_cast<index_t>(g() % 2) * (kernel / 2),
+                      groups};
+        if (trial % 2)
+            check_conv<std::int8_t>(g, s);
+        else
+            check_conv<std::uint8_t>(g, s);
     }
 }
 
@@ -287,7 +302,8 @@ TEST_CASE("amx: transposed convolutions give what the scalar kernels give") {
         for (int i = 0; i < 2; ++i) {
             y[i].resize(static_cast<std::size_t>(out_h * out_w * out));
             context ctx(i ? isa::amx : isa::scalar);
-            std::vector<std::byte> memory(static_cast<std::size_t>(conv2d_transposed_workspace_size(p, 1, h, width, ctx)));
+            std::vector<std::byte> memory(
+                static_cast<std::size_t>(conv2d_transposed_workspace_size(p, 1, h, width, ctx)));
             ctx.workspace = memory;
             conv2d_transposed(nhwc_view<const std::uint8_t>(x.data(), 1, h, width, channels), p, ep,
                               nhwc_view<std::int32_t>(y[i].data(), 1, out_h, out_w, out), ctx);

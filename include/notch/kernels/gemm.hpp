@@ -35,8 +35,10 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
         kernels_for(gemm_tables, ctx.target).gemm_u8s8(g);
         return;
     }
-    const bool by_rows = g.m >= 2 * threads;
-    const index_t step = by_rows ? round_up((g.m + threads - 1) / threads, 2)
+    // Whole tiles of rows for AMX, unless that leaves threads without work.
+    const bool tiles = ctx.target == isa::amx;
+    const bool by_rows = g.m >= 2 * threads && !(tiles && g.m < 16 * threads && g.n >= 64 * threads);
+    const index_t step = by_rows ? round_up((g.m + threads - 1) / threads, tiles && g.m >= 32 ? 16 : 2)
                                  : round_up((g.n + threads - 1) / threads, 64);
     struct job {
         const gemm_args& g;

@@ -64,8 +64,10 @@ template <int Tile> NOTCH_OP void store_tile_rows(void* to, index_t stride) {
 }
 /// Tile C += A times B; the bytes of A are u8, or s8 if a_signed.
 template <int C, int A, int B> NOTCH_OP void dot_tiles(bool a_signed) {
-    if (a_signed) __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
-    else __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+    if (a_signed)
+        __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+    else
+        __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
 }
 
 #undef NOTCH_OP

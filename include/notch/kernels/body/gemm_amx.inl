@@ -121,14 +121,27 @@ static NOTCH_NOINLINE void multiply_tiles(const tile_product& p, const a_tile* t
     if constexpr (MT == 2 && NP == 2) store_tile_rows<3>(lanes + 256 * NP + 16, pitch);
 }
 
-/// The output stage for some rows of lanes[][NP][16]; t's row terms are those of row 0, `first` the first row here.
-/// Codes leave by whole vectors of 64; the few rows that do not fill one take the way of all other outputs.
+/// The output stages of a block, as in gemm_tile.
+struct output_stages {
+    code_stage code;
+    raw_stage raw;
+    bool codes;
+};
+static inline output_stages make_stages(const tile_job& t) {
+    const epilogue_args& ep = *t.ep;
+    const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
+    return {make_stage(ep), make_raw_stage(ep, t.channel, plain),
+            plain && (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
+                ep.mode == requant_mode::float_scale};
+}
+
+/// Some rows of lanes[][NP][16] to c; t's row terms are those of row 0, `first` is the first row here. Codes leave by
+/// whole vectors of 64; the few rows that do not fill one take the way of the rarer outputs.
 template <int NP>
-static void store_lanes(const tile_job& t, bool codes, const std::int32_t* lanes, index_t first, index_t rows,
-                        std::uint8_t* c) {
-    if (codes) {
+static void store_lanes(const tile_job& t, const output_stages& stages, const std::int32_t* lanes, index_t first,
+                        index_t rows, std::uint8_t* c) {
+    if (stages.codes) {
         constexpr int together = 4 / NP;
-        const code_stage stage = make_stage(*t.ep);
         for (; rows >= together; rows -= together, first += together, lanes += 64, c += together * t.ldc_bytes) {
             acc16 acc[together][NP];
             NOTCH_UNROLL
@@ -136,7 +149,14 @@ static void store_lanes(const tile_job& t, bool codes, const std::int32_t* lanes
                 NOTCH_UNROLL
                 for (int j = 0; j < NP; ++j) acc[r][j] = load_s32(lanes + (r * NP + j) * 16);
             }
-            store_codes<together, NP>(*t.ep, stage, acc, t.channel, t.cols, c, t.ldc_bytes);
+            store_codes<together, NP>(*t.ep, stages.code, acc, t.channel, t.cols, c, t.ldc_bytes);
+        }
+    } else if (stages.raw.direct) {
+        for (; rows > 0; --rows, lanes += 16 * NP, c += t.ldc_bytes) {
+            acc16 acc[1][NP];
+            NOTCH_UNROLL
+            for (int j = 0; j < NP; ++j) acc[0][j] = load_s32(lanes + 16 * j);
+            store_raw<1, NP>(*t.ep, stages.raw, acc, t.cols, c, t.ldc_bytes, nullptr);
         }
     }
     if (rows > 0) store_tile(t, lanes, first, rows, NP, c);
@@ -144,23 +164,23 @@ static void store_lanes(const tile_job& t, bool codes, const std::int32_t* lanes
 
 /// `count` tiles of the block of rows from `origin` on, times NP panels.
 template <int NP>
-static NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid, const a_tile* tiles,
-                           index_t count, index_t origin) {
-    const epilogue_args& ep = *t.ep;
-    const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
-                       ep.mode == requant_mode::float_scale && !t.outer[0].row && !t.outer[1].row && !t.row_scale;
-    const index_t line_bytes = grid.out_line * store_size(ep.store);
+static NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid,
+                                          const a_tile* tiles, index_t count, index_t origin) {
+    const output_stages stages = make_stages(t);
+    const index_t line_bytes = grid.out_line * store_size(t.ep->store);
     alignas(64) std::int32_t lanes[2 * tile_height * NP * 16];
     for (index_t i = 0; i < count; i += 2) {
         const index_t here = count - i < 2 ? 1 : 2;
-        if (here == 2) multiply_tiles<2, NP>(p, tiles + i, lanes);
-        else multiply_tiles<1, NP>(p, tiles + i, lanes);
+        if (here == 2)
+            multiply_tiles<2, NP>(p, tiles + i, lanes);
+        else
+            multiply_tiles<1, NP>(p, tiles + i, lanes);
         for (index_t h = 0; h < here; ++h) {
             const a_tile& tile = tiles[i + h];
             const std::int32_t* from = lanes + (h * tile_height + tile.skip) * NP * 16;
             for (index_t m = tile.first, end = m + tile.count; m < end;) { // an image row at a time
                 const index_t x = m % grid.run, left = end - m, rows = grid.run - x < left ? grid.run - x : left;
-                store_lanes<NP>(t, codes, from, m - origin, rows, t.c + m / grid.run * line_bytes + x * t.ldc_bytes);
+                store_lanes<NP>(t, stages, from, m - origin, rows, t.c + m / grid.run * line_bytes + x * t.ldc_bytes);
                 from += rows * NP * 16;
                 m += rows;
             }
@@ -169,14 +189,17 @@ static NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job&
 }
 
 /// start[c] = bias[c] + 128 * the sum of the weights of column c.
-static NOTCH_NOINLINE void start_signed(const std::int32_t* bias, const std::int8_t* panel, index_t quads, std::int32_t* start) {
+static NOTCH_NOINLINE void start_signed(const std::int32_t* bias, const std::int8_t* panel, index_t quads,
+                                        std::int32_t* start) {
     const a_quad all128 = set_a<operand_form::direct>(0x80808080u);
     acc16 sum[4] = {load_s32(bias), set_s32(0), set_s32(0), set_s32(0)};
     for (; quads >= 4; quads -= 4, panel += 256) {
         NOTCH_UNROLL
-        for (int u = 0; u < 4; ++u) dot<operand_form::direct>(sum[u], all128, load_b<operand_form::direct>(panel + 64 * u));
+        for (int u = 0; u < 4; ++u)
+            dot<operand_form::direct>(sum[u], all128, load_b<operand_form::direct>(panel + 64 * u));
     }
-    for (; quads > 0; --quads, panel += 64) dot<operand_form::direct>(sum[0], all128, load_b<operand_form::direct>(panel));
+    for (; quads > 0; --quads, panel += 64)
+        dot<operand_form::direct>(sum[0], all128, load_b<operand_form::direct>(panel));
     store_s32(start, add(add(sum[0], sum[1]), add(sum[2], sum[3])), 16);
 }
 
@@ -197,8 +220,8 @@ static inline const std::uint8_t* pixel(const gemm_args& g, const row_grid& grid
 }
 
 /// Tiles of rows first ... last - 1 where they lie; ends of K go to `copy`, 1 KiB a tile.
-static NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first, index_t last,
-                              std::uint8_t* copy, a_tile* tiles) {
+static NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first,
+                                             index_t last, std::uint8_t* copy, a_tile* tiles) {
     index_t count = 0;
     for (index_t m = first; m < last; ++count) {
         const index_t x = m % grid.run, left = grid.run - x < last - m ? grid.run - x : last - m;
@@ -219,8 +242,8 @@ static NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid&
 }
 
 /// Tiles of copies of rows first ... last - 1: all segments of a row next to each other, then its ends.
-static NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first, index_t last,
-                            index_t pitch, std::uint8_t* copy, a_tile* tiles) {
+static NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first,
+                                           index_t last, index_t pitch, std::uint8_t* copy, a_tile* tiles) {
     const index_t quads = g.k4 + (g.tail > 0), end = 4 * tile_quads * k.steps;
     index_t count = 0;
     for (index_t m = first; m < last; ++count) {
@@ -229,7 +252,8 @@ static NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& g
         for (index_t r = 0; r < rows; ++r, ++m, copy += pitch) {
             const std::uint8_t* from = pixel(g, grid, m);
             std::uint8_t* to = copy;
-            for (index_t s = 0; s < g.segments; ++s, to += 4 * quads) copy_run(from + g.segment[s], 4 * g.k4 + g.tail, to);
+            for (index_t s = 0; s < g.segments; ++s, to += 4 * quads)
+                copy_run(from + g.segment[s], 4 * g.k4 + g.tail, to);
             if (grid.end_groups > 0) copy_run(grid.ends + m * 4 * grid.end_groups, 4 * grid.end_groups, to);
             if (k.end) copy_end(copy + end, 4 * (k.quads - k.covered), k, copy + end);
         }
@@ -250,7 +274,8 @@ static inline tile_shapes shapes_of(const k_cut& k) {
 }
 
 /// Tells the functor of the rectangles of rows first ... last - 1, an image row at a time.
-static NOTCH_NOINLINE void tell_tiles(const gemm_args& g, const tile_job& t, const row_grid& grid, index_t first, index_t last) {
+static NOTCH_NOINLINE void tell_tiles(const gemm_args& g, const tile_job& t, const row_grid& grid, index_t first,
+                                      index_t last) {
     const index_t size = store_size(g.ep.store);
     for (index_t m = first; m < last;) {
         const index_t x = m % grid.run, rows = grid.run - x < last - m ? grid.run - x : last - m;
@@ -299,24 +324,28 @@ static NOTCH_NOINLINE bool multiply_rows(const gemm_args& g, const row_grid& gri
         const index_t count = in_place ? tiles_in_place(g, grid, k, row, last, copy, tiles)
                                        : tiles_copied(g, grid, k, row, last, pitch, copy, tiles);
         if (g.w_zero_point) // matrices only: one segment
-            for (index_t m = row; m < last; ++m) sums[m - row] = sum_bytes(pixel(g, grid, m) + g.segment[0], g.segment_bytes, g.flip);
+            for (index_t m = row; m < last; ++m)
+                sums[m - row] = sum_bytes(pixel(g, grid, m) + g.segment[0], g.segment_bytes, g.flip);
         for (index_t column = 0; column < g.n; column += 32) {
             tile_job t = make_job(g, column, g.n - column < 32 ? g.n - column : 32);
+            for (outer_product& o : t.outer)
+                if (o.row) o.row += row;
             if (g.w_zero_point) t.outer[1] = {sums, g.w_zero_point + column};
-            else if (t.outer[1].row) t.outer[1].row += row;
-            if (t.outer[0].row) t.outer[0].row += row;
             if (t.row_scale) t.row_scale += row;
             p.b = t.b;
             p.b_end = t.b + (all - k.quads) * 64;
             p.start = t.start;
             if (g.flip) {
-                for (index_t j = 0; 16 * j < t.cols; ++j) start_signed(t.start + 16 * j, t.b + j * g.panel_stride, all, start + 16 * j);
+                for (index_t j = 0; 16 * j < t.cols; ++j)
+                    start_signed(t.start + 16 * j, t.b + j * g.panel_stride, all, start + 16 * j);
                 p.start = start;
             }
             if (!loaded) load_shapes(shapes);
             loaded = true;
-            if (t.cols > 16) multiply_block<2>(p, t, grid, tiles, count, row);
-            else multiply_block<1>(p, t, grid, tiles, count, row);
+            if (t.cols > 16)
+                multiply_block<2>(p, t, grid, tiles, count, row);
+            else
+                multiply_block<1>(p, t, grid, tiles, count, row);
             if (g.ep.on_tile) { // may use tiles itself, or throw
                 release_tiles();
                 loaded = false;
