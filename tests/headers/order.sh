@@ -4,7 +4,7 @@
 # Checks the #include lines of include/notch against rooms.txt, and a few rules of the tree:
 #   - a room includes itself and rooms above it; Eigen, xsimd and nlohmann_json only where allowed
 #   - the operations in kernels/arch are included by kernels/table.hpp alone; kernels/body is
-#     included by kernels/arch/for_each.inl alone, through NOTCH_BODY, and that by kernels/*.hpp
+#     included by kernels/arch/for_each.inl alone, through NOTCH_BODY (or _AMX), and that by kernels/*.hpp
 #   - between NOTCH_TARGET_BEGIN_... and NOTCH_TARGET_END stands no #include but of NOTCH_BODY and
 #     of kernels/arch/*.inl; these and the bodies include nothing but each other: no other header may
 #     be compiled inside a region
@@ -48,7 +48,7 @@ BEGIN {
             if (text ~ /^NOTCH_TARGET_BEGIN_/) region = 1
             if (text ~ /^NOTCH_TARGET_END/) region = 0
             if (text !~ /^[ \t]*#[ \t]*include/) continue
-            if (file == "kernels/arch/for_each.inl" && text ~ /^#include NOTCH_BODY$/) continue
+            if (file == "kernels/arch/for_each.inl" && text ~ /^#include NOTCH_BODY(_AMX)?$/) continue
             if (file ~ /^kernels\/(body|arch)\/.*\.inl$/) {
                 if (text !~ /^#include <notch\/kernels\/(body|arch)\/[a-z0-9_]+\.inl>/ || text ~ /for_each/)
                     complain("a part of a region includes parts of regions only")

@@ -41,6 +41,7 @@ accept simd/elementwise.hpp '#include <xsimd/xsimd.hpp>'
 accept io/a.hpp '#include <nlohmann/json.hpp>\n#include <notch/layers/frozen.hpp>'
 accept kernels/arch/avx2.hpp 'NOTCH_TARGET_BEGIN_AVX2\n#include <notch/kernels/arch/avx256.inl>\nNOTCH_TARGET_END'
 accept kernels/arch/for_each.inl 'NOTCH_TARGET_BEGIN_AVX2\n#include NOTCH_BODY\nNOTCH_TARGET_END'
+accept kernels/arch/for_each.inl 'NOTCH_TARGET_BEGIN_AMX\n#include NOTCH_BODY_AMX\nNOTCH_TARGET_END'
 accept kernels/a.hpp '#include <notch/kernels/arch/for_each.inl>'
 accept kernels/body/a.inl '#include <notch/kernels/arch/a_ops.inl>'
 

@@ -2,7 +2,7 @@
 //
 // The products on AMX tiles, around what is particular to them: every K up to three steps, rows that do not fill
 // tiles, copies of rows, functors, and that no state of the tiles is left behind. With NOTCH_AMX_EMULATED the tiles
-// are plain C++ (kernels/arch/amx_emulated.inl), which ends the program at the first illegal use.
+// are plain C++ (kernels/arch/amx.hpp), which ends the program at the first illegal use.
 #include "../catch.hpp"
 
 #include <cstdint>
