@@ -6,10 +6,9 @@
 //     NOTCH_ISA=scalar|avx2|avx512bw|avxvnni|avx512vnni|amx|neon|neondot|neoni8mm
 // that a user sets in the environment. Thread-safe.
 //
-// Linux lets a process use the tiles of AMX only if it asks for them. This is done once, when somebody
-// first wants to know whether `amx` is available: by name, by all instruction sets, or by the default one
-// unless NOTCH_ISA names another. If the answer is no, `amx` is not available. Permission, once given,
-// makes signal frames larger for the whole process (alternate signal stacks must have AT_MINSIGSTKSZ).
+// Linux lets a process use the tiles of AMX only if it asks for them. This is done once, and only if NOTCH_ISA
+// names amx, which has not run on such a CPU yet. If the answer is no, `amx` is not available. Permission, once
+// given, holds for the process.
 #pragma once
 
 #include <cstdlib>
@@ -127,13 +126,16 @@ inline const cpu_features& cpu() noexcept {
     return features;
 }
 
-/// Asks the system for the tiles of AMX, if the CPU has them. The first call decides.
+/// Asks the system for the tiles of AMX, if the CPU has them and NOTCH_ISA names them. The first call decides.
 inline bool amx_permitted() noexcept {
     static const bool granted = [] {
         if (!cpu().amx) return false;
 #if defined(NOTCH_AMX_EMULATED)
         return true;
 #elif NOTCH_X86_64 && defined(__GNUC__) && defined(__linux__)
+        // These kernels have not run on such a CPU yet: they are for who asks for them by name.
+        const char* name = std::getenv("NOTCH_ISA");
+        if (!name || std::string_view(name) != "amx") return false;
         // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), see x86/xstate.rst of the kernel's documentation.
         // Not by syscall(2), which is declared only under some feature macros.
         long result = 158; // __NR_arch_prctl
@@ -148,8 +150,8 @@ inline bool amx_permitted() noexcept {
 
 } // namespace detail
 
-/// Whether this CPU and operating system can run the kernels of an instruction set. For `amx` the first call
-/// asks the system for permission.
+/// Whether this CPU and operating system can run the kernels of an instruction set. For `amx` NOTCH_ISA must
+/// name it; the first call asks the system for permission.
 [[nodiscard]] inline bool is_available(isa i) noexcept {
     switch (i) {
     case isa::scalar: return true;
