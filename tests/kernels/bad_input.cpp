@@ -162,6 +162,9 @@ TEST_CASE("what was moved from, and values outside an enumeration, are refused")
     refused(make_epilogue(p, stage::dequantize{quant_params{}, one_scale}), values);
     refused(make_epilogue(p, stage::accumulators{}), sums);
 
+    const auto by_rows = make_epilogue(p, stage::dequantize_rows{one_scale});
+    check_text(message(errc::invalid_argument, [&] { requantize(in, by_rows, matrix_view(values.data(), 2, 2)); }), "requantize: the epilogue has stage::dequantize_rows");
+
     for (std::int32_t bad : {-1, 3, 7}) {
         stage::requantize_fixed unknown = fixed;
         unknown.mode = static_cast<requant_mode>(bad);

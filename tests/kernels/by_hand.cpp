@@ -41,6 +41,49 @@ TEST_CASE("requantize masks an accumulator of 0 under a ReLU in every mode") {
     }
 }
 
+TEST_CASE("requantize adds the real bias of every channel, as the fused kernel does") {
+    const std::vector<std::int8_t> ones(70, 1);
+    const std::vector<float> one{1.0f};
+    std::vector<float> bias(70);
+    for (std::size_t c = 0; c < bias.size(); ++c) bias[c] = 100.0f + static_cast<float>(c);
+    const packed_weights w = pack({ones.data(), 70, 1});
+    const auto ep = make_epilogue(w, stage::dequantize{{1.0f, 0}, one}, stage::real_bias{bias});
+    const std::vector<std::int32_t> acc(5 * 70, 3);
+    for (isa i : available_isas()) {
+        std::vector<float> y(acc.size());
+        requantize(matrix_view<const std::int32_t>(acc.data(), 5, 70), ep, matrix_view<float>(y.data(), 5, 70), {}, context(i));
+        for (std::size_t at = 0; at < y.size(); ++at) REQUIRE(y[at] == 103.0f + static_cast<float>(at % 70));
+    }
+}
+
+TEST_CASE("requantize masks what 16-bit codes and bfloat16 clamp") {
+    const std::vector<std::int8_t> one{1};
+    const std::vector<float> w_scale{1.0f};
+    const packed_weights w = pack({one.data(), 1, 1});
+    const std::vector<std::int32_t> acc{-40000, -32768, -32767, 0, 32767, 32768};
+    const matrix_view<const std::int32_t> in(acc.data(), 6, 1);
+    using bits = std::vector<std::uint8_t>;
+    for (isa i : available_isas()) {
+        INFO(to_string(i));
+        std::vector<std::int16_t> y(6);
+        bits mask(6, 7);
+        const matrix_view<std::int16_t> out(y.data(), 6, 1);
+        requantize(in, make_epilogue(w, stage::requantize<symmetric<16>>{{1.0f, 0}, w_scale, {1.0f, 0}}), out, mask, context(i));
+        CHECK(y == std::vector<std::int16_t>{-32767, -32767, -32767, 0, 32767, 32767});
+        CHECK(mask == bits{0, 0, 1, 1, 1, 0});
+        requantize(in, make_epilogue(w, stage::requantize_fixed<symmetric<16>>{{1.0f, 0}, w_scale, {1.0f, 0}}), out, mask, context(i));
+        CHECK(mask == bits{0, 0, 1, 1, 1, 0});
+        std::vector<bfloat16> real(6);
+        const std::vector<float> bias{32767.5f};
+        const matrix_view<bfloat16> real_out(real.data(), 6, 1);
+        requantize(in, make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::relu{}), real_out, mask, context(i));
+        CHECK(mask == bits{0, 0, 0, 0, 1, 1});
+        // With a bias of 32767.5 the values are -7232.5, -0.5, 0.5, ...: the sign of the value counts.
+        requantize(in, make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::real_bias{bias}, stage::relu{}), real_out, mask, context(i));
+        CHECK(mask == bits{0, 0, 1, 1, 1, 1});
+    }
+}
+
 TEST_CASE("multipliers are computed in double and rounded once") {
     // s = 1.5 + u, u = 2^-23: s * s / s is s. In float s * s is 2.25 + 4u instead of 2.25 + 3u + u^2,
     // and the quotient 1.5 + 5/3 u, of which the float is 1.5 + 2u.

@@ -324,7 +324,7 @@ TEST_CASE("quantize_rows_dynamic: each row as if it were alone, for any number o
         }
 }
 
-TEST_CASE("requantize accumulators: any width and stride, codes and floats, with and without a mask") {
+TEST_CASE("requantize accumulators: any width and stride, codes and values of every kind, with and without a mask") {
     std::mt19937 g(19);
     for (isa i : available_isas())
         for (int trial = 0; trial < 250; ++trial) {
@@ -376,6 +376,38 @@ TEST_CASE("requantize accumulators: any width and stride, codes and floats, with
                   [&](std::int32_t v, index_t c) { return real(v, c) >= -0.5f && real(v, c) <= 6.0f; });
             check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, stage::relu{}),
                   [&](std::int32_t v, index_t c) { return std::max(real(v, c), 0.0f); }, [&](std::int32_t v, index_t) { return v > 0; });
+
+            // 16-bit codes, a real bias, which may change the sign of a value, and bfloat16.
+            check(std::int16_t{}, make_epilogue(w, stage::requantize<symmetric<16>>{xp, scales, {yp.scale * 1e-3f, 0}}),
+                  [&](std::int32_t v, index_t c) { return requantize_float(v, multiplier(xp, scales[static_cast<std::size_t>(c)], {yp.scale * 1e-3f, 0}), 0, {-32767, 32767}); },
+                  [&](std::int32_t v, index_t c) {
+                      const float s = std::nearbyintf(static_cast<float>(v) * multiplier(xp, scales[static_cast<std::size_t>(c)], {yp.scale * 1e-3f, 0}));
+                      return s >= -32767.0f && s <= 32767.0f;
+                  });
+            const stage::requantize_fixed<symmetric<16>> fixed{xp, scales, {0.8e-3f, 0}};
+            const auto fixed_code = [&](std::int32_t v, index_t c, code_range range) {
+                const auto f = to_fixed_multiplier(0.5 * static_cast<double>(scales[static_cast<std::size_t>(c)]) / static_cast<double>(0.8e-3f));
+                return requantize_fixed_double(v, f, 0, range);
+            };
+            check(std::int16_t{}, make_epilogue(w, fixed), [&](std::int32_t v, index_t c) { return fixed_code(v, c, {-32767, 32767}); },
+                  [&](std::int32_t v, index_t c) {
+                      const std::int32_t code = fixed_code(v, c, {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()});
+                      return code >= -32767 && code <= 32767;
+                  });
+            std::vector<float> biases(static_cast<std::size_t>(cols));
+            for (float& b : biases) b = 0.01f * static_cast<float>(static_cast<int>(g() % 2001) - 1000);
+            const stage::real_bias bias{biases};
+            const auto sum = [&](std::int32_t v, index_t c) { return rounded(real(v, c)) + biases[static_cast<std::size_t>(c)]; };
+            check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, bias, stage::clamp{-0.5f, 6.0f}),
+                  [&](std::int32_t v, index_t c) { return std::min(std::max(sum(v, c), -0.5f), 6.0f); },
+                  [&](std::int32_t v, index_t c) { return sum(v, c) >= -0.5f && sum(v, c) <= 6.0f; });
+            check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, bias, stage::relu{}),
+                  [&](std::int32_t v, index_t c) { return std::max(sum(v, c), 0.0f); }, [&](std::int32_t v, index_t c) { return sum(v, c) > 0.0f; });
+            check(bfloat16{}, make_epilogue(w, stage::dequantize_bf16{xp, scales}, bias, stage::relu6{}),
+                  [&](std::int32_t v, index_t c) { return bfloat16{to_bfloat16(std::min(std::max(sum(v, c), 0.0f), 6.0f))}; },
+                  [&](std::int32_t v, index_t c) { return sum(v, c) > 0.0f && sum(v, c) <= 6.0f; });
+            check(std::int32_t{}, make_epilogue(w, stage::accumulators{}), [](std::int32_t v, index_t) { return v; },
+                  [](std::int32_t, index_t) { return true; });
         }
 }
 

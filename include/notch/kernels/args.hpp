@@ -135,8 +135,8 @@ struct requantize_args {
     epilogue_args ep; ///< bias is ignored
     void* out = nullptr;
     index_t ldc = 0;
-    /// If set: 1 where the gradient passes (the unclamped code lies in [lo, hi], and v > 0 if
-    /// ep.relu), else 0; dense rows x cols.
+    /// If set: 1 where the gradient passes (the unclamped code lies in [lo, hi], the unclamped value in [f_lo, f_hi];
+    /// if ep.relu, v > 0 and the value > 0 as well), else 0; dense rows x cols.
     std::uint8_t* mask = nullptr;
 };
 

@@ -239,7 +239,9 @@ void quantize_rows_dynamic(matrix_view<const float> x, matrix_view<typename Rang
 /// Accumulators that a kernel stored with stage::accumulators (bias and zero points included) ->
 /// what the epilogue's output stage makes of them. Gives exactly what the fused kernel gives.
 /// mask, if not empty, is dense rows x cols: 1 where the gradient of the straight-through estimator
-/// passes (the unclamped code or value lies in the range; for a ReLU, acc > 0), else 0.
+/// passes (the unclamped code, or the value before it is rounded to bfloat16, lies in the range; for a ReLU,
+/// acc > 0, of real outputs the value > 0), else 0. Accumulators (int32) are not clamped: all 1.
+/// An epilogue of stage::dequantize_rows is an error: what the rows' scales were is not known here.
 /// A functor sees the whole of y at once, after it is done.
 template <class Out, class F>
 void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep, matrix_view<Out> y,
@@ -247,6 +249,7 @@ void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep,
     detail::check_view("requantize", "acc", acc);
     detail::check_view("requantize", "y", y);
     detail::check_epilogue("requantize", ep);
+    detail::check_no_rows("requantize", ep.rows);
     detail::check_equal("requantize", "the number of columns of acc", acc.cols, ep.outputs);
     detail::check_equal("requantize", "the number of columns of y", y.cols, acc.cols);
     detail::check_equal("requantize", "the number of rows of y", y.rows, acc.rows);

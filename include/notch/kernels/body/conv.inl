@@ -18,8 +18,7 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const conv_rect& r, const std:
                               index_t ldc_bytes, index_t tiles) {
     const gemm_args& g = a.product;
     const epilogue_args& ep = g.ep;
-    const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
-                       ep.mode == requant_mode::float_scale;
+    const bool codes = register_codes(ep);
     const code_stage stage = make_stage(ep);
     const raw_stage raw = make_raw_stage(ep, channel, true);
     const index_t stride = g.panel_stride;

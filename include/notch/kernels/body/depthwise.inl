@@ -94,7 +94,6 @@ template <lanes L, bool Words> static void block_rows(const depthwise_block& b, 
 template <lanes L> static void block_channels(const depthwise_args& d, const word_stage& stage, index_t channel, index_t count, index_t first, index_t last) {
     const index_t block = channel / depthwise_width, lane = channel % depthwise_width / 16;
     const index_t at = block * depthwise_width + lane * 4;
-    const bool codes = d.ep.store == store_kind::u8 || d.ep.store == store_kind::s8;
     const index_t size = store_size(d.ep.store);
     // The strips of a row begin at multiples of distance and reach to its end; they may overlap.
     const index_t distance = d.out_w / strips<L>();
@@ -109,7 +108,7 @@ template <lanes L> static void block_channels(const depthwise_args& d, const wor
                             d.bias_interleaved + at,
                             d.multiplier_interleaved + (d.multiplier_interleaved ? at : 0),
                             d.multiplier_words + (d.multiplier_words ? at : 0),
-                            codes && d.ep.bounded && d.ep.mode == requant_mode::float_scale,
+                            register_codes(d.ep),
                             static_cast<std::uint8_t*>(d.out) + channel * size,
                             d.out_row * size,
                             d.ldc * size,

@@ -110,7 +110,7 @@ template <lanes L> static NOTCH_NOINLINE void store_block(const depthwise_block&
     }
     acc16 natural[byte_width / 16];
     natural_order(lane, natural);
-    if (strips<L>() == 1 && b.d.ep.store == store_kind::f32 && !b.d.ep.f_bias) { // the usual output that is not codes
+    if (strips<L>() == 1 && plain_floats(b.d.ep)) { // the usual output that is not codes
         const f32x16 lo = set_f32(b.d.ep.f_lo), hi = set_f32(b.d.ep.f_hi);
         NOTCH_UNROLL
         for (int g = 0; g < byte_width / 16; ++g) {

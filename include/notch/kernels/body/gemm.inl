@@ -61,7 +61,7 @@ struct raw_stage {
 };
 static constexpr float no_multiplier[16 * max_panels] = {};
 NOTCH_OP raw_stage make_raw_stage(const epilogue_args& ep, index_t channel, bool plain) {
-    const bool floats = plain && ep.store == store_kind::f32 && !ep.f_bias;
+    const bool floats = plain && plain_floats(ep);
     return {make_float_mask(floats), floats ? ep.multiplier + channel : no_multiplier,
             floats || (plain && ep.store == store_kind::s32)};
 }
@@ -110,8 +110,7 @@ template <int MR, int NP, int KU, operand_form P> NOTCH_NOINLINE void gemm_tile(
     const index_t lda = t.lda;
     constexpr int b_bytes = P == operand_form::wide ? 128 : 64;
     const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
-    const bool codes = (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
-                       ep.mode == requant_mode::float_scale && plain;
+    const bool codes = plain && register_codes(ep);
     const code_stage stage = make_stage(ep);
     const raw_stage raw = make_raw_stage(ep, t.channel, plain);
     const std::uint8_t* a = t.a;

@@ -7,7 +7,7 @@
 static void requantize_part(const epilogue_args& ep, const std::int32_t* acc, index_t channel, index_t n, std::uint8_t* out,
                             std::uint8_t* mask) {
     const index_t size = store_size(ep.store);
-    const bool codes = ep.store == store_kind::u8 || ep.store == store_kind::s8;
+    const bool real = ep.store == store_kind::f32 || ep.store == store_kind::bf16;
     const f32x16 lo = set_f32(static_cast<float>(ep.lo - ep.zero_point));
     const f32x16 hi = set_f32(static_cast<float>(ep.hi - ep.zero_point));
     for (index_t i = 0; i < n; i += 16) {
@@ -15,20 +15,21 @@ static void requantize_part(const epilogue_args& ep, const std::int32_t* acc, in
         const acc16 v = load_s32(acc + i, cols);
         store_any(ep, v, c, cols, out + i * size);
         if (!mask) continue;
-        if (codes && ep.mode == requant_mode::float_scale) {
+        if (ep.store == store_kind::s32) {
+            for (index_t j = 0; j < cols; ++j) mask[i + j] = 1;
+        } else if (real) {
+            // A real bias may change the sign of what a ReLU sees: that of the value, not of the accumulator.
+            const f32x16 y = real_value(ep, v, c);
+            store_bytes(mask + i, in_range(y, set_f32(ep.f_lo), set_f32(ep.f_hi), bits_of(y), ep.relu), cols);
+        } else if (ep.mode == requant_mode::float_scale) {
             const f32x16 y = round(mul(to_f32(v), load_f32(ep.multiplier + c)));
             store_bytes(mask + i, in_range(y, lo, hi, v, ep.relu), cols);
-        } else if (codes) {
+        } else {
             const code_range all{-2147483647 - 1, 2147483647};
             for (index_t j = 0; j < cols; ++j) {
                 const std::int32_t code = requantize_fixed(ep, acc[i + j], c + j, all);
                 mask[i + j] = (ep.relu ? acc[i + j] > 0 : code >= ep.lo) && code <= ep.hi;
             }
-        } else if (ep.store == store_kind::f32) {
-            const f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + c));
-            store_bytes(mask + i, in_range(y, set_f32(ep.f_lo), set_f32(ep.f_hi), v, ep.relu), cols);
-        } else {
-            for (index_t j = 0; j < cols; ++j) mask[i + j] = 1;
         }
     }
 }
@@ -41,7 +42,7 @@ struct channel_cycle {
     index_t channel, step, period;
 };
 
-/// Whole groups of n results, to codes or floats; how many are done.
+/// Whole groups of n results, to plain codes or floats; how many are done.
 template <store_kind Store, bool Mask, bool Relu>
 static index_t requantize_groups(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n,
                                  std::uint8_t* out, std::uint8_t* mask) {
@@ -106,10 +107,8 @@ static void requantize_dense(const requantize_args& r) {
 static void requantize(const requantize_args& r) {
     const index_t size = store_size(r.ep.store);
 #if NOTCH_ARCH_HAS_GROUPS
-    const bool codes = r.ep.store == store_kind::u8 || r.ep.store == store_kind::s8;
-    const bool groups = codes ? r.ep.mode == requant_mode::float_scale &&
-                                    within_reach(r.ep.lo - r.ep.zero_point, r.ep.hi - r.ep.zero_point)
-                              : r.ep.store == store_kind::f32;
+    const bool groups = plain_codes(r.ep) ? within_reach(r.ep.lo - r.ep.zero_point, r.ep.hi - r.ep.zero_point)
+                                          : plain_floats(r.ep);
     if (groups && r.lda == r.cols && r.ldc == r.cols && r.cols > 0 && r.cols <= column_block && r.rows >= 4) {
         requantize_dense(r);
         return;

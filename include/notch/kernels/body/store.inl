@@ -10,6 +10,15 @@ static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_
                : requantize_fixed_single(acc, ep.fixed[channel], ep.zero_point, range);
 }
 
+/// What the register paths cover; everything else goes through store_any. Floats: min(max(float(v) * multiplier[c],
+/// f_lo), f_hi) and nothing more. Codes: 8 bits, one product and one rounding; those that are converted before they
+/// are clamped need the proof as well.
+NOTCH_OP bool plain_floats(const epilogue_args& ep) { return ep.store == store_kind::f32 && !ep.f_bias; }
+NOTCH_OP bool plain_codes(const epilogue_args& ep) {
+    return (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.mode == requant_mode::float_scale;
+}
+NOTCH_OP bool register_codes(const epilogue_args& ep) { return plain_codes(ep) && ep.bounded; }
+
 /// Finished real values as f32 or bf16 (round half to even; they are never NaN).
 NOTCH_OP void store_real(const epilogue_args& ep, f32x16 y, index_t cols, void* out) {
     y = min(max(y, set_f32(ep.f_lo)), set_f32(ep.f_hi));
@@ -20,6 +29,12 @@ NOTCH_OP void store_real(const epilogue_args& ep, f32x16 y, index_t cols, void* 
     const acc16 bits = bits_of(y);
     const acc16 half = add(set_s32(0x7fff), and_s32(high_half(bits), set_s32(1)));
     store_words(static_cast<std::uint16_t*>(out), high_half(add(bits, half)), cols);
+}
+
+/// The real value of an accumulator, before the clamps.
+NOTCH_OP f32x16 real_value(const epilogue_args& ep, acc16 v, index_t channel) {
+    const f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
+    return ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y;
 }
 
 /// f32 and bf16 outputs of rows with a scale of their own.
@@ -33,11 +48,7 @@ NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index
     switch (ep.store) {
     case store_kind::s32: store_s32(static_cast<std::int32_t*>(out), v, cols); return;
     case store_kind::f32:
-    case store_kind::bf16: {
-        const f32x16 y = mul(to_f32(v), load_f32(ep.multiplier + channel));
-        store_real(ep, ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y, cols, out);
-        return;
-    }
+    case store_kind::bf16: store_real(ep, real_value(ep, v, channel), cols, out); return;
     case store_kind::u8:
     case store_kind::s8:
     case store_kind::s16: break;
