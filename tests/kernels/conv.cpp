@@ -403,5 +403,12 @@ TEST_CASE("convolutions refuse what does not fit") {
     check_text(message(errc::invalid_argument, [&] { conv2d_transposed(in, q, eq, nhwc_view<std::int32_t>(y.data(), 1, 10, 10, 6)); }), "conv2d_transposed_workspace_size");
     CHECK_THROWS_AS(conv2d_transposed_workspace_size(q, 1, index_t{1} << 50, 5), error);
     CHECK_THROWS_AS(conv2d_transposed_workspace_size(q, 1, -1, 5), error);
+    const index_t huge = index_t{1} << 62;
+    t.geometry.stride_h = t.geometry.stride_w = 4;
+    for (index_t in_rows : {huge, -huge, index_t{0}}) CHECK((t.out_h(in_rows) == 0 && t.out_w(in_rows) == 0));
+    t.geometry.pad_top = huge;
+    t.output_pad_w = huge;
+    CHECK((t.out_h(5) == 0 && t.out_w(5) == 0));
+    CHECK(pack_conv2d_transposed({}, 0, index_t{1} << 40, {}, index_t{1} << 40).n == 0);
     conv2d(nhwc_view<const std::uint8_t>(nullptr, 0, 5, 5, 4), p, ep, nhwc_view<std::int32_t>(nullptr, 0, 5, 5, 6)); // nothing to do
 }

@@ -45,6 +45,31 @@ TEST_CASE("the longest K that fits int32 is exact with saturated codes, one more
     CHECK_THROWS_WITH(pack({w.data(), 1, k + 1}), contains_text("K = 65794"));
 }
 
+TEST_CASE("a pointwise convolution with the longest groups of signed codes") {
+    // Joined, the two groups would be longer than any single product.
+    const index_t channels = 70000;
+    std::mt19937 g(23);
+    std::vector<std::int8_t> x(static_cast<std::size_t>(7 * channels)), w(static_cast<std::size_t>(channels));
+    for (auto& v : x) v = static_cast<std::int8_t>(g());
+    for (auto& v : w) v = static_cast<std::int8_t>(g());
+    const packed_weights p = pack_conv2d(w, 2, channels, window{}, 2);
+    const auto ep = make_epilogue(p, stage::s8_input{}, stage::accumulators{-3});
+    for (isa i : available_isas())
+        for (index_t pixels : {1, 7}) {
+            std::vector<std::int32_t> y(14);
+            conv2d(nhwc_view<const std::int8_t>(x.data(), 1, 1, pixels, channels), p, ep,
+                   nhwc_view<std::int32_t>(y.data(), 1, 1, pixels, 2), context(i));
+            for (index_t at = 0; at < 2 * pixels; ++at) {
+                const index_t half = channels / 2, from = at * half, row = at % 2 * half;
+                std::int32_t want = 0;
+                for (index_t c = 0; c < half; ++c)
+                    want += (x[static_cast<std::size_t>(from + c)] + 3) * w[static_cast<std::size_t>(row + c)];
+                CHECK(y[static_cast<std::size_t>(at)] == want);
+            }
+        }
+    CHECK(pack_conv2d({}, 0, index_t{1} << 40, window{}, index_t{1} << 40).n == 0);
+}
+
 TEST_CASE("workspace sizes of absurd images are refused, not wrapped around") {
     const std::vector<std::int8_t> w(9);
     const window s = window::square(3, 1, 1);

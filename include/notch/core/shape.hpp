@@ -54,13 +54,18 @@ struct window {
         return outputs(in, pad_left, pad_right, kernel_w, stride_w, dilation_w);
     }
 
+    /// Whether an input extent and the members of one axis are within the bounds that keep all arithmetic in range.
+    [[nodiscard]] NOTCH_INLINE static constexpr bool axis_is_valid(index_t in, index_t before, index_t after, index_t kernel,
+                                                                   index_t stride, index_t dilation) noexcept {
+        constexpr index_t most = detail::max_window;
+        return in >= 0 && in <= detail::max_extent && before >= 0 && before <= most && after >= 0 && after <= most &&
+               kernel >= 1 && kernel <= most && stride >= 1 && stride <= most && dilation >= 1 && dilation <= most;
+    }
+
 private:
     NOTCH_INLINE static constexpr index_t outputs(index_t in, index_t before, index_t after, index_t kernel,
                                                   index_t stride, index_t dilation) noexcept {
-        constexpr index_t most = detail::max_window;
-        if (in < 0 || in > detail::max_extent || before < 0 || before > most || after < 0 || after > most ||
-            kernel < 1 || kernel > most || stride < 1 || stride > most || dilation < 1 || dilation > most)
-            return 0;
+        if (!axis_is_valid(in, before, after, kernel, stride, dilation)) return 0;
         const index_t room = in + before + after - dilation * (kernel - 1) - 1;
         return room < 0 ? 0 : room / stride + 1;
     }

@@ -38,18 +38,25 @@ struct transposed_window {
 
     NOTCH_INLINE friend constexpr bool operator==(const transposed_window&, const transposed_window&) = default;
 
-    /// Rows of the output, or 0 if the paddings leave none (or in is 0).
+    /// Rows of the output for in rows; 0 if the paddings leave none, if a member that it depends on is invalid, or if
+    /// in is not 1..2^40.
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_h(index_t in) const noexcept {
         const window& s = geometry;
-        const index_t n =
-            (in - 1) * s.stride_h - s.pad_top - s.pad_bottom + s.dilation_h * (s.kernel_h - 1) + 1 + output_pad_h;
-        return in < 1 || n < 0 ? 0 : n;
+        return outputs(in, s.pad_top, s.pad_bottom, s.kernel_h, s.stride_h, s.dilation_h, output_pad_h);
     }
+    /// The same for in columns.
     [[nodiscard]] NOTCH_INLINE constexpr index_t out_w(index_t in) const noexcept {
         const window& s = geometry;
-        const index_t n =
-            (in - 1) * s.stride_w - s.pad_left - s.pad_right + s.dilation_w * (s.kernel_w - 1) + 1 + output_pad_w;
-        return in < 1 || n < 0 ? 0 : n;
+        return outputs(in, s.pad_left, s.pad_right, s.kernel_w, s.stride_w, s.dilation_w, output_pad_w);
+    }
+
+private:
+    NOTCH_INLINE static constexpr index_t outputs(index_t in, index_t before, index_t after, index_t kernel, index_t stride,
+                                                  index_t dilation, index_t more) noexcept {
+        if (in < 1 || !window::axis_is_valid(in, before, after, kernel, stride, dilation) || more < 0 || more >= stride)
+            return 0;
+        const index_t n = (in - 1) * stride - before - after + dilation * (kernel - 1) + 1 + more;
+        return n < 0 ? 0 : n;
     }
 };
 
@@ -160,7 +167,7 @@ inline conv_plan plan_transposed(std::string_view where, const conv_form& f, con
     p.n = out;
     p.channels = channels;
     p.shape = shape;
-    const index_t group_outputs = out / groups, joined = detail::joined_groups(groups, group_outputs);
+    const index_t group_outputs = out / groups, joined = detail::joined_groups(groups, group_outputs, e.k);
     p.blocks = groups / joined;
     const index_t block_channels = e.group_channels * joined, block_n = group_outputs * joined;
     const index_t panels = (block_n + panel_width - 1) / panel_width, phases = s.stride_h * s.stride_w;
@@ -190,7 +197,7 @@ inline conv_plan plan_transposed(std::string_view where, const conv_form& f, con
         const auto v = detail::taps_of_phase(i / s.stride_w, s.kernel_h, s.stride_h, s.dilation_h, s.pad_top);
         const auto h = detail::taps_of_phase(i % s.stride_w, s.kernel_w, s.stride_w, s.dilation_w, s.pad_left);
         const index_t quads = phase.segments * groups_of;
-        for (index_t b = 0; b < p.blocks; ++b) {
+        for (index_t b = 0; b < p.blocks && block_n > 0; ++b) {
             const auto value = [&](index_t j, index_t k) -> std::int8_t {
                 const index_t byte = k % (4 * groups_of);
                 if (byte >= p.segment_bytes) return 0;

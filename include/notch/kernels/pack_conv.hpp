@@ -57,10 +57,12 @@ inline packed_byte packed_byte_at(const packed_weights& w, index_t k) {
     return i < w.segments * end ? packed_byte{i / end, w.segment_bytes - end + i % end} : packed_byte{0, -1};
 }
 
-/// How many groups are joined to one block: the largest divisor of groups whose outputs fit a panel.
-inline index_t joined_groups(index_t groups, index_t group_outputs) {
+/// How many groups are joined to one block: the largest divisor of groups whose outputs fit a panel and whose
+/// weights, k for an output of one group, are no longer than those of one product can be.
+inline index_t joined_groups(index_t groups, index_t group_outputs, index_t k) {
     index_t best = 1;
-    for (index_t j = 2; j <= groups && j * group_outputs <= panel_width; ++j)
+    if (group_outputs == 0) return best;
+    for (index_t j = 2; j <= groups && j * group_outputs <= panel_width && j * k <= max_k; ++j)
         if (groups % j == 0) best = j;
     return best;
 }
@@ -126,7 +128,7 @@ inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t
     p.k = e.k;
     p.geometry = geometry;
     p.channels = channels;
-    const index_t group_outputs = out / groups, joined = detail::joined_groups(groups, group_outputs);
+    const index_t group_outputs = out / groups, joined = detail::joined_groups(groups, group_outputs, e.k);
     p.blocks = groups / joined;
     const index_t block_channels = e.group_channels * joined, block_n = group_outputs * joined;
     p.segments = detail::conv_runs(p);
@@ -137,7 +139,7 @@ inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t
     p.data = buffer<std::int8_t>(detail::checked_product(where, p.blocks, block_bytes));
     p.sums = detail::sum_rows(w, out, e.k);
     p.pairs_safe = true;
-    for (index_t b = 0; b < p.blocks; ++b) {
+    for (index_t b = 0; b < p.blocks && block_n > 0; ++b) {
         const auto value = [&](index_t j, index_t k) -> std::int8_t {
             const auto from = detail::packed_byte_at(p, k);
             const index_t at = from.segment * p.segment_bytes + from.byte, tap = at / block_channels,

@@ -347,7 +347,8 @@ template <operand_form P> static NOTCH_NOINLINE void gemm_flipped(const gemm_arg
     const index_t quads = g.k4 + (g.tail > 0), bytes = 4 * g.segments * quads;
     // Rows a multiple of 4096 bytes apart would share cache lines' places.
     const index_t pitch = (bytes + 63) / 64 * 64 + (bytes % 4096 == 0 ? 64 : 0);
-    constexpr index_t room = 68 * 1024; // one row of the longest K that cannot overflow, 65,793
+    constexpr index_t room = 68 * 1024;
+    static_assert(room >= (detail::max_k + 3 + 63) / 64 * 64 + 64, "one row of the longest K has room");
     alignas(64) std::uint8_t copy[room];
     constexpr index_t height = tile_rows<max_panels>();
     index_t block = room / (pitch > 0 ? pitch : 64);
