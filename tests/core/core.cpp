@@ -29,6 +29,16 @@ TEST_CASE("buffer: aligned, zeroed, a value") {
         const buffer<float> d = std::move(c);
         CHECK(d.data() == where);
         CHECK(d.span().size() == static_cast<std::size_t>(n));
+        where = b.data();
+        c = buffer<float>(3);
+        c = std::move(b);
+        CHECK(c.data() == where);
+        CHECK(c.size() == n);
+        CHECK(b.empty());
+        CHECK(b.data() == nullptr);
+        buffer<float>& c_itself = c;
+        c = std::move(c_itself);
+        CHECK(c.data() == where);
         a.resize_discard(n + 1);
         CHECK(a.size() == n + 1);
         CHECK(a[n] == 0.0f);

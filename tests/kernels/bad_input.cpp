@@ -162,6 +162,30 @@ TEST_CASE("what was moved from, and values outside an enumeration, are refused")
     refused(make_epilogue(p, stage::dequantize{quant_params{}, one_scale}), values);
     refused(make_epilogue(p, stage::accumulators{}), sums);
 
+    // Moving by assignment leaves nothing behind either, not the smaller weights that stood there before.
+    const std::vector<std::int8_t> few(16, 1), many(64 * 64 * 9, 1);
+    packed_weights small = pack_conv2d(few, 16, 1, window{}), large = pack_conv2d(many, 64, 64, window::square(3));
+    const auto large_ep = make_epilogue(large, stage::accumulators{});
+    std::vector<std::byte> memory(static_cast<std::size_t>(conv2d_workspace_size(large, 1, 3, 3)));
+    const std::vector<std::uint8_t> image(9 * 64);
+    std::vector<std::int32_t> y(64);
+    const nhwc_view<const std::uint8_t> x(image.data(), 1, 3, 3, 64);
+    const nhwc_view<std::int32_t> out(y.data(), 1, 1, 1, 64);
+    small = std::move(large);
+    check_text(message(errc::invalid_argument, [&] { conv2d(x, large, large_ep, out, context(memory)); }), "moved from");
+    conv2d(x, small, large_ep, out, context(memory));
+    packed_depthwise thin = pack_depthwise(few, 16, window{}), thick = pack_depthwise(std::span(many).first(64 * 9), 64, window::square(3));
+    const auto thick_ep = make_epilogue(thick, stage::accumulators{});
+    thin = std::move(thick);
+    check_text(message(errc::invalid_argument, [&] { depthwise(x, thick, thick_ep, out); }), "moved from");
+    packed_transposed one = pack_conv2d_transposed(few, 16, 1, {}), other = pack_conv2d_transposed(many, 64, 64, {window::square(3), 0, 0});
+    const auto other_ep = make_epilogue(other, stage::accumulators{});
+    one = std::move(other);
+    std::vector<std::int32_t> y5(5 * 5 * 64);
+    check_text(message(errc::invalid_argument, [&] { conv2d_transposed(x, other, other_ep, nhwc_view<std::int32_t>(y5.data(), 1, 5, 5, 64)); }), "moved from");
+    check_text(message(errc::invalid_argument, [&] { (void)conv2d_transposed_workspace_size(other, 1, 3, 3); }), "moved from");
+    check_text(message(errc::invalid_argument, [] { (void)conv2d_transposed_workspace_size(packed_transposed{}, 1, 4, 4); }), "empty");
+
     const auto by_rows = make_epilogue(p, stage::dequantize_rows{one_scale});
     check_text(message(errc::invalid_argument, [&] { requantize(in, by_rows, matrix_view(values.data(), 2, 2)); }), "requantize: the epilogue has stage::dequantize_rows");
 

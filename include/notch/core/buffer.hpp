@@ -54,8 +54,10 @@ public:
         }
         return *this;
     }
+    /// Leaves other empty, as the constructor does: what was moved from is recognized by that.
     NOTCH_INLINE buffer& operator=(buffer&& other) noexcept {
-        swap(other);
+        buffer taken(std::move(other));
+        swap(taken);
         return *this;
     }
     NOTCH_INLINE ~buffer() {

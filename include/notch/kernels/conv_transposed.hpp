@@ -117,6 +117,12 @@ inline void check_transposed_window(std::string_view where, const transposed_win
              cat(where, ": ", s.geometry.stride_h, " x ", s.geometry.stride_w, " phases are too many"));
 }
 
+/// The weights were packed and not moved from since; then there are channels and at least one phase.
+inline void check_transposed_weights(std::string_view where, const packed_transposed& w) {
+    if (w.phases.empty() || w.channels < 1)
+        fail(errc::invalid_argument, cat(where, ": the packed weights are empty or were moved from"));
+}
+
 inline conv_form conv_form_of(const packed_transposed& w) {
     conv_form f;
     f.step_h = w.step_h;
@@ -226,6 +232,7 @@ inline conv_plan plan_transposed(std::string_view where, const conv_form& f, con
                                                               index_t width, const context& ctx = {}) {
     constexpr const char* where = "conv2d_transposed_workspace_size";
     for (index_t e : {n, h, width}) detail::check_extent(where, "extent", e);
+    detail::check_transposed_weights(where, w);
     const auto form = detail::conv_form_of(w);
     return detail::phase_bias_bytes(w) +
            detail::conv_bytes(where, form, detail::plan_transposed(where, form, w, n, h, width, ctx));
@@ -251,8 +258,8 @@ void conv2d_transposed(nhwc_view<X> x, const packed_transposed& w, const epilogu
     detail::check_equal(where, "the number of channels of y", y.c, w.n);
     detail::check_equal(where, "the number of channels of the epilogue", ep.outputs, w.n);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
-    if (w.phases.empty() || ep.bias.size() < w.n)
-        fail(errc::invalid_argument, "conv2d_transposed: the packed weights or the epilogue were moved from");
+    detail::check_transposed_weights(where, w);
+    if (ep.bias.size() < w.n) fail(errc::invalid_argument, "conv2d_transposed: the epilogue was moved from");
     const auto form = detail::conv_form_of(w);
     const auto plan = detail::plan_transposed(where, form, w, x.n, x.h, x.w, ctx);
     detail::conv_call c(form, plan, in);
