@@ -160,12 +160,12 @@ TEST_CASE("workspace: an aligned block fits wherever the span begins; errors car
         for (index_t n : {1, 63, 64, 65, 200}) {
             const index_t need = detail::workspace_bytes(n);
             const auto span = std::span(memory).subspan(shift, static_cast<std::size_t>(need));
-            std::byte* begin = detail::workspace_begin("op", span, need);
+            std::byte* begin = detail::workspace_begin("op", "op_workspace_size", span, need);
             REQUIRE(reinterpret_cast<std::uintptr_t>(begin) % 64 == 0);
             REQUIRE(begin + n <= span.data() + span.size());
         }
     CHECK(detail::workspace_bytes(0) == 0);
-    CHECK_THROWS_WITH(detail::workspace_begin("op", {}, 1), contains_text("ask op_workspace_size"));
+    CHECK_THROWS_WITH(detail::workspace_begin("op", "ask_me", {}, 1), contains_text("op: the workspace has 0 bytes, 1 are needed; ask ask_me"));
     try {
         detail::check_scale("op", "y.scale", -0.0f);
         FAIL("accepted");

@@ -3,6 +3,8 @@
 // Bad input gives an error that names the argument, and never undefined behaviour.
 #include "../catch.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <string>
 #include <utility>
@@ -196,4 +198,55 @@ TEST_CASE("what was moved from, and values outside an enumeration, are refused")
     }
     for (int bad : {-1, isa_count, 77})
         check_text(message(errc::invalid_argument, [&] { context unknown{static_cast<isa>(bad)}; }), ("isa " + std::to_string(bad)).c_str());
+}
+
+TEST_CASE("a workspace is used by as many threads as it was checked for") {
+    // An executor may have more threads from one moment to the next.
+    struct growing {
+        mutable index_t asked = 0;
+        [[nodiscard]] index_t concurrency() const { return asked++ == 0 ? 1 : 4; }
+        void run(index_t n, task_ref task) const {
+            for (index_t i = 0; i < n; ++i) task(i);
+        }
+    };
+    const auto untouched_behind = [](index_t size, const auto& call) {
+        const auto need = static_cast<std::size_t>(size);
+        std::vector<std::byte> memory(need + (std::size_t{1} << 16), std::byte{0xa5});
+        const growing executor;
+        call(context(executor, std::span(memory).first(need)));
+        return std::all_of(memory.begin() + size, memory.end(), [](std::byte b) { return b == std::byte{0xa5}; });
+    };
+    const std::vector<std::uint8_t> codes(4 * 16 * 16, 3);
+    std::vector<std::int32_t> sums(4 * 16 * 16);
+    std::vector<std::uint8_t> pooled(4 * 16 * 16);
+    const batch_view<const std::uint8_t> batch(codes.data(), 4, 16, 16);
+    const auto operand = make_operand<std::uint8_t>(16, 16, 0);
+    const auto ep = make_epilogue(operand, stage::accumulators{});
+    CHECK(untouched_behind(gemm_batched_workspace_size(operand), [&](const context& ctx) {
+        gemm_batched<rhs::transposed>(batch, batch, operand, ep, batch_view<std::int32_t>(sums.data(), 4, 16, 16), ctx);
+    }));
+    CHECK(sums == std::vector<std::int32_t>(4 * 16 * 16, 16 * 9));
+
+    const window s = window::square(3, 1, 1);
+    const nhwc_view<const std::uint8_t> image(codes.data(), 4, 16, 16, 1);
+    CHECK(untouched_behind(pool_workspace_size(s), [&](const context& ctx) {
+        max_pool(image, s, nhwc_view<std::uint8_t>(pooled.data(), 4, 16, 16, 1), ctx);
+    }));
+    CHECK(pooled == codes);
+
+    const std::vector<std::int8_t> ones(9, 1);
+    const auto two_bits = pack_int2_conv2d(ones, 1, 1, s);
+    const auto two_ep = make_epilogue(two_bits, stage::accumulators{});
+    const nhwc_view<std::int32_t> out(sums.data(), 4, 16, 16, 1);
+    CHECK(untouched_behind(conv2d_int2_workspace_size(two_bits, 4, 16, 16), [&](const context& ctx) { conv2d_int2(image, two_bits, two_ep, out, ctx); }));
+    CHECK(sums[0] == 4 * 3);
+    CHECK(sums[17] == 9 * 3);
+    const auto bits = pack_binary_conv2d(ones, 1, 1, s);
+    const auto bits_ep = make_epilogue(bits, stage::accumulators{});
+    const std::vector<std::uint32_t> words(4 * 16 * 16, 0);
+    CHECK(untouched_behind(conv2d_bits_workspace_size(bits, bit_codes::binary, 4, 16, 16), [&](const context& ctx) {
+        conv2d_bits(nhwc_view<const std::uint32_t>(words.data(), 4, 16, 16, 1), bit_codes::binary, bits, bits_ep, out, bit_padding::zero, ctx);
+    }));
+    CHECK(sums[0] == -4);
+    CHECK(sums[17] == -9);
 }

@@ -255,7 +255,8 @@ TEST_CASE("packing and products with group-wise weights refuse bad input") {
     REQUIRE_THROWS_WITH(gemm_weight_only(xv, w, yv, bias), contains_text("the number of biases is 3"));
     REQUIRE_THROWS_WITH(gemm_group_a8(xcv, x_scales, w, yv), contains_text("x_scales is 0"));
     REQUIRE_THROWS_WITH(gemm_group_a8(xcv, x_scale, w, yv), contains_text("gemm_group_a8_workspace_size"));
-    REQUIRE_THROWS_WITH(gemm_group_a8_dynamic(xv, w, yv), contains_text("gemm_group_a8_workspace_size"));
+    REQUIRE_THROWS_WITH(gemm_group_a8_dynamic(xv, w, yv), contains_text("gemm_group_a8_dynamic: the workspace"));
+    REQUIRE_THROWS_WITH(gemm_group_a8_dynamic(xv, w, yv), contains_text("ask gemm_group_a8_workspace_size"));
     const auto moved = std::move(w);
     REQUIRE_THROWS_WITH(gemm_weight_only(xv, w, yv), contains_text("moved from"));
     gemm_weight_only(xv, moved, yv);

@@ -28,6 +28,11 @@ struct task_ref {
 ///         notch::index_t concurrency() const;                 // >= 1
 ///         void run(notch::index_t n, notch::task_ref task);   // task(0) ... task(n-1)
 ///     };
+///
+/// run returns after the last task. n may be more than concurrency(); tasks may run in any order and on
+/// any thread, one after the other too. concurrency() may change from one call of a kernel to the next: a call
+/// asks it once before it touches its workspace. Where a query of a workspace's size takes a context, its answer is
+/// for the concurrency at that time; a call that finds more refuses the workspace as too small.
 template <class E>
 concept executor = requires(E& e, index_t n, task_ref task) {
     { e.concurrency() } -> std::convertible_to<index_t>;

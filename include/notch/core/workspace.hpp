@@ -25,12 +25,12 @@ namespace detail {
     return n == 0 ? 0 : round_up(n, 64) + 64;
 }
 
-/// Checks the size and returns the first 64-byte aligned byte.
-inline std::byte* workspace_begin(std::string_view where, std::span<std::byte> workspace, index_t need) {
+/// Checks the size and returns the first 64-byte aligned byte. ask: the function that says how much is needed.
+inline std::byte* workspace_begin(std::string_view where, std::string_view ask, std::span<std::byte> workspace,
+                                  index_t need) {
     if (static_cast<index_t>(workspace.size()) < need)
         fail(errc::invalid_argument,
-             cat(where, ": the workspace has ", workspace.size(), " bytes, ", need, " are needed; ask ",
-                 where, where.ends_with("_layer") ? ".workspace_size" : "_workspace_size"));
+             cat(where, ": the workspace has ", workspace.size(), " bytes, ", need, " are needed; ask ", ask));
     const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
     return workspace.data() + ((64 - address % 64) % 64);
 }

@@ -144,7 +144,8 @@ void conv2d(nhwc_view<X> x, const packed_weights& w, const epilogue<Out, F>& ep,
     index_t single = 0;
     c.offsets = &single;
     if (!c.in_place || form.offset_count() > 1) {
-        std::byte* base = detail::workspace_begin("conv2d", ctx.workspace, detail::conv_bytes("conv2d", form, plan));
+        std::byte* base = detail::workspace_begin("conv2d", "conv2d_workspace_size", ctx.workspace,
+                                                  detail::conv_bytes("conv2d", form, plan));
         c.offsets = reinterpret_cast<index_t*>(base);
         c.memory = reinterpret_cast<std::uint8_t*>(base) + detail::offsets_bytes(form);
     }

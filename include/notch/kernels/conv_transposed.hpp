@@ -270,7 +270,7 @@ void conv2d_transposed(nhwc_view<X> x, const packed_transposed& w, const epilogu
     c.y = detail::as_bytes(y);
     c.target = ctx.target;
     c.in_place = detail::reads_in_place(c);
-    std::byte* base = detail::workspace_begin(where, ctx.workspace,
+    std::byte* base = detail::workspace_begin(where, "conv2d_transposed_workspace_size", ctx.workspace,
                                               detail::phase_bias_bytes(w) + detail::conv_bytes(where, form, plan));
     // The bias has the zero points of all taps folded in; a phase needs those of its own.
     auto* bias = reinterpret_cast<std::int32_t*>(base);

@@ -107,6 +107,11 @@ struct batched_scratch {
     [[nodiscard]] index_t bytes() const { return round_up(panels + 3 * vector, 64); }
 };
 
+/// The workspace of a call with this many threads.
+inline index_t batched_bytes(std::string_view where, const activation_operand& z, index_t threads) {
+    return workspace_bytes(checked_product(where, batched_scratch::of(z.n, z.k).bytes(), threads));
+}
+
 template <class T> void check_batch(std::string_view where, std::string_view name, const batch_view<T>& v) {
     check_extent(where, {name, ".batches"}, v.batches);
     if (v.batches == 0) return;
@@ -119,8 +124,7 @@ template <class T> void check_batch(std::string_view where, std::string_view nam
 
 /// Bytes of workspace that gemm_batched needs.
 [[nodiscard]] inline index_t gemm_batched_workspace_size(const activation_operand& z, const context& ctx = {}) {
-    return detail::workspace_bytes(detail::checked_product(
-        "gemm_batched_workspace_size", detail::batched_scratch::of(z.n, z.k).bytes(), ctx.executor.concurrency()));
+    return detail::batched_bytes("gemm_batched_workspace_size", z, ctx.executor.concurrency());
 }
 
 /// x: B x M x K codes (u8, or s8 if the epilogue has stage::s8_input); z: B x N x K (rhs::transposed) or
@@ -159,8 +163,9 @@ void gemm_batched(batch_view<X> x, batch_view<Z> z, const activation_operand& op
     if (x.batches > 1 && x.rows > 0 && y.cols > 0 && y.batch_stride < (y.rows - 1) * y.stride + y.cols)
         fail(errc::invalid_argument, "gemm_batched: the matrices of y overlap");
     if (x.batches == 0 || x.rows == 0 || operand.n == 0) return;
-    std::byte* base = detail::workspace_begin(where, ctx.workspace, gemm_batched_workspace_size(operand, ctx));
     const index_t threads = ctx.executor.concurrency();
+    std::byte* base = detail::workspace_begin(where, "gemm_batched_workspace_size", ctx.workspace,
+                                              detail::batched_bytes(where, operand, threads));
     struct job {
         batch_view<X> x;
         batch_view<Z> z;

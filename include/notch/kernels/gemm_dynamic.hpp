@@ -78,7 +78,7 @@ void gemm_dynamic(matrix_view<const float> x, const packed_weights& w, const epi
     if (w.channels != 0) fail(errc::invalid_argument, "gemm_dynamic: w was packed for a convolution; use pack");
     if (x.rows == 0 || y.cols == 0) return;
     auto scratch = detail::dynamic_scratch::of(x.rows, x.cols);
-    scratch.place(detail::workspace_begin(where, ctx.workspace, scratch.bytes()));
+    scratch.place(detail::workspace_begin(where, "gemm_dynamic_workspace_size", ctx.workspace, scratch.bytes()));
 
     real_range all;
     if constexpr (Granularity::is_per_tensor)

@@ -56,10 +56,8 @@ inline void copy_padded(nhwc_view<const std::uint8_t> in, index_t image, const w
     std::memset(out, zero_point, static_cast<std::size_t>(s.pad_bottom) * row + 64);
 }
 
-inline index_t conv_threads(index_t images, const context& ctx) {
-    const index_t threads = ctx.executor.concurrency();
-    return images >= threads ? threads : 1; // copies at once: one a thread, or one shared by all
-}
+/// The padded copies at once: one a thread, or one shared by all.
+inline index_t image_copies(index_t images, index_t threads) { return images >= threads ? threads : 1; }
 
 /// Checks what conv2d and depthwise have in common.
 template <class Y>
@@ -73,12 +71,11 @@ void check_conv(std::string_view where, nhwc_view<const std::uint8_t> x, const w
 
 /// Runs body(image, first_row, last_row, padded image or null) so that all output rows of all
 /// images are covered: whole images over the threads if there are enough, else rows of one image
-/// after the other.
+/// after the other. memory: image_copies(x.n, threads) images, unless they are read in place.
 template <class Body>
 void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t out_h, std::uint8_t zero_point,
-                    bool in_place, const padded_shape& padded, std::uint8_t* memory, const context& ctx,
-                    const Body& body) {
-    const index_t threads = ctx.executor.concurrency();
+                    bool in_place, const padded_shape& padded, std::uint8_t* memory, const executor_ref& executor,
+                    index_t threads, const Body& body) {
     struct job {
         const nhwc_view<const std::uint8_t>& x;
         const window& s;
@@ -91,7 +88,7 @@ void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t ou
         const Body& body;
     } j{x, s, out_h, zero_point, in_place, padded, memory, threads, 0, body};
     if (x.n >= threads) {
-        ctx.executor.run(threads, {[](void* context, index_t t) {
+        executor.run(threads, {[](void* context, index_t t) {
             const job& p = *static_cast<const job*>(context);
             std::uint8_t* copy = p.in_place ? nullptr : p.memory + t * p.padded.bytes();
             for (index_t i = t; i < p.x.n; i += p.threads) {
@@ -103,7 +100,7 @@ void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t ou
     }
     for (j.image = 0; j.image < x.n; ++j.image) {
         if (!in_place) copy_padded(x, j.image, s, padded, zero_point, memory);
-        ctx.executor.run(threads, {[](void* context, index_t t) {
+        executor.run(threads, {[](void* context, index_t t) {
             const job& p = *static_cast<const job*>(context);
             const index_t first = p.out_h * t / p.threads, last = p.out_h * (t + 1) / p.threads;
             if (first < last) p.body(p.image, first, last, p.in_place ? nullptr : p.memory);

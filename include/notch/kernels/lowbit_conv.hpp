@@ -82,15 +82,22 @@ inline index_t segments_bytes(index_t segments) noexcept {
     return round_up(segments * static_cast<index_t>(sizeof(index_t)), 64);
 }
 
+/// The workspace of a call with this many threads; pixel: bytes of a pixel.
+inline index_t lowbit_conv_bytes(std::string_view where, const window& s, index_t segments, index_t n, index_t h,
+                                 index_t width, index_t pixel, index_t threads) {
+    for (index_t e : {n, h, width}) check_extent(where, "extent", e);
+    const index_t images = checked_product(where, pad_shape(where, s, h, width, pixel).bytes(), image_copies(n, threads));
+    return workspace_bytes(segments_bytes(segments) + images);
+}
+
 } // namespace detail
 
 /// Bytes of workspace that conv2d_bits needs for inputs of this shape.
 [[nodiscard]] inline index_t conv2d_bits_workspace_size(const packed_bits& w, bit_codes codes, index_t n, index_t h,
                                                         index_t width, const context& ctx = {}) {
-    for (index_t e : {n, h, width}) detail::check_extent("conv2d_bits_workspace_size", "extent", e);
     const index_t pixel = packed_bits_size(w.channels) * (codes == bit_codes::ternary ? 2 : 1) * 4;
-    const auto padded = detail::pad_shape("conv2d_bits_workspace_size", w.geometry, h, width, pixel);
-    return detail::workspace_bytes(detail::segments_bytes(w.segments) + padded.bytes() * detail::conv_threads(n, ctx));
+    return detail::lowbit_conv_bytes("conv2d_bits_workspace_size", w.geometry, w.segments, n, h, width, pixel,
+                                     ctx.executor.concurrency());
 }
 
 /// Convolution of binary or ternary activations, by the definition of ref::signed_conv2d.
@@ -136,8 +143,10 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
     // Kernel rows that are one segment need pixels without gaps.
     const bool in_place = !detail::has_padding(s) && (w.segments == taps || x.stride_w == x.c);
     const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c * 4);
-    std::byte* base =
-        detail::workspace_begin(where, ctx.workspace, conv2d_bits_workspace_size(w, codes, x.n, x.h, x.w, ctx));
+    const index_t threads = ctx.executor.concurrency();
+    std::byte* base = detail::workspace_begin(
+        where, "conv2d_bits_workspace_size", ctx.workspace,
+        detail::lowbit_conv_bytes(where, s, w.segments, x.n, x.h, x.w, x.c * 4, threads));
     auto* offset = reinterpret_cast<index_t*>(base);
     auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
     const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
@@ -166,15 +175,14 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
     // The words as bytes, for the copy.
     const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c * 4,
                                               x.stride_n * 4, x.stride_h * 4, x.stride_w * 4);
-    detail::for_image_rows(bytes, s, y.h, 0, in_place, padded, memory, ctx, rows);
+    detail::for_image_rows(bytes, s, y.h, 0, in_place, padded, memory, ctx.executor, threads, rows);
 }
 
 /// Bytes of workspace that conv2d_int2 needs for inputs of this shape.
 [[nodiscard]] inline index_t conv2d_int2_workspace_size(const packed_int2& w, index_t n, index_t h, index_t width,
                                                         const context& ctx = {}) {
-    for (index_t e : {n, h, width}) detail::check_extent("conv2d_int2_workspace_size", "extent", e);
-    const auto padded = detail::pad_shape("conv2d_int2_workspace_size", w.geometry, h, width, w.channels);
-    return detail::workspace_bytes(detail::segments_bytes(w.segments) + padded.bytes() * detail::conv_threads(n, ctx));
+    return detail::lowbit_conv_bytes("conv2d_int2_workspace_size", w.geometry, w.segments, n, h, width, w.channels,
+                                     ctx.executor.concurrency());
 }
 
 /// Convolution of u8 codes with 2-bit weights, by the definition of ref::conv2d; padding means real 0.
@@ -206,7 +214,10 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
     // Kernel rows that are one segment need pixels without gaps.
     const bool in_place = !detail::has_padding(s) && (w.segments == s.kernel_h * s.kernel_w || x.stride_w == x.c);
     const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c);
-    std::byte* base = detail::workspace_begin(where, ctx.workspace, conv2d_int2_workspace_size(w, x.n, x.h, x.w, ctx));
+    const index_t threads = ctx.executor.concurrency();
+    std::byte* base = detail::workspace_begin(
+        where, "conv2d_int2_workspace_size", ctx.workspace,
+        detail::lowbit_conv_bytes(where, s, w.segments, x.n, x.h, x.w, x.c, threads));
     auto* offset = reinterpret_cast<index_t*>(base);
     auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
     const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
@@ -230,7 +241,8 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
             kernels.gemm_int2(row);
         }
     };
-    detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx, rows);
+    detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx.executor,
+                           threads, rows);
 }
 
 NOTCH_KEYED_END

@@ -19,13 +19,18 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 inline constexpr const pool_kernels* pool_tables[isa_count] = NOTCH_KERNEL_TABLES(pool_table);
+
+/// The workspace of a call with this many threads.
+inline index_t pool_bytes(std::string_view where, const window& s, index_t threads) {
+    const index_t taps = checked_product(where, s.kernel_h, s.kernel_w);
+    return workspace_bytes(checked_product(where, checked_product(where, threads, taps), index_t{sizeof(void*)}));
+}
 } // namespace detail
 
 /// Bytes of workspace that max_pool and average_pool need for this window.
 [[nodiscard]] inline index_t pool_workspace_size(const window& s, const context& ctx = {}) {
     detail::check_window("pool_workspace_size", s);
-    const index_t taps = detail::checked_product("pool_workspace_size", s.kernel_h, s.kernel_w);
-    return detail::workspace_bytes(ctx.executor.concurrency() * taps * static_cast<index_t>(sizeof(void*)));
+    return detail::pool_bytes("pool_workspace_size", s, ctx.executor.concurrency());
 }
 
 namespace detail {
@@ -38,11 +43,9 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
     check_windows(where, x, s, y);
     check_equal(where, "the number of channels of y", y.c, x.c);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
-    const index_t need = pool_workspace_size(s, ctx);
-    if (static_cast<index_t>(ctx.workspace.size()) < need)
-        fail(errc::invalid_argument, cat(where, ": the workspace has ", ctx.workspace.size(), " bytes, ", need,
-                                         " are needed; ask pool_workspace_size"));
-    auto** memory = reinterpret_cast<const std::uint8_t**>(workspace_begin(where, ctx.workspace, need));
+    const index_t threads = ctx.executor.concurrency();
+    auto** memory = reinterpret_cast<const std::uint8_t**>(
+        workspace_begin(where, "pool_workspace_size", ctx.workspace, pool_bytes(where, s, threads)));
     struct job {
         const nhwc_view<const T>& x;
         const window& s;
@@ -50,7 +53,7 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
         const std::uint8_t** memory;
         index_t threads;
         const Finish& finish;
-    } j{x, s, y, memory, ctx.executor.concurrency(), finish};
+    } j{x, s, y, memory, threads, finish};
     ctx.executor.run(j.threads, {[](void* context, index_t t) {
         const job& p = *static_cast<const job*>(context);
         const window& g = p.s;

@@ -199,7 +199,7 @@ void gemm_group_a8(matrix_view<const std::int8_t> x, std::span<const float> x_sc
     for (float s : x_scales) detail::check_scale(where, "x_scales", s);
     if (a.m == 0 || a.n == 0) return;
     const auto plan = detail::plan_group_rows(where, w, a.m);
-    std::byte* memory = detail::workspace_begin(where, ctx.workspace, plan.bytes);
+    std::byte* memory = detail::workspace_begin(where, "gemm_group_a8_workspace_size", ctx.workspace, plan.bytes);
     auto* codes = reinterpret_cast<std::int8_t*>(memory);
     auto* sums = reinterpret_cast<std::int32_t*>(memory + plan.sums);
     for (index_t i = 0; i < a.m && w.k > 0; ++i)
@@ -224,7 +224,7 @@ void gemm_group_a8_dynamic(matrix_view<const float> x, const packed_group_weight
     group_args a = detail::make_group_args(where, x.rows, x.cols, w, y, bias);
     if (a.m == 0 || a.n == 0) return;
     const auto plan = detail::plan_group_rows(where, w, a.m);
-    std::byte* memory = detail::workspace_begin("gemm_group_a8", ctx.workspace, plan.bytes);
+    std::byte* memory = detail::workspace_begin(where, "gemm_group_a8_workspace_size", ctx.workspace, plan.bytes);
     auto* codes = reinterpret_cast<std::int8_t*>(memory);
     auto* sums = reinterpret_cast<std::int32_t*>(memory + plan.sums);
     auto* scales = reinterpret_cast<float*>(memory + plan.scales);

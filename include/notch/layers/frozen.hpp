@@ -218,7 +218,8 @@ public:
         detail::check_view("dynamic_layer", "y", y);
         detail::check_equal("dynamic_layer", "the batch of y", y.n, x.n);
         const index_t elements = x.h * x.w * x.c;
-        std::byte* memory = detail::workspace_begin("dynamic_layer", ctx.workspace, workspace_size(x.n, x.h, x.w, ctx));
+        std::byte* memory = detail::workspace_begin("dynamic_layer", "dynamic_layer.workspace_size", ctx.workspace,
+                                                    workspace_size(x.n, x.h, x.w, ctx));
         const index_t used = (memory - ctx.workspace.data()) + detail::round_up(elements, 64);
         auto* codes = reinterpret_cast<std::uint8_t*>(memory);
         context inner = ctx;
