@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include <notch/kernels/add.hpp>
 #include <notch/kernels/quantize.hpp>
 
 using namespace notch;
@@ -82,6 +83,28 @@ TEST_CASE("requantize masks what 16-bit codes and bfloat16 clamp") {
         requantize(in, make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::real_bias{bias}, stage::relu{}), real_out, mask, context(i));
         CHECK(mask == bits{0, 0, 1, 1, 1, 1});
     }
+}
+
+TEST_CASE("add takes all that make_add makes for u8 codes, up to ratios just below 2^16") {
+    const std::vector<std::uint8_t> a{0, 1, 0, 1, 2}, b{0, 0, 1, 1, 1};
+    const add_params p = make_add({65535.5f, 0}, {1.0f, 0}, {1.0f, 1});
+    CHECK(p.ma == 16384); // 65535.5 / 4 rounds to even
+    CHECK(p.multiplier == 4.0f);
+    const add_params fine = make_add({65535.5f, 1}, {65535.5f, 1}, {1.0f, 1});
+    for (isa i : available_isas()) {
+        INFO(to_string(i));
+        std::vector<std::uint8_t> y(5);
+        add(a, b, p, y, context(i)); // b is less than half a step of the grid
+        CHECK(y == std::vector<std::uint8_t>{1, 255, 1, 255, 255});
+        add(a, b, fine, y, context(i));
+        CHECK(y == std::vector<std::uint8_t>{0, 0, 0, 1, 255});
+        std::vector<std::uint8_t> many(200, 1), sums(200), want(200);
+        add(many, many, make_add({65535.5f, 255}, {65535.5f, -128}, {1.0f, 255}), sums, context(i));
+        for (std::uint8_t& v : want) v = ref::add<std::uint8_t>(1, 1, make_add({65535.5f, 255}, {65535.5f, -128}, {1.0f, 255}));
+        CHECK(sums == want);
+    }
+    std::vector<std::uint8_t> y(5);
+    CHECK_THROWS_WITH(add(a, b, make_add({}, {}, {}, {-128, 127}), y), contains_text("range of codes is -128..127"));
 }
 
 TEST_CASE("multipliers are computed in double and rounded once") {
