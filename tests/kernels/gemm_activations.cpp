@@ -7,6 +7,7 @@
 #include "../guard_page.hpp"
 #include "team.hpp"
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -49,6 +50,28 @@ void check_dynamic(std::mt19937& g, isa i, index_t m, index_t n, index_t k, inde
     gemm_dynamic<Range, Granularity>(xv, p, ep, {y.data(), m, n, ldy}, context(i, executor, memory));
     INFO(to_string(i) << " " << m << "x" << n << "x" << k << " threads " << threads);
     CHECK((y.size() == 0 || std::memcmp(y.data(), want.data(), 4 * y.size()) == 0));
+}
+
+/// Scales whose product overflows float: sums of 0 give the bias, others what FLT_MAX times them is.
+void check_largest_scales(isa i) {
+    const std::vector<float> x{FLT_MAX, -FLT_MAX, FLT_MAX, FLT_MAX, 0.0f, 1e38f}, scales{1e6f, 1.0f, 1e6f}, bias{7.0f, 7.0f, 7.0f};
+    const std::vector<std::int8_t> w{0, 0, 1, -1, -1, 1};
+    std::vector<float> y(9), want(9);
+    const matrix_view<const float> xv(x.data(), 3, 2);
+    const matrix_view<const std::int8_t> wv(w.data(), 3, 2);
+    const auto p = pack(wv);
+    std::vector<std::byte> memory(static_cast<std::size_t>(gemm_dynamic_workspace_size(3, 2)));
+    for (bool with_bias : {false, true}) {
+        const auto b = std::span<const float>(bias).first(with_bias ? 3 : 0);
+        ref::gemm_dynamic<symmetric<8>>(xv, wv, scales, b, {want.data(), 3, 3});
+        gemm_dynamic<symmetric<8>>(xv, p, make_epilogue(p, stage::dequantize_rows{scales}, stage::real_bias{b}),
+                                   {y.data(), 3, 3}, context(i, {}, memory));
+        INFO(to_string(i));
+        CHECK(std::memcmp(y.data(), want.data(), 4 * y.size()) == 0);
+        const float zero = with_bias ? 7.0f : 0.0f;
+        CHECK((y[0] == zero && y[3] == zero && y[6] == zero));  // weights of 0
+        CHECK((y[2] == -INFINITY && y[5] == zero && y[8] == INFINITY)); // -254, 0 and 127 times FLT_MAX
+    }
 }
 
 template <class X, class Z, rhs Layout>
@@ -118,6 +141,10 @@ TEST_CASE("gemm_dynamic equals the reference, bit for bit, on every instruction 
         check_dynamic<affine<8>, per_token>(g, i, 1, 100, 1025, 2, false);
         check_dynamic<symmetric_full<8>, per_token>(g, i, 3, 17, 5000, 1, true);
     }
+}
+
+TEST_CASE("gemm_dynamic: products of scales beyond float stay finite") {
+    for (isa i : available_isas()) check_largest_scales(i);
 }
 
 TEST_CASE("gemm_batched equals the reference for both layouts and all kinds of codes") {

@@ -5,7 +5,7 @@
 //
 //     (s[m], z[m]) = params_from_range<Range>(smallest and largest finite value of row m of x)
 //     q[m][k]      = quantize(x[m][k])                               see kernels/quantize.hpp
-//     y[m][n]      = float(sum over k of (q[m][k] - z[m]) * w[n][k]) * (s[m] * w_scale[n]) + bias[n]
+//     y[m][n]      = float(sum over k of (q[m][k] - z[m]) * w[n][k]) * min(s[m] * w_scale[n], FLT_MAX) + bias[n]
 //
 // The sum is an exact int32; the product of the scales, the product with it and the sum with the
 // bias are rounded one after the other (no FMA), so the same floats come out on every instruction set.

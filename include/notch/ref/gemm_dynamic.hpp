@@ -4,6 +4,7 @@
 // quantized by rows at run time; the formulas stand in kernels/gemm_dynamic.hpp.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -45,7 +46,8 @@ void gemm_dynamic(matrix_view<const float> x, matrix_view<const std::int8_t> w, 
                 const std::int32_t q = quantize(x(m, k), p, code_range{Range::qmin, Range::qmax});
                 sum += static_cast<std::int64_t>(q - p.zero_point) * w(n, k);
             }
-            const float scale = rounded(p.scale * w_scales[w_scales.size() == 1 ? 0 : static_cast<std::size_t>(n)]);
+            const float product = rounded(p.scale * w_scales[w_scales.size() == 1 ? 0 : static_cast<std::size_t>(n)]);
+            const float scale = product < FLT_MAX ? product : FLT_MAX; // finite, so that 0 stays 0
             const float v = rounded(static_cast<float>(static_cast<std::int32_t>(sum)) * scale);
             y(m, n) = bias.empty() ? v : v + bias[static_cast<std::size_t>(n)];
         }

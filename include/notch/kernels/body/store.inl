@@ -3,6 +3,8 @@
 // Included in the region of each instruction set by kernels/table.hpp: what the epilogues of all
 // bodies share.
 
+static constexpr float largest_float = 3.402823466e38f;
+
 /// The code of one accumulator in a fixed_point mode.
 static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_t acc, index_t channel, code_range range) {
     return ep.mode == requant_mode::fixed_point_double_rounding
@@ -19,7 +21,8 @@ NOTCH_OP bool plain_codes(const epilogue_args& ep) {
 }
 NOTCH_OP bool register_codes(const epilogue_args& ep) { return plain_codes(ep) && ep.bounded; }
 
-/// Finished real values as f32 or bf16 (round half to even; they are never NaN).
+/// Finished real values as f32 or bf16 (round half to even). They are never NaN: multipliers and biases are finite, a
+/// product is at most infinite, and so is its sum with a bias.
 NOTCH_OP void store_real(const epilogue_args& ep, f32x16 y, index_t cols, void* out) {
     y = min(max(y, set_f32(ep.f_lo)), set_f32(ep.f_hi));
     if (ep.store == store_kind::f32) {
@@ -37,9 +40,11 @@ NOTCH_OP f32x16 real_value(const epilogue_args& ep, acc16 v, index_t channel) {
     return ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y;
 }
 
-/// f32 and bf16 outputs of rows with a scale of their own.
+/// f32 and bf16 outputs of rows with a scale of their own. The product of the scales is kept finite: an accumulator of
+/// 0 gives 0.
 NOTCH_OP void store_scaled(const epilogue_args& ep, acc16 v, f32x16 row_scale, index_t channel, index_t cols, void* out) {
-    const f32x16 y = mul(to_f32(v), mul(row_scale, load_f32(ep.multiplier + channel)));
+    const f32x16 scale = min(mul(row_scale, load_f32(ep.multiplier + channel)), set_f32(largest_float));
+    const f32x16 y = mul(to_f32(v), scale);
     store_real(ep, ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y, cols, out);
 }
 
