@@ -65,6 +65,8 @@ TEST_CASE("make_epilogue refuses bad scales, zero points and what could overflow
         const std::vector<float> ws{1.0f, bad};
         check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::dequantize{quant_params{1.0f, 0}, ws}); }), "w_scales[1]");
     }
+    for (std::int32_t zp : {std::numeric_limits<std::int32_t>::max(), std::numeric_limits<std::int32_t>::min(), 128, -129})
+        check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::accumulators{zp}, stage::s8_input{}); }), "x.zero_point is");
     for (int zp : {-1, 256}) {
         check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::accumulators{zp}); }), "x.zero_point");
         check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, stage::requantize{quant_params{1.0f, 0}, one_scale, quant_params{1.0f, zp}}); }), "y.zero_point");

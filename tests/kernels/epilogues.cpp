@@ -9,6 +9,7 @@
 #include <limits>
 #include <random>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include <notch/ref/pool.hpp>
@@ -73,6 +74,9 @@ struct random_product {
 };
 
 } // namespace
+
+// A functor that throws ends the program at once: nothing passes through the tasks of an executor.
+static_assert(std::is_nothrow_invocable_v<decltype(epilogue_args::on_tile), void*, const tile_args&>);
 
 TEST_CASE("bounds in real units become bounds of codes, for both kinds of codes") {
     const random_product p(1);

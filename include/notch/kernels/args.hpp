@@ -64,7 +64,7 @@ struct epilogue_args {
     /// point as a float, see kernels/arch/depthwise_ops.inl.
     bool words = false;
     bool relu = false; ///< only the mask of requantize_args looks at it
-    void (*on_tile)(void* context, const tile_args& tile) = nullptr;
+    void (*on_tile)(void* context, const tile_args& tile) noexcept = nullptr; ///< called in tasks of executors
     void* context = nullptr;
 };
 
@@ -121,7 +121,7 @@ struct depthwise_args {
 };
 
 /// Repeats each byte of pixels: out[(p * channels + c) * multiplier + i] = in[p * in_pixel + c].
-/// Up to 8 bytes beyond the end of out are written.
+/// Up to 7 bytes beyond the end of out are written.
 struct expand_args {
     const std::uint8_t* in = nullptr;
     index_t pixels = 0, in_pixel = 0, channels = 0, multiplier = 1;

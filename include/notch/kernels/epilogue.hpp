@@ -55,7 +55,7 @@ template <class Out, class F = no_functor> struct epilogue {
         a.fixed = fixed.data();
         if constexpr (!std::is_same_v<F, no_functor>) {
             a.context = const_cast<void*>(static_cast<const void*>(&functor));
-            a.on_tile = [](void* context, const tile_args& t) {
+            a.on_tile = [](void* context, const tile_args& t) noexcept {
                 (*static_cast<const F*>(context))(
                     tile<Out>{static_cast<Out*>(t.data), t.row, t.col, t.rows, t.cols, t.stride});
             };
@@ -100,10 +100,11 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     if (plan.rows && (plan.x_signed || !plan.bias.empty()))
         fail(errc::invalid_argument, cat(where, ": stage::dequantize_rows goes with stage::real_bias, not with ",
                                          plan.x_signed ? "stage::s8_input" : "stage::bias"));
-    e.x_zero_point = plan.x.zero_point + (plan.x_signed ? 128 : 0);
-    if (e.x_zero_point < 0 || e.x_zero_point > 255)
+    const std::int32_t least_code = plan.x_signed ? -128 : 0;
+    if (plan.x.zero_point < least_code || plan.x.zero_point > least_code + 255)
         fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be ",
                                          plan.x_signed ? "-128..127" : "0..255"));
+    e.x_zero_point = plan.x.zero_point - least_code;
     if (!plan.bias.empty()) check_equal(where, "the number of biases", static_cast<index_t>(plan.bias.size()), n);
     if (plan.has_scale) {
         check_scale(where, "x.scale", plan.x.scale);
@@ -192,7 +193,7 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
 template <class Packed, class... Stages>
 [[nodiscard]] auto make_epilogue(const Packed& weights, const Stages&... stages) {
     static_assert((detail::is_stage<Stages> && ...),
-                  "notch::make_epilogue: an argument is not a stage; see notch::stage in kernels/epilogue.hpp");
+                  "notch::make_epilogue: an argument is not a stage; see notch::stage in kernels/stages.hpp");
     static_assert((0 + ... + (detail::is_output<Stages> ? 1 : 0)) == 1,
                   "notch::make_epilogue needs exactly one of stage::requantize, stage::requantize_fixed, "
                   "stage::dequantize, stage::dequantize_bf16, stage::dequantize_rows, stage::accumulators");

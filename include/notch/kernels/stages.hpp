@@ -85,7 +85,9 @@ struct relu6 {};
 struct clamp {
     float lo, hi;
 };
-/// f is called as f(notch::tile<Out>) from any thread of the executor; it must be const-callable.
+/// f is called as f(notch::tile<Out>) from any thread of the executor; it must be const-callable and must not
+/// throw: a task of an executor cannot hand an exception on, so that one ends the program (std::terminate), for a
+/// serial call too.
 template <class F> struct on_tile {
     F f;
 };
