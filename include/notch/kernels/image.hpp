@@ -42,13 +42,15 @@ inline void copy_padded(nhwc_view<const std::uint8_t> in, index_t image, const w
     std::memset(out, zero_point, static_cast<std::size_t>(s.pad_top) * row);
     out += static_cast<std::size_t>(s.pad_top) * row;
     for (index_t y = 0; y < in.h; ++y) {
-        const std::uint8_t* from = in.data + image * in.stride_n + y * in.stride_h;
         std::memset(out, zero_point, left);
-        if (in.stride_w == p.c) {
-            std::memcpy(out + left, from, inner);
-        } else {
-            for (index_t x = 0; x < in.w; ++x)
-                std::memcpy(out + left + x * p.c, from + x * in.stride_w, static_cast<std::size_t>(p.c));
+        if (inner > 0) { // else there is no data, and the strides are anything
+            const std::uint8_t* from = in.data + image * in.stride_n + y * in.stride_h;
+            if (in.stride_w == p.c) {
+                std::memcpy(out + left, from, inner);
+            } else {
+                for (index_t x = 0; x < in.w; ++x)
+                    std::memcpy(out + left + x * p.c, from + x * in.stride_w, static_cast<std::size_t>(p.c));
+            }
         }
         std::memset(out + left + inner, zero_point, right);
         out += row;

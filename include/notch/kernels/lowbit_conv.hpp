@@ -172,7 +172,8 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
             detail::bits_row(row, s, x, r, y.w, size, kernels);
         }
     };
-    // The words as bytes, for the copy.
+    // The words as bytes, for the copy. Without pixels the strides are anything, and not used.
+    if (x.h == 0 || x.w == 0) x = {x.data, x.n, x.h, x.w, x.c};
     const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c * 4,
                                               x.stride_n * 4, x.stride_h * 4, x.stride_w * 4);
     detail::for_image_rows(bytes, s, y.h, 0, in_place, padded, memory, ctx.executor, threads, rows);

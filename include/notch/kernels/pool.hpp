@@ -81,7 +81,7 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
                 a.tap = tap;
                 a.taps = taps;
                 a.pixels = run;
-                a.in_step = g.stride_w * p.x.stride_w * static_cast<index_t>(sizeof(T));
+                a.in_step = taps > 0 ? g.stride_w * p.x.stride_w * static_cast<index_t>(sizeof(T)) : 0;
                 a.out_step = p.y.stride_w * static_cast<index_t>(sizeof(T));
                 a.channels = p.y.c;
                 a.out = reinterpret_cast<std::uint8_t*>(&p.y(image, row, col, 0));
