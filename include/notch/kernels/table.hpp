@@ -66,21 +66,32 @@
 
 NOTCH_NAMESPACE_BEGIN
 
+/// An instruction set that this CPU can run, the best one (or NOTCH_ISA) by default. It converts from and to isa; to make
+/// or assign one that this CPU cannot run is an error.
+class runnable_isa {
+public:
+    NOTCH_INLINE runnable_isa() : value_(default_isa()) {}
+    NOTCH_INLINE runnable_isa(isa i) : value_(require_available(i)) {}
+    NOTCH_INLINE operator isa() const noexcept { return value_; }
+
+private:
+    isa value_;
+};
+
 /// How a call runs: which instruction set, whose threads, whose scratch memory. Everything is the
 /// caller's; the default is the best kernels of the CPU, one thread, no scratch memory.
 /// Results never depend on it. One context serves one call at a time (the workspace is shared).
 /// An instruction set that this CPU cannot run is an error.
 struct context {
-    isa target;
+    runnable_isa target;
     executor_ref executor;
     std::span<std::byte> workspace; ///< at least what <operation>_workspace_size says
 
-    NOTCH_INLINE context() : target(default_isa()) {}
+    NOTCH_INLINE context() {}
     NOTCH_INLINE explicit context(isa i, executor_ref e = {}, std::span<std::byte> w = {})
-        : target(require_available(i)), executor(e), workspace(w) {}
-    NOTCH_INLINE explicit context(executor_ref e, std::span<std::byte> w = {})
-        : target(default_isa()), executor(e), workspace(w) {}
-    NOTCH_INLINE explicit context(std::span<std::byte> w) : target(default_isa()), workspace(w) {}
+        : target(i), executor(e), workspace(w) {}
+    NOTCH_INLINE explicit context(executor_ref e, std::span<std::byte> w = {}) : executor(e), workspace(w) {}
+    NOTCH_INLINE explicit context(std::span<std::byte> w) : workspace(w) {}
 };
 
 NOTCH_NAMESPACE_END
