@@ -198,8 +198,116 @@ TEST_CASE("what was moved from, and values outside an enumeration, are refused")
         unknown.mode = static_cast<requant_mode>(bad);
         check_text(message(errc::invalid_argument, [&] { (void)make_epilogue(p, unknown); }), "requantize_fixed with mode");
     }
+    context ctx;
+    const isa chosen = ctx.target;
+    for (int i = 0; i < isa_count; ++i) {
+        const auto any = static_cast<isa>(i);
+        if (is_available(any)) ctx.target = any;
+        else check_text(message(errc::unsupported, [&] { ctx.target = any; }), to_string(any));
+    }
+    ctx.target = chosen;
+    for (int bad : {-1, isa_count, 77})
+        check_text(message(errc::invalid_argument, [&] { ctx.target = static_cast<isa>(bad); }), ("isa " + std::to_string(bad)).c_str());
+    CHECK(ctx.target == chosen);
     for (int bad : {-1, isa_count, 77})
         check_text(message(errc::invalid_argument, [&] { context unknown{static_cast<isa>(bad)}; }), ("isa " + std::to_string(bad)).c_str());
+}
+
+TEST_CASE("images without pixels: all taps are in the padding, whatever the pointer and the strides are") {
+    const index_t any = std::numeric_limits<index_t>::max() / 3;
+    const window s = window::square(3, 1, 2);
+    const std::vector<std::int8_t> ones(9, 1);
+    std::vector<std::byte> memory(1 << 12);
+    const auto two_bits = pack_int2_conv2d(ones, 1, 1, s);
+    const auto two_ep = make_epilogue(two_bits, stage::accumulators{7});
+    const auto bits = pack_binary_conv2d(ones, 1, 1, s);
+    const auto bits_ep = make_epilogue(bits, stage::accumulators{});
+    const packed_depthwise d = pack_depthwise(ones, 1, s), d2 = pack_depthwise(std::vector<std::int8_t>(18, 1), 1, s, 2);
+    const packed_weights c = pack_conv2d(ones, 1, 1, s);
+    const auto d_ep = make_epilogue(d, stage::accumulators{7}), d2_ep = make_epilogue(d2, stage::accumulators{7});
+    const auto c_ep = make_epilogue(c, stage::accumulators{7});
+    for (isa i : available_isas()) {
+        const context ctx(i, {}, memory);
+        for (auto [h, width] : {std::pair<index_t, index_t>{3, 0}, {0, 3}, {0, 0}}) {
+            INFO(to_string(i) << " " << h << " x " << width);
+            const nhwc_view<const std::uint8_t> x(nullptr, 2, h, width, 1, any, any, any);
+            const nhwc_view<const std::uint32_t> words(nullptr, 2, h, width, 1, any, any, any);
+            std::vector<std::int32_t> y(64, -1);
+            std::vector<std::uint8_t> codes(64, 9);
+            const auto size = static_cast<std::size_t>(2 * s.out_h(h) * s.out_w(width));
+            const auto all = [&](std::int32_t v, std::size_t n) { return std::count(y.begin(), y.end(), v) == static_cast<std::ptrdiff_t>(n); };
+            const nhwc_view<std::int32_t> out(y.data(), 2, s.out_h(h), s.out_w(width), 1), out2(y.data(), 2, s.out_h(h), s.out_w(width), 2);
+            conv2d_int2(x, two_bits, two_ep, out, ctx);
+            CHECK(all(0, size));
+            y.assign(64, -1);
+            conv2d_bits(words, bit_codes::binary, bits, bits_ep, out, bit_padding::zero, ctx);
+            CHECK(all(0, size));
+            y.assign(64, -1);
+            depthwise(x, d, d_ep, out, ctx);
+            CHECK(all(0, size));
+            y.assign(64, -1);
+            depthwise(x, d2, d2_ep, out2, ctx);
+            CHECK(all(0, 2 * size));
+            y.assign(64, -1);
+            conv2d(x, c, c_ep, out, ctx);
+            CHECK(all(0, size));
+            const nhwc_view<std::uint8_t> pooled(codes.data(), 2, s.out_h(h), s.out_w(width), 1);
+            max_pool(x, s, pooled, ctx);
+            CHECK(std::count(codes.begin(), codes.end(), 0) == static_cast<std::ptrdiff_t>(size));
+            average_pool(x, {1.0f, 7}, s, {1.0f, 5}, pooled, ctx);
+            CHECK(std::count(codes.begin(), codes.end(), 5) == static_cast<std::ptrdiff_t>(size));
+        }
+    }
+}
+
+TEST_CASE("a null span that is not empty is refused and named") {
+    std::vector<float> x(6, 1.0f);
+    std::vector<std::uint8_t> u(6);
+    std::vector<quant_params> params(2);
+    const std::span<const float> no_x(static_cast<const float*>(nullptr), 6);
+    const std::span<float> no_values(static_cast<float*>(nullptr), 6);
+    const std::span<std::uint8_t> no_codes(static_cast<std::uint8_t*>(nullptr), 6);
+    const std::span<const std::int8_t> no_w(static_cast<const std::int8_t*>(nullptr), 6);
+    const std::span<quant_params> no_params(static_cast<quant_params*>(nullptr), 2);
+    const channel_layout columns{3, 2, 1};
+    const auto refuses = [](const char* text, const auto& call) { check_text(message(errc::invalid_argument, call), text); };
+    refuses("quantize: x is null", [&] { quantize<affine<8>>(no_x, quant_params{}, u); });
+    refuses("quantize: codes is null", [&] { quantize<affine<8>>(x, quant_params{}, no_codes); });
+    refuses("quantize: x is null", [&] { quantize<affine<8>>(no_x, columns, params, u); });
+    refuses("quantize: codes is null", [&] { quantize<affine<8>>(x, columns, params, no_codes); });
+    refuses("quantize: params is null", [&] { quantize<affine<8>>(x, columns, no_params, u); });
+    refuses("value_range: x is null", [&] { (void)value_range(no_x); });
+    refuses("dequantize: codes is null", [&] { dequantize<std::uint8_t>(no_codes, quant_params{}, x); });
+    refuses("dequantize: x is null", [&] { dequantize<std::uint8_t>(u, quant_params{}, no_values); });
+    refuses("dequantize: codes is null", [&] { dequantize<std::uint8_t>(no_codes, columns, params, x); });
+    refuses("dequantize: x is null", [&] { dequantize<std::uint8_t>(u, columns, params, no_values); });
+    refuses("requantize_codes: x is null", [&] { requantize_codes<affine<8>, std::uint8_t>(no_codes, {}, u, {}); });
+    refuses("requantize_codes: y is null", [&] { requantize_codes<affine<8>, std::uint8_t>(u, {}, no_codes, {}); });
+    refuses("quantize_rows_dynamic: params is null", [&] { quantize_rows_dynamic<affine<8>>({x.data(), 2, 3}, {u.data(), 2, 3}, no_params); });
+    const packed_weights p = pack({w.data(), 2, 3});
+    const std::vector<std::int32_t> acc(6);
+    const auto ep = make_epilogue(p, stage::requantize{quant_params{}, one_scale, quant_params{}});
+    refuses("requantize: mask is null", [&] { requantize(matrix_view<const std::int32_t>(acc.data(), 3, 2), ep, matrix_view<std::uint8_t>(u.data(), 3, 2), no_codes); });
+    refuses("add: a is null", [&] { add(no_codes, u, make_add({}, {}, {}), u); });
+    refuses("add: b is null", [&] { add(u, no_codes, make_add({}, {}, {}), u); });
+    refuses("add: y is null", [&] { add(u, u, make_add({}, {}, {}), no_codes); });
+    refuses("pack_conv2d: w is null", [&] { (void)pack_conv2d(no_w, 6, 1, window{}); });
+    refuses("pack_conv2d_transposed: w is null", [&] { (void)pack_conv2d_transposed(no_w, 6, 1, {}); });
+    refuses("pack_depthwise: w is null", [&] { (void)pack_depthwise(no_w, 6, window{}); });
+    const std::span<const std::int32_t> no_zeros(static_cast<const std::int32_t*>(nullptr), 2);
+    refuses("pack: zero_points is null", [&] { (void)pack(matrix_view<const std::int8_t>(w.data(), 2, 3), no_zeros); });
+    refuses("make_epilogue: the bias is null", [&] { (void)make_epilogue(p, stage::bias{no_zeros}, stage::accumulators{}); });
+    refuses("make_epilogue: w_scales is null", [&] { (void)make_epilogue(p, stage::dequantize{quant_params{}, no_x.first(2)}); });
+    refuses("make_epilogue: the real bias is null", [&] { (void)make_epilogue(p, stage::dequantize{quant_params{}, one_scale}, stage::real_bias{no_x.first(2)}); });
+    refuses("pack_groups: scales is null", [&] { (void)pack_groups({w.data(), 2, 3}, 4, 32, no_x.first(2)); });
+    refuses("pack_groups: zero_points is null", [&] { (void)pack_groups({w.data(), 2, 3}, 4, 32, std::span(x).first(2), no_w.first(2)); });
+    const auto groups = pack_groups({w.data(), 2, 3}, 4, 32, std::span(x).first(2));
+    std::vector<float> y(4);
+    refuses("gemm_weight_only: bias is null", [&] { gemm_weight_only(matrix_view<const float>(x.data(), 2, 3), groups, matrix_view<float>(y.data(), 2, 2), no_x.first(2)); });
+    refuses("gemm_group_a8: x_scales is null", [&] { gemm_group_a8(matrix_view<const std::int8_t>(w.data(), 2, 3), no_x.first(2), groups, matrix_view<float>(y.data(), 2, 2)); });
+    refuses("concat: x is null", [&] {
+        concat<std::uint8_t>({static_cast<const matrix_view<const std::uint8_t>*>(nullptr), 1}, std::vector<concat_params<std::uint8_t>>(1), {u.data(), 2, 3});
+    });
 }
 
 TEST_CASE("a workspace is used by as many threads as it was checked for") {

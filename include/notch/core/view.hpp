@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -86,6 +87,15 @@ inline constexpr index_t max_extent = index_t{1} << 40;
 
 inline void check_view_extent(std::string_view where, const name_of& name, index_t extent) {
     if (extent > max_extent) fail(errc::overflow, cat(where, ": ", name, " has an extent of ", extent, " and overflows the address space"));
+}
+
+[[noreturn]] NOTCH_NOINLINE inline void fail_null(std::string_view where, const char* name) {
+    fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
+}
+/// A span may be null only if it is empty. Inlined, and the names are looked at only on failure: calls for a few
+/// elements check several spans.
+template <class Where, class T> NOTCH_INLINE void check_span(const Where& where, const char* name, std::span<T> s) {
+    if (s.data() == nullptr && !s.empty()) fail_null(where, name);
 }
 
 template <class T>

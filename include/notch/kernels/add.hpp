@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include <notch/core/view.hpp>
 #include <notch/kernels/table.hpp>
 #include <notch/ref/add.hpp>
 
@@ -23,6 +24,9 @@ inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b
                 std::span<std::uint8_t> y, const context& ctx = {}) {
     detail::check_equal("add", "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
     detail::check_equal("add", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
+    detail::check_span("add", "a", a);
+    detail::check_span("add", "b", b);
+    detail::check_span("add", "y", y);
     const auto is_code = [](std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 255; };
     if (p.ma < 0 || p.ma > 32767 || p.mb < 0 || p.mb > 32767 || p.range.lo > p.range.hi || !is_code(p.a_zero_point) || !is_code(p.b_zero_point) || !is_code(p.y_zero_point) ||
         !(p.multiplier > 0.0f && p.multiplier <= 4.0f)) // a ratio just below 2^16 is 2^14 * 4

@@ -31,6 +31,8 @@ void concat(std::type_identity_t<std::span<const matrix_view<const T>>> x,
             const context& ctx = {}) {
     detail::check_equal("concat", "the number of params", static_cast<index_t>(p.size()),
                         static_cast<index_t>(x.size()));
+    detail::check_span("concat", "x", x);
+    detail::check_span("concat", "the params", p);
     detail::check_view("concat", "y", y);
     index_t columns = 0;
     for (std::size_t k = 0; k < x.size(); ++k) {

@@ -105,6 +105,9 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
         fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be ",
                                          plan.x_signed ? "-128..127" : "0..255"));
     e.x_zero_point = plan.x.zero_point - least_code;
+    check_span(where, "the bias", plan.bias);
+    check_span(where, "the real bias", plan.real_bias);
+    check_span(where, "w_scales", plan.w_scales);
     if (!plan.bias.empty()) check_equal(where, "the number of biases", static_cast<index_t>(plan.bias.size()), n);
     if (plan.has_scale) {
         check_scale(where, "x.scale", plan.x.scale);

@@ -110,6 +110,7 @@ packed_weights pack_rows(std::string_view where, matrix_view<const W> w, index_t
     p.sums = make_sums(p.n);
     p.pairs_safe = true;
     const auto zeros = static_cast<index_t>(zero_points.size());
+    check_span(where, "zero_points", zero_points);
     if (zeros > 1) check_equal(where, "the number of zero points", zeros, p.n);
     bool any_zero_point = shift != 0 && zeros == 0;
     for (std::int32_t z : zero_points) {

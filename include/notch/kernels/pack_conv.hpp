@@ -100,6 +100,7 @@ inline conv_extents check_conv_weights(std::string_view where, std::span<const s
     e.group_channels = channels / groups;
     e.k = checked_product(where, e.taps, e.group_channels);
     check_equal(where, "the number of weights", static_cast<index_t>(w.size()), checked_product(where, e.k, out));
+    check_span(where, "w", w);
     if (e.k > max_k)
         fail(errc::overflow, cat(where, ": K = ", e.k, " could overflow int32; at most ", max_k,
                                  " products of u8 and s8 can be added"));

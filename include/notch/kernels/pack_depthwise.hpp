@@ -91,6 +91,7 @@ template <class W> void pack_depthwise_3x3(std::int8_t* tile, std::int16_t* pair
     const index_t taps = detail::checked_product(where, geometry.kernel_h, geometry.kernel_w);
     const index_t n = detail::checked_product(where, channels, multiplier);
     detail::check_equal(where, "the number of weights", static_cast<index_t>(w.size()), detail::checked_product(where, taps, n));
+    detail::check_span(where, "w", w);
     if (taps > detail::max_k) fail(errc::overflow, detail::cat(where, ": ", taps, " taps could overflow int32"));
     packed_depthwise p;
     p.channels = channels;

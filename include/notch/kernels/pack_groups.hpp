@@ -107,6 +107,8 @@ inline void store_scale(packed_group_weights& w, index_t at, float scale) {
     detail::check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), count);
     if (!zero_points.empty())
         detail::check_equal(where, "the number of zero_points", static_cast<index_t>(zero_points.size()), count);
+    detail::check_span(where, "scales", scales);
+    detail::check_span(where, "zero_points", zero_points);
     const int least = bits == 4 ? -8 : -128, most = bits == 4 ? 7 : 127;
     w.data = buffer<std::uint8_t>(detail::checked_product(where, w.panels(), w.panel_bytes()));
     if (!w.data.empty()) std::memset(w.data.data(), bits == 4 ? 0x88 : 0x80, static_cast<std::size_t>(w.data.size()));

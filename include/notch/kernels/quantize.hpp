@@ -51,6 +51,7 @@ inline void check_channel_params(const char* where, const channel_layout& layout
                                  std::span<const quant_params> params, std::int32_t lo, std::int32_t hi) {
     check_layout(where, layout);
     check_equal(where, "the number of elements", size, layout.size());
+    check_span(where, "params", params);
     const auto count = static_cast<index_t>(params.size());
     if (count != 1 && count != layout.count())
         fail(errc::shape_mismatch, cat(where, ": ", count, " params for ", layout.count(),
@@ -88,6 +89,8 @@ void for_each_part(const channel_layout& l, std::span<const quant_params> params
 template <range_type Range>
 void quantize(std::span<const float> x, quant_params p, std::span<typename Range::code_type> codes,
               const context& ctx = {}) {
+    detail::check_span("quantize", "x", x);
+    detail::check_span("quantize", "codes", codes);
     if constexpr (Range::bits > 8) {
         ref::quantize(x, {1, 1, static_cast<index_t>(x.size())}, {&p, 1}, {Range::qmin, Range::qmax}, codes);
     } else {
@@ -112,6 +115,8 @@ void quantize(std::span<const float> x, const channel_layout& layout, std::span<
     const auto n = static_cast<index_t>(x.size());
     detail::check_channel_params("quantize", layout, n, params, Range::qmin, Range::qmax);
     detail::check_equal("quantize", "the size of codes", static_cast<index_t>(codes.size()), n);
+    detail::check_span("quantize", "x", x);
+    detail::check_span("quantize", "codes", codes);
     if (n == 0) return;
     constexpr code_range range{Range::qmin, Range::qmax};
     if constexpr (Range::bits > 8) {
@@ -148,6 +153,7 @@ void quantize(std::span<const float> x, quant_params p, std::span<typename Range
 
 /// The range of the finite values of x, for quantizing at run time; empty if there are none.
 [[nodiscard]] inline real_range value_range(std::span<const float> x, const context& ctx = {}) {
+    detail::check_span("value_range", "x", x);
     real_range r;
     if (!x.empty()) detail::kernels_for(detail::quantize_tables, ctx.target).range({x.data(), static_cast<index_t>(x.size()), &r.min, &r.max});
     return r;
@@ -158,6 +164,8 @@ template <class Code>
 void dequantize(std::span<const Code> codes, quant_params p, std::span<float> x, const context& ctx = {}) {
     detail::check_params("dequantize", "params", p, detail::lowest_code<Code>(), detail::highest_code<Code>());
     detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), static_cast<index_t>(codes.size()));
+    detail::check_span("dequantize", "codes", codes);
+    detail::check_span("dequantize", "x", x);
     if constexpr (sizeof(Code) > 1)
         ref::dequantize(codes, {1, 1, static_cast<index_t>(codes.size())}, {&p, 1}, x);
     else
@@ -171,6 +179,8 @@ void dequantize(std::span<const Code> codes, const channel_layout& layout, std::
     const auto n = static_cast<index_t>(codes.size());
     detail::check_channel_params("dequantize", layout, n, params, detail::lowest_code<Code>(), detail::highest_code<Code>());
     detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), n);
+    detail::check_span("dequantize", "codes", codes);
+    detail::check_span("dequantize", "x", x);
     if (n == 0) return;
     if constexpr (sizeof(Code) > 1) {
         ref::dequantize(codes, layout, params, x);
@@ -197,6 +207,8 @@ void requantize_codes(std::span<const Code> x, quant_params x_params, std::span<
     detail::check_params("requantize_codes", "x_params", x_params, -128, 255);
     detail::check_params("requantize_codes", "y_params", y_params, Range::qmin, Range::qmax);
     detail::check_equal("requantize_codes", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(x.size()));
+    detail::check_span("requantize_codes", "x", x);
+    detail::check_span("requantize_codes", "y", y);
     const float m = ref::codes_multiplier(x_params, y_params);
     if (!(m <= FLT_MAX)) fail(errc::invalid_argument, "requantize_codes: x_params.scale / y_params.scale is too large for a float");
     detail::kernels_for(detail::quantize_tables, ctx.target)
@@ -216,6 +228,7 @@ void quantize_rows_dynamic(matrix_view<const float> x, matrix_view<typename Rang
     detail::check_equal("quantize_rows_dynamic", "the number of rows of codes", codes.rows, x.rows);
     detail::check_equal("quantize_rows_dynamic", "the number of columns of codes", codes.cols, x.cols);
     detail::check_equal("quantize_rows_dynamic", "the number of params", static_cast<index_t>(params.size()), x.rows);
+    detail::check_span("quantize_rows_dynamic", "params", params);
     struct job {
         const matrix_view<const float>& x;
         const matrix_view<typename Range::code_type>& codes;
@@ -253,6 +266,7 @@ void requantize(matrix_view<const std::int32_t> acc, const epilogue<Out, F>& ep,
     detail::check_equal("requantize", "the number of columns of acc", acc.cols, ep.outputs);
     detail::check_equal("requantize", "the number of columns of y", y.cols, acc.cols);
     detail::check_equal("requantize", "the number of rows of y", y.rows, acc.rows);
+    detail::check_span("requantize", "mask", mask);
     if (!mask.empty())
         detail::check_equal("requantize", "the size of mask", static_cast<index_t>(mask.size()), acc.rows * acc.cols);
     requantize_args r;

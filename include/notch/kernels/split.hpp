@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/kernels/split.hpp: independent rows or elements shared out over the caller's
-// executor, and the check of spans.
+// executor.
 #pragma once
 
-#include <span>
-#include <string_view>
-
-#include <notch/core/error.hpp>
 #include <notch/core/parallel.hpp>
 #include <notch/core/types.hpp>
 
@@ -36,11 +32,6 @@ template <class Work> void split(const executor_ref& executor, index_t n, index_
                              p.work(first * p.grain, last < p.blocks ? last * p.grain : p.n);
                          },
                          &j});
-}
-
-/// A span may be null only if it is empty.
-template <class T> void check_span(std::string_view where, std::string_view name, std::span<T> s) {
-    if (s.data() == nullptr && !s.empty()) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
 }
 
 /// For rows of cols elements: so many rows that a thread has something to do.

@@ -113,6 +113,7 @@ group_args make_group_args(std::string_view where, index_t rows, index_t columns
     check_equal(where, "the number of columns of x", columns, w.k);
     check_equal(where, "the number of rows of y", y.rows, rows);
     check_equal(where, "the number of columns of y", y.cols, w.n);
+    check_span(where, "bias", bias);
     if (!bias.empty()) check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), w.n);
     const index_t entries = w.panels() * panel_width * w.groups();
     if (w.data.size() < w.panels() * w.panel_bytes() || w.scales.size() < entries * w.scale_bytes())
@@ -196,6 +197,7 @@ void gemm_group_a8(matrix_view<const std::int8_t> x, std::span<const float> x_sc
     group_args a = detail::make_group_args(where, x.rows, x.cols, w, y, bias);
     if (x_scales.size() != 1)
         detail::check_equal(where, "the number of x_scales", static_cast<index_t>(x_scales.size()), x.rows);
+    detail::check_span(where, "x_scales", x_scales);
     for (float s : x_scales) detail::check_scale(where, "x_scales", s);
     if (a.m == 0 || a.n == 0) return;
     const auto plan = detail::plan_group_rows(where, w, a.m);

@@ -35,6 +35,10 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
     check_size("the size of codes", codes.size());
     check_size("the size of values", values.size());
     check_size("the size of mask", mask.size());
+    detail::check_span(where, "x", x);
+    detail::check_span(where, "codes", codes);
+    detail::check_span(where, "values", values);
+    detail::check_span(where, "mask", mask);
     if (x.empty()) return;
     constexpr code_range range{Range::qmin, Range::qmax};
     if constexpr (Range::bits > 8) {
@@ -59,6 +63,9 @@ inline void straight_through(std::span<const float> dy, std::span<const std::uin
                              const context& ctx = {}) {
     detail::check_equal("straight_through", "the size of mask", static_cast<index_t>(mask.size()), static_cast<index_t>(dy.size()));
     detail::check_equal("straight_through", "the size of dx", static_cast<index_t>(dx.size()), static_cast<index_t>(dy.size()));
+    detail::check_span("straight_through", "dy", dy);
+    detail::check_span("straight_through", "mask", mask);
+    detail::check_span("straight_through", "dx", dx);
     detail::kernels_for(detail::quantize_tables, ctx.target)
         .straight_through({dy.data(), mask.data(), dx.data(), static_cast<index_t>(dy.size())});
 }
