@@ -452,6 +452,29 @@ TEST_CASE("add and pooling between guard pages, any length and number of channel
         }
 }
 
+TEST_CASE("max pooling of floats keeps the first tap until a later one is larger") {
+    // NaN first and later, zeros of both signs, infinities, and windows without any tap.
+    const float values[] = {nan_value, -nan_value, 0.0f, -0.0f, inf, -inf, -1.0f, 1e-45f};
+    std::mt19937 g(31);
+    for (isa i : available_isas())
+        for (int trial = 0; trial < 60; ++trial) {
+            const index_t h = 4, width = 3, c = 1 + static_cast<index_t>(g() % 40);
+            window s = window::square(2, 1, 2);
+            s.stride_w = 1 + trial % 2;
+            const index_t oh = s.out_h(h), ow = s.out_w(width);
+            std::vector<float> x(static_cast<std::size_t>(h * width * c));
+            for (float& v : x) v = trial % 3 == 0 ? -inf : values[g() % 8];
+            std::vector<float> y(static_cast<std::size_t>(oh * ow * c), 5.0f), want(y.size(), 6.0f);
+            std::vector<std::byte> memory(static_cast<std::size_t>(pool_workspace_size(s)));
+            const nhwc_view<const float> in(x.data(), 1, h, width, c);
+            max_pool(in, s, nhwc_view<float>(y.data(), 1, oh, ow, c), context(i, {}, memory));
+            ref::max_pool(in, s, nhwc_view<float>(want.data(), 1, oh, ow, c));
+            INFO(to_string(i) << " channels " << c);
+            REQUIRE(y[0] == 0.0f);
+            REQUIRE(std::memcmp(y.data(), want.data(), 4 * y.size()) == 0);
+        }
+}
+
 TEST_CASE("average pooling over more taps than 16-bit sums hold") {
     std::mt19937 g(21);
     for (isa i : available_isas())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/kernels/pool.hpp: max, average and global average pooling on u8 codes, NHWC. Definitions in
+// notch/kernels/pool.hpp: max, average and global average pooling on u8 codes, max pooling on floats, NHWC. Definitions in
 // ref/pool.hpp.
 #pragma once
 
@@ -112,7 +112,8 @@ inline void max_pool(nhwc_view<const std::uint8_t> x, const window& s, nhwc_view
                      const context& ctx = {}) {
     detail::run_max_pool(x, s, y, detail::kernels_for(detail::pool_tables, ctx.target).max_pool_u8, ctx);
 }
-/// The same for real values. A NaN that comes first in its window stays, later ones are passed over.
+/// The same for real values. A NaN that comes first in its window stays, later ones are passed over; a window outside
+/// the image gives 0.
 inline void max_pool(nhwc_view<const float> x, const window& s, nhwc_view<float> y, const context& ctx = {}) {
     detail::run_max_pool(x, s, y, detail::kernels_for(detail::pool_tables, ctx.target).max_pool_f32, ctx);
 }

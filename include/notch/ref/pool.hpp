@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/ref/pool.hpp: the definition of poolings on codes, NHWC.
+// notch/ref/pool.hpp: the definition of poolings on codes, of max pooling on floats too, NHWC.
 //
 //   max      code = max over the taps inside the image; the parameters of the input stay valid.
-//            A window wholly in the padding gives the lowest code.
+//            A window wholly in the padding gives the lowest code. For floats: the first tap, then each later one that
+//            is larger (>): a NaN stays if it comes first and is passed over else, and of two zeros the first stays.
+//            A window wholly in the padding gives 0.
 //   average  acc = sum over the taps inside the image of (in - x_zero_point), requantized by
 //            requantize_float with multiplier = x_scale / (y_scale * count), count being the number
 //            of taps inside the image (padding is not counted); a window without any gives
@@ -14,6 +16,7 @@
 #include <cstdint>
 #include <limits>
 #include <string_view>
+#include <type_traits>
 
 #include <notch/core/shape.hpp>
 #include <notch/core/view.hpp>
@@ -56,21 +59,26 @@ void check_average(std::string_view where, quant_params x, const window& s, quan
 
 namespace ref {
 
+/// Codes (u8 or s8) or floats.
 template <class X> void max_pool(nhwc_view<const X> in, const window& s, nhwc_view<X> out) {
+    static_assert(std::is_same_v<X, std::uint8_t> || std::is_same_v<X, std::int8_t> || std::is_same_v<X, float>,
+                  "notch::ref::max_pool: X is std::uint8_t, std::int8_t or float");
     detail::check_windows("ref::max_pool", in, s, out);
     detail::check_equal("ref::max_pool", "the number of channels of out", out.c, in.c);
     for (index_t n = 0; n < out.n; ++n)
         for (index_t y = 0; y < out.h; ++y)
             for (index_t x = 0; x < out.w; ++x)
                 for (index_t c = 0; c < out.c; ++c) {
-                    X best = std::numeric_limits<X>::lowest();
+                    X best = std::is_same_v<X, float> ? X{} : std::numeric_limits<X>::lowest();
+                    bool none = true;
                     for (index_t ky = 0; ky < s.kernel_h; ++ky)
                         for (index_t kx = 0; kx < s.kernel_w; ++kx) {
                             const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
                             const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
                             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
                             const X v = in(n, iy, ix, c);
-                            if (v > best) best = v;
+                            if (none || v > best) best = v;
+                            none = false;
                         }
                     out(n, y, x, c) = best;
                 }
