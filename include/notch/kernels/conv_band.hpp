@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include <notch/core/view.hpp>
 #include <notch/kernels/conv_plan.hpp>
@@ -13,6 +12,7 @@
 #include <notch/kernels/conv_tile.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/gemm.hpp>
+#include <notch/kernels/image.hpp>
 #include <notch/kernels/pack.hpp>
 #include <notch/kernels/table.hpp>
 
@@ -53,16 +53,6 @@ inline void from_channel(epilogue_args& ep, index_t channel) {
 /// An image whose elements are counted as T's, but addressed as bytes.
 template <class T> nhwc_view<std::uint8_t> as_bytes(const nhwc_view<T>& v) {
     return {reinterpret_cast<std::uint8_t*>(v.data), v.n, v.h, v.w, v.c, v.stride_n, v.stride_h, v.stride_w};
-}
-/// The codes of an input, u8 or s8, as the epilogue expects them.
-template <class X, class Out, class F>
-nhwc_view<const std::uint8_t> conv_input(std::string_view where, const nhwc_view<X>& x, const epilogue<Out, F>& ep) {
-    using code = std::remove_const_t<X>;
-    static_assert(std::is_same_v<code, std::uint8_t> || std::is_same_v<code, std::int8_t>,
-                  "notch: the elements of x must be codes, std::uint8_t or std::int8_t");
-    check_no_rows(where, ep.rows);
-    check_input_type<code>(where, ep.x_signed);
-    return {reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c, x.stride_n, x.stride_h, x.stride_w};
 }
 
 /// Whether the bytes of every segment can be read where they are.

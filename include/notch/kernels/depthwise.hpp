@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <notch/core/shape.hpp>
 #include <notch/core/view.hpp>
@@ -40,13 +41,12 @@ template <class F> void for_ranges(index_t n, const context& ctx, const F& f) {
     }, &j});
 }
 
-/// Both types of codes; x points at their bytes.
+/// x: the bytes of the codes, from conv_input.
 template <class Out, class F>
 void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep,
                    nhwc_view<Out> y, const context& ctx) {
     constexpr const char* where = "depthwise";
     const window& s = w.geometry;
-    check_no_rows(where, ep.rows);
     check_conv(where, x, s, w.channels, w.outputs(), ep.outputs, y);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
     if (w.data.empty()) fail(errc::invalid_argument, cat(where, ": the packed weights were moved from"));
@@ -135,35 +135,13 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, c
 /// strides. w comes from pack_depthwise; the epilogue was made for it, for s8 codes with
 /// stage::s8_input. Errors: shape_mismatch, invalid_argument, overflow. Safe to call from several
 /// threads with a context each; results do not depend on the context.
-template <class Out, class F, class Y>
-void depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
+template <class X, class Out, class F, class Y>
+void depthwise(nhwc_view<X> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
                const context& ctx = {}) {
     static_assert(std::is_same_v<Y, Out>,
                   "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
                   "range's code type, dequantize: float, accumulators: int32_t)");
-    detail::check_input_type<std::uint8_t>("depthwise", ep.x_signed);
-    detail::run_depthwise(x, w, ep, y, ctx);
-}
-template <class Out, class F, class Y>
-void depthwise(nhwc_view<const std::int8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
-               const context& ctx = {}) {
-    static_assert(std::is_same_v<Y, Out>,
-                  "notch::depthwise: the element type of y must be what the epilogue produces (requantize: its "
-                  "range's code type, dequantize: float, accumulators: int32_t)");
-    detail::check_input_type<std::int8_t>("depthwise", ep.x_signed);
-    const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c,
-                                              x.stride_n, x.stride_h, x.stride_w);
-    detail::run_depthwise(bytes, w, ep, y, ctx);
-}
-template <class Out, class F, class Y>
-void depthwise(nhwc_view<std::uint8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
-               const context& ctx = {}) {
-    depthwise(nhwc_view<const std::uint8_t>(x), w, ep, y, ctx);
-}
-template <class Out, class F, class Y>
-void depthwise(nhwc_view<std::int8_t> x, const packed_depthwise& w, const epilogue<Out, F>& ep, nhwc_view<Y> y,
-               const context& ctx = {}) {
-    depthwise(nhwc_view<const std::int8_t>(x), w, ep, y, ctx);
+    detail::run_depthwise(detail::conv_input("depthwise", x, ep), w, ep, y, ctx);
 }
 
 NOTCH_KEYED_END

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/kernels/image.hpp: what convolutions of every kind share: the checks of their arguments,
-// the padded copy of an image, and the loop over images and rows with threads.
+// notch/kernels/image.hpp: what convolutions of every kind share: the checks of their arguments. And for
+// kernels/lowbit_conv.hpp the padded copy of an image and the loop over images and rows with threads.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <notch/core/shape.hpp>
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
+#include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/table.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -60,6 +62,17 @@ inline void copy_padded(nhwc_view<const std::uint8_t> in, index_t image, const w
 
 /// The padded copies at once: one a thread, or one shared by all.
 inline index_t image_copies(index_t images, index_t threads) { return images >= threads ? threads : 1; }
+
+/// The codes of an input, u8 or s8, as bytes; checks that the epilogue expects them.
+template <class X, class Out, class F>
+nhwc_view<const std::uint8_t> conv_input(std::string_view where, const nhwc_view<X>& x, const epilogue<Out, F>& ep) {
+    using code = std::remove_const_t<X>;
+    static_assert(std::is_same_v<code, std::uint8_t> || std::is_same_v<code, std::int8_t>,
+                  "notch: the elements of x must be codes, std::uint8_t or std::int8_t");
+    check_no_rows(where, ep.rows);
+    check_input_type<code>(where, ep.x_signed);
+    return {reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c, x.stride_n, x.stride_h, x.stride_w};
+}
 
 /// Checks what conv2d and depthwise have in common.
 template <class Y>
