@@ -14,6 +14,7 @@
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/image.hpp>
 #include <notch/kernels/pack.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -41,14 +42,6 @@ struct conv_call {
     /// What threads share when they split the outputs: blocks, or 64 columns.
     [[nodiscard]] index_t column_units() const noexcept { return f.blocks > 1 ? f.blocks : (f.n + 63) / 64; }
 };
-
-/// The epilogue of the channels from `channel` on.
-inline void from_channel(epilogue_args& ep, index_t channel) {
-    ep.bias += channel;
-    if (ep.multiplier) ep.multiplier += channel;
-    if (ep.fixed) ep.fixed += channel;
-    if (ep.f_bias) ep.f_bias += channel;
-}
 
 /// An image whose elements are counted as T's, but addressed as bytes.
 template <class T> nhwc_view<std::uint8_t> as_bytes(const nhwc_view<T>& v) {
@@ -200,7 +193,7 @@ inline void run_conv(conv_call& c, const context& ctx) {
     const index_t t = c.p.threads, total = c.x.n * c.p.out_h, units = c.column_units();
     const auto share = [t](index_t n) { return static_cast<double>(n) / static_cast<double>((n + t - 1) / t * t); };
     c.by_columns = share(units) > share(total) + 0.05;
-    ctx.executor.run(t, {[](void* context, index_t i) { conv_task(*static_cast<const conv_call*>(context), i); }, &c});
+    parallel(ctx.executor, t, [&](index_t i) { conv_task(c, i); });
 }
 
 } // namespace detail

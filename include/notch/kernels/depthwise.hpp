@@ -19,6 +19,7 @@
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/image.hpp>
 #include <notch/kernels/pack_depthwise.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/depthwise.inl>
@@ -28,18 +29,6 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 inline constexpr const depthwise_kernels* depthwise_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(depthwise_table);
-
-/// Runs n independent units of work as at most as many tasks as there are threads: f(first, last).
-template <class F> void for_ranges(index_t n, const context& ctx, const F& f) {
-    struct job {
-        const F& f;
-        index_t n, tasks;
-    } j{f, n, ctx.executor.concurrency() < n ? ctx.executor.concurrency() : n};
-    ctx.executor.run(j.tasks, {[](void* context, index_t t) {
-        const job& p = *static_cast<const job*>(context);
-        p.f(p.n * t / p.tasks, p.n * (t + 1) / p.tasks);
-    }, &j});
-}
 
 /// x: the bytes of the codes, from conv_input.
 template <class Out, class F>
@@ -95,7 +84,7 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, c
         kernels.depthwise_u8s8(part);
     };
     if (w.multiplier == 1) {
-        for_ranges(x.n * pairs, ctx, [&](index_t first, index_t last) {
+        split(ctx.executor, x.n * pairs, 1, [&](index_t first, index_t last) {
             while (first < last) {
                 const index_t image = first / pairs, end = (image + 1) * pairs < last ? (image + 1) * pairs : last;
                 depthwise_args part = d;
@@ -115,7 +104,7 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, c
         // One task: the bytes written beyond a row belong to the next one.
         for (index_t r = 0; r < x.h; ++r)
             kernels.expand({x.data + image * x.stride_n + r * x.stride_h, x.w, x.stride_w, x.c, w.multiplier, copy + r * d.in_row});
-        for_ranges(pairs, ctx, [&](index_t first, index_t last) { rows(d, image, first, last); });
+        split(ctx.executor, pairs, 1, [&](index_t first, index_t last) { rows(d, image, first, last); });
     }
 }
 

@@ -14,6 +14,7 @@
 #include <notch/core/view.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/pack.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/gemm.inl>
@@ -25,6 +26,14 @@ NOTCH_KEYED_BEGIN
 namespace detail {
 
 inline constexpr const gemm_kernels* gemm_tables[isa_count] = NOTCH_KERNEL_TABLES_TILES(gemm_table);
+
+/// The epilogue of the channels from `channel` on.
+inline void from_channel(epilogue_args& ep, index_t channel) {
+    ep.bias += channel;
+    if (ep.multiplier) ep.multiplier += channel;
+    if (ep.fixed) ep.fixed += channel;
+    if (ep.f_bias) ep.f_bias += channel;
+}
 
 /// Splits the rows (or, for few rows, the panels) of a product over the threads of the executor.
 inline void run_gemm(const gemm_args& g, const context& ctx) {
@@ -40,39 +49,29 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
     const bool by_rows = g.m >= 2 * threads && !(tiles && g.m < 16 * threads && g.n >= 64 * threads);
     const index_t step = by_rows ? round_up((g.m + threads - 1) / threads, tiles && g.m >= 32 ? 16 : 2)
                                  : round_up((g.n + threads - 1) / threads, 64);
-    struct job {
-        const gemm_args& g;
-        const context& ctx;
-        bool by_rows;
-        index_t step, size;
-    } j{g, ctx, by_rows, step, size};
-    ctx.executor.run(((by_rows ? g.m : g.n) + step - 1) / step, {[](void* context, index_t t) {
-        const job& p = *static_cast<const job*>(context);
-        gemm_args part = p.g;
-        const index_t begin = t * p.step;
-        if (p.by_rows) {
-            part.m = p.g.m - begin < p.step ? p.g.m - begin : p.step;
-            part.a = p.g.a + begin * p.g.lda;
-            part.row = p.g.row + begin;
-            part.c = static_cast<std::uint8_t*>(p.g.c) + begin * p.g.ldc * p.size;
+    parallel(ctx.executor, ((by_rows ? g.m : g.n) + step - 1) / step, [&](index_t t) {
+        gemm_args part = g;
+        const index_t begin = t * step;
+        if (by_rows) {
+            part.m = g.m - begin < step ? g.m - begin : step;
+            part.a = g.a + begin * g.lda;
+            part.row = g.row + begin;
+            part.c = static_cast<std::uint8_t*>(g.c) + begin * g.ldc * size;
             for (outer_product& o : part.outer)
                 if (o.row) o.row += begin;
             if (part.row_scale) part.row_scale += begin;
         } else {
-            part.n = p.g.n - begin < p.step ? p.g.n - begin : p.step;
-            part.b = p.g.b + begin / panel_width * p.g.panel_stride;
-            part.col = p.g.col + begin;
-            part.c = static_cast<std::uint8_t*>(p.g.c) + begin * p.size;
-            part.ep.bias += begin;
-            if (part.ep.multiplier) part.ep.multiplier += begin;
-            if (part.ep.fixed) part.ep.fixed += begin;
-            if (part.ep.f_bias) part.ep.f_bias += begin;
+            part.n = g.n - begin < step ? g.n - begin : step;
+            part.b = g.b + begin / panel_width * g.panel_stride;
+            part.col = g.col + begin;
+            part.c = static_cast<std::uint8_t*>(g.c) + begin * size;
+            from_channel(part.ep, begin);
             if (part.w_zero_point) part.w_zero_point += begin;
             for (outer_product& o : part.outer)
                 if (o.col) o.col += begin;
         }
-        kernels_for(gemm_tables, p.ctx.target).gemm_u8s8(part);
-    }, &j});
+        kernels_for(gemm_tables, ctx.target).gemm_u8s8(part);
+    });
 }
 
 template <class Out, class F>

@@ -14,6 +14,7 @@
 
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/gemm.hpp>
+#include <notch/kernels/split.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -166,68 +167,57 @@ void gemm_batched(batch_view<X> x, batch_view<Z> z, const activation_operand& op
     const index_t threads = ctx.executor.concurrency();
     std::byte* base = detail::workspace_begin(where, "gemm_batched_workspace_size", ctx.workspace,
                                               detail::batched_bytes(where, operand, threads));
-    struct job {
-        batch_view<X> x;
-        batch_view<Z> z;
-        batch_view<Y> y;
-        const activation_operand& operand;
-        const epilogue<Out, F>& ep;
-        std::byte* base;
-        isa target;
-        index_t threads;
-    } j{x, z, y, operand, ep, base, ctx.target, threads};
-    ctx.executor.run(threads, {[](void* context_of, index_t t) {
-        const job& p = *static_cast<const job*>(context_of);
-        const auto scratch = detail::batched_scratch::of(p.operand.n, p.operand.k);
-        std::byte* mine = p.base + t * scratch.bytes();
+    detail::parallel(ctx.executor, threads, [&](index_t t) {
+        const auto scratch = detail::batched_scratch::of(operand.n, operand.k);
+        std::byte* mine = base + t * scratch.bytes();
         auto* panels = reinterpret_cast<std::int8_t*>(mine);
         auto* sums = reinterpret_cast<std::int32_t*>(mine + scratch.panels);
         auto* bias = reinterpret_cast<std::int32_t*>(mine + scratch.panels + scratch.vector);
         auto* zeros = reinterpret_cast<std::int32_t*>(mine + scratch.panels + 2 * scratch.vector);
-        const std::int32_t zero_point = p.operand.zero_point - (p.operand.is_signed ? 0 : 128);
+        const std::int32_t zero_point = operand.zero_point - (operand.is_signed ? 0 : 128);
         const index_t padded = scratch.vector / 4, whole = 0;
         for (index_t c = 0; c < padded; ++c) zeros[c] = zero_point;
-        const auto k = static_cast<std::int32_t>(p.operand.k);
-        for (index_t b = t; b < p.x.batches; b += p.threads) {
-            const auto left = p.x[b];
-            const auto right = p.z[b];
+        const auto k = static_cast<std::int32_t>(operand.k);
+        for (index_t b = t; b < x.batches; b += threads) {
+            const auto left = x[b];
+            const auto right = z[b];
             pack_args pack;
             pack.b = reinterpret_cast<const std::uint8_t*>(right.data);
             pack.ldb = right.stride;
-            pack.n = p.operand.n;
-            pack.k = p.operand.k;
+            pack.n = operand.n;
+            pack.k = operand.k;
             pack.rows_are_columns = transposed;
-            pack.flip = !p.operand.is_signed;
+            pack.flip = !operand.is_signed;
             pack.panels = panels;
             pack.sums = sums;
-            detail::kernels_for(detail::pack_tables, p.target).pack_operand(pack);
-            const epilogue_args form = p.ep.args();
+            detail::kernels_for(detail::pack_tables, ctx.target).pack_operand(pack);
+            const epilogue_args form = ep.args();
             // bias - x_zp * sum (z - z_zp), modulo 2^32: the whole has been proved to fit.
             for (index_t c = 0; c < padded; ++c)
-                bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(c < p.operand.n ? form.bias[c] : 0) -
-                                                    static_cast<std::uint32_t>(p.ep.x_zero_point) *
+                bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(c < operand.n ? form.bias[c] : 0) -
+                                                    static_cast<std::uint32_t>(ep.x_zero_point) *
                                                         (static_cast<std::uint32_t>(sums[c]) - static_cast<std::uint32_t>(zero_point * k)));
             gemm_args g;
             g.a = reinterpret_cast<const std::uint8_t*>(left.data);
             g.lda = left.stride;
             g.m = left.rows;
             g.segment = &whole;
-            g.k4 = p.operand.k / 4;
-            g.tail = p.operand.k % 4;
-            g.segment_bytes = p.operand.k;
+            g.k4 = operand.k / 4;
+            g.tail = operand.k % 4;
+            g.segment_bytes = operand.k;
             g.b = panels;
-            g.panel_stride = detail::round_up(p.operand.k, 4) * 16;
-            g.n = p.operand.n;
+            g.panel_stride = detail::round_up(operand.k, 4) * 16;
+            g.n = operand.n;
             g.flip = std::is_signed_v<code>;
             g.w_zero_point = zero_point == 0 ? nullptr : zeros;
             g.ep = form;
             g.ep.bias = bias;
-            g.c = p.y[b].data;
-            g.ldc = p.y.stride;
+            g.c = y[b].data;
+            g.ldc = y.stride;
             g.row = b * left.rows;
-            detail::kernels_for(detail::gemm_tables, p.target).gemm_u8s8(g);
+            detail::kernels_for(detail::gemm_tables, ctx.target).gemm_u8s8(g);
         }
-    }, &j});
+    });
 }
 
 NOTCH_KEYED_END

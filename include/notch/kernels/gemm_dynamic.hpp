@@ -17,6 +17,7 @@
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/scheme/granularity.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -87,41 +88,32 @@ void gemm_dynamic(matrix_view<const float> x, const packed_weights& w, const epi
             all = {r.min < all.min ? r.min : all.min, r.max > all.max ? r.max : all.max};
         }
     constexpr bool flip = std::is_signed_v<typename Range::code_type>;
-    struct job {
-        matrix_view<const float> x;
-        detail::dynamic_scratch& scratch;
-        const context& ctx;
-        real_range all;
-        index_t first, count, tasks;
-    } j{x, scratch, ctx, all, 0, 0, 0};
     const index_t whole = 0;
-    for (; j.first < x.rows; j.first += scratch.rows) {
-        j.count = x.rows - j.first < scratch.rows ? x.rows - j.first : scratch.rows;
-        j.tasks = ctx.executor.concurrency() < j.count ? ctx.executor.concurrency() : j.count;
-        ctx.executor.run(j.tasks, {[](void* context_of, index_t t) {
-            const job& p = *static_cast<const job*>(context_of);
-            for (index_t i = p.count * t / p.tasks; i < p.count * (t + 1) / p.tasks; ++i) {
-                const std::span<const float> row(p.x.data + (p.first + i) * p.x.stride, static_cast<std::size_t>(p.x.cols));
-                const quant_params q =
-                    params_from_range<Range>(Granularity::is_per_tensor ? p.all : value_range(row, context(p.ctx.target)));
-                p.scratch.scales[i] = q.scale;
-                p.scratch.zero_points[i] = q.zero_point + (flip ? 128 : 0);
+    const context serial(ctx.target);
+    for (index_t first = 0; first < x.rows; first += scratch.rows) {
+        const index_t count = x.rows - first < scratch.rows ? x.rows - first : scratch.rows;
+        detail::split(ctx.executor, count, 1, [&](index_t begin, index_t end) {
+            for (index_t i = begin; i < end; ++i) {
+                const std::span<const float> row(x.data + (first + i) * x.stride, static_cast<std::size_t>(x.cols));
+                const quant_params q = params_from_range<Range>(Granularity::is_per_tensor ? all : value_range(row, serial));
+                scratch.scales[i] = q.scale;
+                scratch.zero_points[i] = q.zero_point + (flip ? 128 : 0);
                 quantize<Range>(row, q,
-                                {reinterpret_cast<typename Range::code_type*>(p.scratch.codes + i * p.scratch.pitch), row.size()},
-                                context(p.ctx.target));
+                                {reinterpret_cast<typename Range::code_type*>(scratch.codes + i * scratch.pitch), row.size()},
+                                serial);
             }
-        }, &j});
+        });
         gemm_args g = detail::make_gemm_args(where, w, ep);
         g.a = scratch.codes;
         g.lda = scratch.pitch;
-        g.m = j.count;
+        g.m = count;
         g.segment = &whole;
         g.flip = flip;
         g.outer[0] = {scratch.zero_points, w.sums.all.data()};
         g.row_scale = scratch.scales;
-        g.c = y.data + j.first * y.stride;
+        g.c = y.data + first * y.stride;
         g.ldc = y.stride;
-        g.row = j.first;
+        g.row = first;
         detail::run_gemm(g, ctx);
     }
 }

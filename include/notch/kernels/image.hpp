@@ -12,6 +12,7 @@
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -91,35 +92,22 @@ template <class Body>
 void for_image_rows(nhwc_view<const std::uint8_t> x, const window& s, index_t out_h, std::uint8_t zero_point,
                     bool in_place, const padded_shape& padded, std::uint8_t* memory, const executor_ref& executor,
                     index_t threads, const Body& body) {
-    struct job {
-        const nhwc_view<const std::uint8_t>& x;
-        const window& s;
-        index_t out_h;
-        std::uint8_t zero_point;
-        bool in_place;
-        const padded_shape& padded;
-        std::uint8_t* memory;
-        index_t threads, image;
-        const Body& body;
-    } j{x, s, out_h, zero_point, in_place, padded, memory, threads, 0, body};
     if (x.n >= threads) {
-        executor.run(threads, {[](void* context, index_t t) {
-            const job& p = *static_cast<const job*>(context);
-            std::uint8_t* copy = p.in_place ? nullptr : p.memory + t * p.padded.bytes();
-            for (index_t i = t; i < p.x.n; i += p.threads) {
-                if (copy) copy_padded(p.x, i, p.s, p.padded, p.zero_point, copy);
-                p.body(i, index_t{0}, p.out_h, copy);
+        parallel(executor, threads, [&](index_t t) {
+            std::uint8_t* copy = in_place ? nullptr : memory + t * padded.bytes();
+            for (index_t i = t; i < x.n; i += threads) {
+                if (copy) copy_padded(x, i, s, padded, zero_point, copy);
+                body(i, index_t{0}, out_h, copy);
             }
-        }, &j});
+        });
         return;
     }
-    for (j.image = 0; j.image < x.n; ++j.image) {
-        if (!in_place) copy_padded(x, j.image, s, padded, zero_point, memory);
-        executor.run(threads, {[](void* context, index_t t) {
-            const job& p = *static_cast<const job*>(context);
-            const index_t first = p.out_h * t / p.threads, last = p.out_h * (t + 1) / p.threads;
-            if (first < last) p.body(p.image, first, last, p.in_place ? nullptr : p.memory);
-        }, &j});
+    for (index_t image = 0; image < x.n; ++image) {
+        if (!in_place) copy_padded(x, image, s, padded, zero_point, memory);
+        parallel(executor, threads, [&](index_t t) {
+            const index_t first = out_h * t / threads, last = out_h * (t + 1) / threads;
+            if (first < last) body(image, first, last, in_place ? nullptr : memory);
+        });
     }
 }
 

@@ -21,6 +21,7 @@
 #include <notch/core/view.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/pack_lowbit.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 
 NOTCH_NAMESPACE_BEGIN
@@ -94,34 +95,24 @@ inline constexpr const lowbit_kernels* lowbit_tables[isa_count] = NOTCH_KERNEL_T
 /// size: bytes of one result.
 template <class Args> void run_lowbit(const Args& args, void (*kernel)(const Args&), index_t size, const context& ctx) {
     if (args.m == 0 || args.n == 0) return;
-    struct job {
-        const Args& args;
-        void (*kernel)(const Args&);
-        bool by_rows;
-        index_t step, size;
-    };
     const index_t threads = ctx.executor.concurrency();
     const bool by_rows = args.m >= 2 * threads;
     const index_t step = by_rows ? (args.m + threads - 1) / threads : round_up((args.n + threads - 1) / threads, 32);
-    job j{args, kernel, by_rows, step, size};
-    ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step,
-                     {[](void* context, index_t t) {
-                          const job& p = *static_cast<const job*>(context);
-                          Args part = p.args;
-                          const index_t begin = t * p.step;
-                          if (p.by_rows) {
-                              part.m = part.m - begin < p.step ? part.m - begin : p.step;
-                              part.x += begin * part.ldx;
-                              part.c = static_cast<char*>(part.c) + begin * part.ldc * p.size;
-                              part.row += begin;
-                              part.cols = part.n;
-                          } else {
-                              part.first_col = begin;
-                              part.cols = part.n - begin < p.step ? part.n - begin : p.step;
-                          }
-                          p.kernel(part);
-                      },
-                      &j});
+    parallel(ctx.executor, ((by_rows ? args.m : args.n) + step - 1) / step, [&](index_t t) {
+        Args part = args;
+        const index_t begin = t * step;
+        if (by_rows) {
+            part.m = part.m - begin < step ? part.m - begin : step;
+            part.x += begin * part.ldx;
+            part.c = static_cast<char*>(part.c) + begin * part.ldc * size;
+            part.row += begin;
+            part.cols = part.n;
+        } else {
+            part.first_col = begin;
+            part.cols = part.n - begin < step ? part.n - begin : step;
+        }
+        kernel(part);
+    });
 }
 
 /// The epilogue was made for unsigned codes without scales of their own for rows.

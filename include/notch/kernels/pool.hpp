@@ -11,6 +11,7 @@
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/elementwise.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/ref/pool.hpp>
 
 #define NOTCH_BODY <notch/kernels/body/pool.inl>
@@ -46,50 +47,40 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
     const index_t threads = ctx.executor.concurrency();
     auto** memory = reinterpret_cast<const std::uint8_t**>(
         workspace_begin(where, "pool_workspace_size", ctx.workspace, pool_bytes(where, s, threads)));
-    struct job {
-        const nhwc_view<const T>& x;
-        const window& s;
-        const nhwc_view<T>& y;
-        const std::uint8_t** memory;
-        index_t threads;
-        const Finish& finish;
-    } j{x, s, y, memory, threads, finish};
-    ctx.executor.run(j.threads, {[](void* context, index_t t) {
-        const job& p = *static_cast<const job*>(context);
-        const window& g = p.s;
-        const std::uint8_t** tap = p.memory + t * g.kernel_h * g.kernel_w;
-        const index_t rows = p.y.n * p.y.h;
-        for (index_t r = rows * t / p.threads; r < rows * (t + 1) / p.threads; ++r) {
-            const index_t image = r / p.y.h, row = r % p.y.h;
+    parallel(ctx.executor, threads, [&](index_t t) {
+        const std::uint8_t** tap = memory + t * s.kernel_h * s.kernel_w;
+        const index_t rows = y.n * y.h;
+        for (index_t r = rows * t / threads; r < rows * (t + 1) / threads; ++r) {
+            const index_t image = r / y.h, row = r % y.h;
             // Columns [inner, outer) have their whole window between the left and the right border.
-            const index_t reach = (g.kernel_w - 1) * g.dilation_w;
-            const index_t inner = (g.pad_left + g.stride_w - 1) / g.stride_w;
-            index_t outer = p.x.w - 1 - reach + g.pad_left < 0 ? 0 : (p.x.w - 1 - reach + g.pad_left) / g.stride_w + 1;
-            outer = outer < p.y.w ? outer : p.y.w;
-            for (index_t col = 0; col < p.y.w;) {
+            const index_t reach = (s.kernel_w - 1) * s.dilation_w;
+            const index_t inner = (s.pad_left + s.stride_w - 1) / s.stride_w;
+            index_t outer = x.w - 1 - reach + s.pad_left < 0 ? 0 : (x.w - 1 - reach + s.pad_left) / s.stride_w + 1;
+            outer = outer < y.w ? outer : y.w;
+            for (index_t col = 0; col < y.w;) {
                 const index_t run = col >= inner && col < outer ? outer - col : 1;
                 index_t taps = 0;
-                for (index_t ky = 0; ky < g.kernel_h; ++ky) {
-                    const index_t iy = row * g.stride_h - g.pad_top + ky * g.dilation_h;
-                    if (iy < 0 || iy >= p.x.h) continue;
-                    for (index_t kx = 0; kx < g.kernel_w; ++kx) {
-                        const index_t ix = col * g.stride_w - g.pad_left + kx * g.dilation_w;
-                        if (ix >= 0 && ix < p.x.w) tap[taps++] = reinterpret_cast<const std::uint8_t*>(&p.x(image, iy, ix, 0));
+                for (index_t ky = 0; ky < s.kernel_h; ++ky) {
+                    const index_t iy = row * s.stride_h - s.pad_top + ky * s.dilation_h;
+                    if (iy < 0 || iy >= x.h) continue;
+                    for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                        const index_t ix = col * s.stride_w - s.pad_left + kx * s.dilation_w;
+                        if (ix >= 0 && ix < x.w) tap[taps++] = reinterpret_cast<const std::uint8_t*>(&x(image, iy, ix, 0));
                     }
                 }
                 pool_args a;
                 a.tap = tap;
                 a.taps = taps;
                 a.pixels = run;
-                a.in_step = taps > 0 ? g.stride_w * p.x.stride_w * static_cast<index_t>(sizeof(T)) : 0;
-                a.out_step = p.y.stride_w * static_cast<index_t>(sizeof(T));
-                a.channels = p.y.c;
-                a.out = reinterpret_cast<std::uint8_t*>(&p.y(image, row, col, 0));
-                p.finish(a);
+                a.in_step = taps > 0 ? s.stride_w * x.stride_w * static_cast<index_t>(sizeof(T)) : 0;
+                a.out_step = y.stride_w * static_cast<index_t>(sizeof(T));
+                a.channels = y.c;
+                a.out = reinterpret_cast<std::uint8_t*>(&y(image, row, col, 0));
+                finish(a);
                 col += run;
             }
         }
-    }, &j});
+    });
 }
 
 } // namespace detail

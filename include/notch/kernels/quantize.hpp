@@ -21,6 +21,7 @@
 #include <notch/core/view.hpp>
 #include <notch/kernels/elementwise.hpp>
 #include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 #include <notch/ref/quantize.hpp>
 #include <notch/scheme/granularity.hpp>
@@ -229,24 +230,18 @@ void quantize_rows_dynamic(matrix_view<const float> x, matrix_view<typename Rang
     detail::check_equal("quantize_rows_dynamic", "the number of columns of codes", codes.cols, x.cols);
     detail::check_equal("quantize_rows_dynamic", "the number of params", static_cast<index_t>(params.size()), x.rows);
     detail::check_span("quantize_rows_dynamic", "params", params);
-    struct job {
-        const matrix_view<const float>& x;
-        const matrix_view<typename Range::code_type>& codes;
-        quant_params* params;
-        const quantize_kernels& k;
-        index_t tasks;
-    } j{x, codes, params.data(), detail::kernels_for(detail::quantize_tables, ctx.target), ctx.executor.concurrency()};
-    ctx.executor.run(j.tasks, {[](void* p, index_t t) {
-        const job& d = *static_cast<const job*>(p);
-        for (index_t i = d.x.rows * t / d.tasks; i < d.x.rows * (t + 1) / d.tasks; ++i) {
-            const float* row = d.x.data + i * d.x.stride;
+    const quantize_kernels& k = detail::kernels_for(detail::quantize_tables, ctx.target);
+    detail::split(ctx.executor, x.rows, 1, [&](index_t begin, index_t end) {
+        for (index_t i = begin; i < end; ++i) {
+            const float* row = x.data + i * x.stride;
             real_range r;
-            if (d.x.cols > 0) d.k.range({row, d.x.cols, &r.min, &r.max});
-            d.params[i] = params_from_range<Range>(r);
-            d.k.quantize({row, d.x.cols, d.params[i], {Range::qmin, Range::qmax},
-                          detail::code_kind<typename Range::code_type>(), d.codes.data + i * d.codes.stride});
+            if (x.cols > 0) k.range({row, x.cols, &r.min, &r.max});
+            const quant_params p = params_from_range<Range>(r);
+            params[static_cast<std::size_t>(i)] = p;
+            k.quantize({row, x.cols, p, {Range::qmin, Range::qmax}, detail::code_kind<typename Range::code_type>(),
+                        codes.data + i * codes.stride});
         }
-    }, &j});
+    });
 }
 
 /// Accumulators that a kernel stored with stage::accumulators (bias and zero points included) ->

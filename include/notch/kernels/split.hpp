@@ -10,6 +10,12 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 
+/// Calls task(0) ... task(tasks - 1) on the threads of the executor. task does not throw.
+template <class Task> void parallel(const executor_ref& executor, index_t tasks, const Task& task) {
+    executor.run(tasks, {[](void* context, index_t t) { (*static_cast<const Task*>(context))(t); },
+                         const_cast<void*>(static_cast<const void*>(&task))});
+}
+
 /// Calls work(begin, end) for disjoint intervals that cover 0..n-1, at most one for each thread of the
 /// executor and none much shorter than grain. Their borders are multiples of grain. work does not throw.
 template <class Work> void split(const executor_ref& executor, index_t n, index_t grain, const Work& work) {
@@ -20,18 +26,11 @@ template <class Work> void split(const executor_ref& executor, index_t n, index_
         work(index_t{0}, n);
         return;
     }
-    struct job {
-        const Work& work;
-        index_t n, grain, blocks, tasks;
-    } j{work, n, grain, blocks, tasks};
-    executor.run(tasks, {[](void* context, index_t t) {
-                             const job& p = *static_cast<const job*>(context);
-                             const index_t share = p.blocks / p.tasks, rest = p.blocks % p.tasks;
-                             const index_t first = t * share + (t < rest ? t : rest),
-                                           last = first + share + (t < rest ? 1 : 0);
-                             p.work(first * p.grain, last < p.blocks ? last * p.grain : p.n);
-                         },
-                         &j});
+    const index_t share = blocks / tasks, rest = blocks % tasks;
+    parallel(executor, tasks, [&](index_t t) {
+        const index_t first = t * share + (t < rest ? t : rest), last = first + share + (t < rest ? 1 : 0);
+        work(first * grain, last < blocks ? last * grain : n);
+    });
 }
 
 /// For rows of cols elements: so many rows that a thread has something to do.

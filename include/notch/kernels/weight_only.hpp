@@ -22,6 +22,7 @@
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/pack_groups.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 
 NOTCH_NAMESPACE_BEGIN
@@ -70,38 +71,27 @@ inline constexpr const group_kernels* group_tables[isa_count] = NOTCH_KERNEL_TAB
 /// Splits the panels (or, for few panels, the rows) over the threads of the executor.
 inline void run_group(const group_args& args, void (*kernel)(const group_args&), const context& ctx) {
     if (args.m == 0 || args.n == 0) return;
-    struct job {
-        const group_args& args;
-        void (*kernel)(const group_args&);
-        bool by_rows;
-        index_t step;
-    };
     const index_t threads = ctx.executor.concurrency();
     const index_t blocks = (args.n + 63) / 64;
     const bool by_rows = blocks < threads && args.m > blocks;
     const index_t step = by_rows ? (args.m + threads - 1) / threads : (blocks + threads - 1) / threads * 64;
-    job j{args, kernel, by_rows, step};
-    ctx.executor.run(((by_rows ? args.m : args.n) + step - 1) / step,
-                     {[](void* context, index_t t) {
-                          const job& p = *static_cast<const job*>(context);
-                          group_args part = p.args;
-                          const index_t begin = t * p.step;
-                          if (p.by_rows) {
-                              const index_t x_size = !part.x_sums ? (part.x_bf16 ? 2 : 4) : 1,
-                                            y_size = part.y_bf16 ? 2 : 4;
-                              part.m = part.m - begin < p.step ? part.m - begin : p.step;
-                              part.x = static_cast<const char*>(part.x) + begin * part.ldx * x_size;
-                              part.y = static_cast<char*>(part.y) + begin * part.ldy * y_size;
-                              if (part.x_sums) part.x_sums += begin * part.groups;
-                              if (part.x_scales && !part.one_x_scale) part.x_scales += begin;
-                              part.cols = part.n;
-                          } else {
-                              part.first_col = begin;
-                              part.cols = part.n - begin < p.step ? part.n - begin : p.step;
-                          }
-                          p.kernel(part);
-                      },
-                      &j});
+    parallel(ctx.executor, ((by_rows ? args.m : args.n) + step - 1) / step, [&](index_t t) {
+        group_args part = args;
+        const index_t begin = t * step;
+        if (by_rows) {
+            const index_t x_size = !part.x_sums ? (part.x_bf16 ? 2 : 4) : 1, y_size = part.y_bf16 ? 2 : 4;
+            part.m = part.m - begin < step ? part.m - begin : step;
+            part.x = static_cast<const char*>(part.x) + begin * part.ldx * x_size;
+            part.y = static_cast<char*>(part.y) + begin * part.ldy * y_size;
+            if (part.x_sums) part.x_sums += begin * part.groups;
+            if (part.x_scales && !part.one_x_scale) part.x_scales += begin;
+            part.cols = part.n;
+        } else {
+            part.first_col = begin;
+            part.cols = part.n - begin < step ? part.n - begin : step;
+        }
+        kernel(part);
+    });
 }
 
 template <class Y>
