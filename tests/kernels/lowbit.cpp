@@ -268,6 +268,48 @@ TEST_CASE("convolutions with 2-bit weights equal the reference on every instruct
     }
 }
 
+TEST_CASE("low-bit convolutions of images that take several bands, in a workspace that does not grow with the image") {
+    std::mt19937 g(35);
+    const window s = window::square(3, 1, 1);
+    const index_t n = 2, h = 30, w = 40, out = 1, c = 512, bits_c = 2048, words = packed_bits_size(bits_c);
+    std::vector<std::uint8_t> x(static_cast<std::size_t>(n * h * w * c));
+    for (auto& v : x) v = static_cast<std::uint8_t>(g());
+    const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c);
+    const auto weights = codes(g, out * 9 * c, 3, 0);
+    std::vector<std::int32_t> want(static_cast<std::size_t>(n * h * w * out)), bits_want(want.size());
+    ref::conv2d<std::uint8_t>(xv, 7, weights, s, {}, {want.data(), n, h, w, out});
+    const packed_int2 p = pack_int2_conv2d(weights, out, c, s);
+    const auto ep = make_epilogue(p, stage::accumulators{7});
+
+    const auto signs = codes(g, n * h * w * bits_c, 1, 0), sign_weights = codes(g, out * 9 * bits_c, 1, 0);
+    std::vector<std::uint32_t> bits(static_cast<std::size_t>(n * h * w * words));
+    for (index_t i = 0; i < n * h * w; ++i) put_row(g, signs.data() + i * bits_c, bits_c, false, bits.data() + i * words);
+    ref::signed_conv2d({signs.data(), n, h, w, bits_c}, 0, sign_weights, s, {}, {bits_want.data(), n, h, w, out});
+    const packed_bits b = pack_binary_conv2d(sign_weights, out, bits_c, s);
+    const auto bits_ep = make_epilogue(b, stage::accumulators{});
+
+    for (isa i : available_isas())
+        for (index_t threads : {1, 3}) {
+            const thread_team pool{threads};
+            context ctx(i, pool);
+            INFO(to_string(i) << " threads " << threads);
+            std::vector<std::int32_t> y(want.size());
+            guarded<std::byte> memory(conv2d_int2_workspace_size(p, n, h, w, ctx));
+            ctx.workspace = memory.span();
+            conv2d_int2(xv, p, ep, nhwc_view<std::int32_t>(y.data(), n, h, w, out), ctx);
+            CHECK(y == want);
+            guarded<std::byte> bits_memory(conv2d_bits_workspace_size(b, bit_codes::binary, n, h, w, ctx));
+            ctx.workspace = bits_memory.span();
+            conv2d_bits(nhwc_view<const std::uint32_t>(bits.data(), n, h, w, words), bit_codes::binary, b, bits_ep,
+                        nhwc_view<std::int32_t>(y.data(), n, h, w, out), bit_padding::zero, ctx);
+            CHECK(y == bits_want);
+        }
+    CHECK(conv2d_int2_workspace_size(p, 100, 1000, w) < 1000 * w * c / 4);
+    CHECK(conv2d_bits_workspace_size(b, bit_codes::binary, 100, 1000, w) < 1000 * w * words);
+    CHECK_THROWS_WITH(conv2d_int2_workspace_size(packed_int2{}, 1, 4, 4), contains_text("packed for a matrix"));
+    CHECK_THROWS_WITH(conv2d_bits_workspace_size(packed_bits{}, bit_codes::binary, 1, 4, 4), contains_text("packed for a matrix"));
+}
+
 TEST_CASE("binarize and ternarize equal the reference on every instruction set") {
     std::mt19937 g(6);
     for (int trial = 0; trial < 60; ++trial) {

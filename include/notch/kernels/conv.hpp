@@ -30,9 +30,6 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline bool is_pointwise(const window& s) noexcept {
-    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
-}
 /// Whether all pixels lie evenly, so that the images are the rows of one matrix.
 template <class T> bool is_matrix(const nhwc_view<T>& v) noexcept {
     return (v.h <= 1 || v.stride_h == v.w * v.stride_w) && (v.n <= 1 || v.stride_n == v.h * v.w * v.stride_w);
@@ -69,27 +66,16 @@ inline void pointwise(const nhwc_view<const std::uint8_t>& x, const packed_weigh
         }
 }
 
-inline conv_phase conv_phase_of(const packed_weights& w) {
-    const window& s = w.geometry;
-    return {s.kernel_h, s.kernel_w, -s.pad_top, -s.pad_left, conv_runs(w), 0};
-}
+inline conv_phase conv_phase_of(const packed_weights& w) { return window_phase(w.geometry, conv_runs(w)); }
 inline conv_form conv_form_of(const packed_weights& w, const conv_phase& phase) {
-    const window& s = w.geometry;
-    conv_form f;
-    f.stride_h = s.stride_h;
-    f.stride_w = s.stride_w;
-    f.step_h = s.dilation_h;
-    f.step_w = s.dilation_w;
-    f.phases = &phase;
+    conv_form f = window_form(w.geometry, phase);
     f.n = w.n;
     f.channels = w.channels;
     f.blocks = w.blocks;
     f.segment_bytes = w.segment_bytes;
-    f.joined = phase.segments == s.kernel_h;
     f.joined_ends = w.joined_ends;
     f.pairs_safe = w.pairs_safe;
     f.data = w.data.data();
-    f.cover(phase, true);
     return f;
 }
 

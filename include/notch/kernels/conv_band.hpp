@@ -178,12 +178,7 @@ inline void run_conv(conv_call& c, const context& ctx) {
     const conv_form& f = c.f;
     const index_t line = c.in_place ? c.x.stride_h : c.p.cols * c.x.c, pixel = c.in_place ? c.x.stride_w : c.x.c;
     index_t* offset = c.offsets;
-    for (index_t p = 0; p < f.phase_count(); ++p) {
-        const conv_phase& phase = f.phases[p];
-        for (index_t r = 0; r < phase.segments; ++r)
-            *offset++ = f.joined ? r * f.step_h * line
-                                 : r / phase.taps_w * f.step_h * line + r % phase.taps_w * f.step_w * pixel;
-    }
+    for (index_t p = 0; p < f.phase_count(); ++p) offset = segment_offsets(f, f.phases[p], line, pixel, offset);
     const index_t end = f.segment_bytes % 4;
     for (index_t i = 0; i < 4 * f.joined_ends; ++i) { // behind the last one any byte will do, its weight is 0
         const index_t j = i < f.phases->segments * end ? i : 0;

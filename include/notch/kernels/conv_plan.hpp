@@ -83,6 +83,31 @@ struct conv_form {
     }
 };
 
+/// The one phase of an ordinary convolution, and what of its form the window says. The phase must outlive the form.
+inline conv_phase window_phase(const window& s, index_t segments) {
+    return {s.kernel_h, s.kernel_w, -s.pad_top, -s.pad_left, segments, 0};
+}
+inline conv_form window_form(const window& s, const conv_phase& phase) {
+    conv_form f;
+    f.stride_h = s.stride_h;
+    f.stride_w = s.stride_w;
+    f.step_h = s.dilation_h;
+    f.step_w = s.dilation_w;
+    f.phases = &phase;
+    f.joined = phase.segments == s.kernel_h;
+    f.cover(phase, true);
+    return f;
+}
+
+/// The offsets of the segments of a phase from a pixel's first tap, line and pixel being those of the input; returns
+/// where those of the next phase go.
+inline index_t* segment_offsets(const conv_form& f, const conv_phase& phase, index_t line, index_t pixel, index_t* offset) {
+    for (index_t r = 0; r < phase.segments; ++r)
+        *offset++ = f.joined ? r * f.step_h * line
+                             : r / phase.taps_w * f.step_h * line + r % phase.taps_w * f.step_w * pixel;
+    return offset;
+}
+
 /// The target for the memory of a band: an eighth of the second-level cache, where it stays beside a block of weights;
 /// or for short segments, with little work for each byte, half of the first.
 inline index_t band_bytes(bool short_segments) { return short_segments ? cpu_caches().l1 / 2 : cpu_caches().l2 / 8; }

@@ -3,8 +3,8 @@
 // notch/kernels/lowbit_conv.hpp: convolutions with weights of one and two bits, NHWC.
 //
 // As in kernels/conv.hpp an output row is a product whose rows lie stride_w pixels apart in the input,
-// read in place; an image with padding is first copied into the workspace with its border. A pixel of
-// bits is packed_bits_size(channels) words (twice as many for ternary codes: the planes nonzero and
+// read in place; with padding a band of rows at a time is copied into the workspace, see kernels/conv_plan.hpp.
+// A pixel of bits is packed_bits_size(channels) words (twice as many for ternary codes: the planes nonzero and
 // negative).
 #pragma once
 
@@ -13,8 +13,10 @@
 
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
+#include <notch/kernels/conv_plan.hpp>
 #include <notch/kernels/image.hpp>
 #include <notch/kernels/lowbit.hpp>
+#include <notch/kernels/split.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -28,13 +30,6 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-
-/// Offsets of the segments of a window in elements of the input.
-inline void segment_offsets(const window& s, index_t segments, index_t line, index_t pixel, index_t* offset) {
-    const index_t across = segments / s.kernel_h; // 1, or kernel_w
-    for (index_t i = 0; i < segments; ++i)
-        offset[i] = i / across * s.dilation_h * line + i % across * s.dilation_w * pixel;
-}
 
 /// The taps of one axis inside the image, for the output at position o: first and one past the last.
 inline void inside_taps(index_t o, index_t stride, index_t pad, index_t dilation, index_t kernel, index_t extent,
@@ -75,19 +70,48 @@ inline void bits_row(const bits_args& g, const window& s, nhwc_view<const std::u
     }
 }
 
-inline bool one_by_one(const window& s) noexcept {
-    return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && !has_padding(s);
-}
-inline index_t segments_bytes(index_t segments) noexcept {
-    return round_up(segments * static_cast<index_t>(sizeof(index_t)), 64);
-}
+/// How a convolution is cut up, for pixels of so many bytes.
+struct lowbit_plan {
+    conv_phase phase;
+    conv_form form;
+    conv_plan plan;
 
-/// The workspace of a call with this many threads; pixel: bytes of a pixel.
-inline index_t lowbit_conv_bytes(std::string_view where, const window& s, index_t segments, index_t n, index_t h,
-                                 index_t width, index_t pixel, index_t threads) {
-    for (index_t e : {n, h, width}) check_extent(where, "extent", e);
-    const index_t images = checked_product(where, pad_shape(where, s, h, width, pixel).bytes(), image_copies(n, threads));
-    return workspace_bytes(segments_bytes(segments) + images);
+    lowbit_plan(std::string_view where, const window& s, index_t segments, index_t n, index_t h, index_t w, index_t pixel,
+                const context& ctx)
+        : phase(window_phase(s, segments)), form(window_form(s, phase)) {
+        for (index_t e : {n, h, w}) check_extent(where, "extent", e);
+        if (pixel == 0) fail(errc::invalid_argument, cat(where, ": the weights were packed for a matrix"));
+        (void)pad_shape(where, s, h, w, pixel); // refuses what overflows
+        form.channels = pixel;
+        plan = plan_conv(where, form, n, s.out_h(h), s.out_w(w), ctx);
+    }
+    lowbit_plan(const lowbit_plan&) = delete; // form points at phase
+    lowbit_plan& operator=(const lowbit_plan&) = delete;
+};
+
+/// Runs body(image, first, rows, first tap of row `first`) for bands of output rows that cover all images, on the
+/// threads of the plan. x: pixels as bytes; memory: thread_bytes() for each thread, for the copies of bands.
+template <class Body>
+void for_bands(const conv_form& f, const conv_plan& p, const nhwc_view<const std::uint8_t>& x, std::uint8_t outside,
+               bool in_place, std::uint8_t* memory, const executor_ref& executor, const Body& body) {
+    const index_t total = x.n * p.out_h;
+    parallel(executor, p.threads, [&](index_t t) {
+        const index_t end = total * (t + 1) / p.threads;
+        std::uint8_t* const copy = memory + t * p.thread_bytes();
+        for (index_t row = total * t / p.threads; row < end;) {
+            const index_t image = row / p.out_h, j = row % p.out_h;
+            index_t rows = p.out_h - j < end - row ? p.out_h - j : end - row;
+            if (rows > p.band_rows) rows = p.band_rows;
+            const index_t first = j * f.stride_h + f.first_h;
+            if (in_place) {
+                body(image, j, rows, x.data + image * x.stride_n + first * x.stride_h);
+            } else {
+                copy_band(x, image, first, (rows - 1) * f.stride_h + f.span_h, f.first_w, p.cols, outside, 0, copy);
+                body(image, j, rows, static_cast<const std::uint8_t*>(copy));
+            }
+            row += rows;
+        }
+    });
 }
 
 } // namespace detail
@@ -95,9 +119,10 @@ inline index_t lowbit_conv_bytes(std::string_view where, const window& s, index_
 /// Bytes of workspace that conv2d_bits needs for inputs of this shape.
 [[nodiscard]] inline index_t conv2d_bits_workspace_size(const packed_bits& w, bit_codes codes, index_t n, index_t h,
                                                         index_t width, const context& ctx = {}) {
+    constexpr const char* where = "conv2d_bits_workspace_size";
     const index_t pixel = packed_bits_size(w.channels) * (codes == bit_codes::ternary ? 2 : 1) * 4;
-    return detail::lowbit_conv_bytes("conv2d_bits_workspace_size", w.geometry, w.segments, n, h, width, pixel,
-                                     ctx.executor.concurrency());
+    const detail::lowbit_plan p(where, w.geometry, w.segments, n, h, width, pixel, ctx);
+    return detail::conv_bytes(where, p.form, p.plan);
 }
 
 /// Convolution of binary or ternary activations, by the definition of ref::signed_conv2d.
@@ -128,7 +153,7 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
     const lowbit_kernels& kernels = detail::kernels_for(detail::lowbit_tables, ctx.target);
     g.x_ternary = ternary;
-    if (detail::one_by_one(s) && x.is_dense() && y.is_dense()) {
+    if (detail::is_pointwise(s) && x.is_dense() && y.is_dense()) {
         const index_t whole = 0;
         g.x = x.data;
         g.ldx = x.c;
@@ -142,15 +167,13 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
     const index_t taps = s.kernel_h * s.kernel_w;
     // Kernel rows that are one segment need pixels without gaps.
     const bool in_place = !detail::has_padding(s) && (w.segments == taps || x.stride_w == x.c);
-    const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c * 4);
-    const index_t threads = ctx.executor.concurrency();
-    std::byte* base = detail::workspace_begin(
-        where, "conv2d_bits_workspace_size", ctx.workspace,
-        detail::lowbit_conv_bytes(where, s, w.segments, x.n, x.h, x.w, x.c * 4, threads));
+    const detail::lowbit_plan p(where, s, w.segments, x.n, x.h, x.w, x.c * 4, ctx);
+    std::byte* base = detail::workspace_begin(where, "conv2d_bits_workspace_size", ctx.workspace,
+                                              detail::conv_bytes(where, p.form, p.plan));
     auto* offset = reinterpret_cast<index_t*>(base);
-    auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
-    const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
-    detail::segment_offsets(s, w.segments, line, pixel, offset);
+    auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::offsets_bytes(p.form);
+    const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : p.plan.cols * x.c; // words
+    detail::segment_offsets(p.form, p.phase, line, pixel, offset);
     g.segment = offset;
     g.ldx = s.stride_w * pixel;
     g.m = y.w;
@@ -162,11 +185,10 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
         g.kernel_w = s.kernel_w;
     }
     constexpr index_t size = sizeof(Out);
-    auto rows = [&](index_t image, index_t first, index_t last, const std::uint8_t* copy) {
-        const std::uint32_t* from = copy ? reinterpret_cast<const std::uint32_t*>(copy) : x.data + image * x.stride_n;
-        for (index_t r = first; r < last; ++r) {
+    const auto band = [&](index_t image, index_t first, index_t rows, const std::uint8_t* from) {
+        for (index_t r = first; r < first + rows; ++r) {
             bits_args row = g;
-            row.x = from + r * s.stride_h * line;
+            row.x = reinterpret_cast<const std::uint32_t*>(from) + (r - first) * s.stride_h * line;
             row.c = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
             row.row = (image * y.h + r) * y.w;
             detail::bits_row(row, s, x, r, y.w, size, kernels);
@@ -176,14 +198,15 @@ void conv2d_bits(nhwc_view<const std::uint32_t> x, bit_codes codes, const packed
     if (x.h == 0 || x.w == 0) x = {x.data, x.n, x.h, x.w, x.c};
     const nhwc_view<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(x.data), x.n, x.h, x.w, x.c * 4,
                                               x.stride_n * 4, x.stride_h * 4, x.stride_w * 4);
-    detail::for_image_rows(bytes, s, y.h, 0, in_place, padded, memory, ctx.executor, threads, rows);
+    detail::for_bands(p.form, p.plan, bytes, 0, in_place, memory, ctx.executor, band);
 }
 
 /// Bytes of workspace that conv2d_int2 needs for inputs of this shape.
 [[nodiscard]] inline index_t conv2d_int2_workspace_size(const packed_int2& w, index_t n, index_t h, index_t width,
                                                         const context& ctx = {}) {
-    return detail::lowbit_conv_bytes("conv2d_int2_workspace_size", w.geometry, w.segments, n, h, width, w.channels,
-                                     ctx.executor.concurrency());
+    constexpr const char* where = "conv2d_int2_workspace_size";
+    const detail::lowbit_plan p(where, w.geometry, w.segments, n, h, width, w.channels, ctx);
+    return detail::conv_bytes(where, p.form, p.plan);
 }
 
 /// Convolution of u8 codes with 2-bit weights, by the definition of ref::conv2d; padding means real 0.
@@ -201,7 +224,7 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
     int2_args g = detail::make_int2_args(where, w, ep);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
     const lowbit_kernels& kernels = detail::kernels_for(detail::lowbit_tables, ctx.target);
-    if (detail::one_by_one(s) && x.is_dense() && y.is_dense()) {
+    if (detail::is_pointwise(s) && x.is_dense() && y.is_dense()) {
         const index_t whole = 0;
         g.x = x.data;
         g.ldx = x.c;
@@ -214,15 +237,13 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
     }
     // Kernel rows that are one segment need pixels without gaps.
     const bool in_place = !detail::has_padding(s) && (w.segments == s.kernel_h * s.kernel_w || x.stride_w == x.c);
-    const auto padded = detail::pad_shape(where, s, x.h, x.w, x.c);
-    const index_t threads = ctx.executor.concurrency();
-    std::byte* base = detail::workspace_begin(
-        where, "conv2d_int2_workspace_size", ctx.workspace,
-        detail::lowbit_conv_bytes(where, s, w.segments, x.n, x.h, x.w, x.c, threads));
+    const detail::lowbit_plan p(where, s, w.segments, x.n, x.h, x.w, x.c, ctx);
+    std::byte* base = detail::workspace_begin(where, "conv2d_int2_workspace_size", ctx.workspace,
+                                              detail::conv_bytes(where, p.form, p.plan));
     auto* offset = reinterpret_cast<index_t*>(base);
-    auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::segments_bytes(w.segments);
-    const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : padded.w * x.c;
-    detail::segment_offsets(s, w.segments, line, pixel, offset);
+    auto* memory = reinterpret_cast<std::uint8_t*>(base) + detail::offsets_bytes(p.form);
+    const index_t pixel = in_place ? x.stride_w : x.c, line = in_place ? x.stride_h : p.plan.cols * x.c;
+    detail::segment_offsets(p.form, p.phase, line, pixel, offset);
     g.segment = offset;
     g.ldx = s.stride_w * pixel;
     g.m = y.w;
@@ -232,18 +253,16 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
         g.tail = 0;
     }
     constexpr index_t size = sizeof(Out);
-    auto rows = [&](index_t image, index_t first, index_t last, const std::uint8_t* copy) {
-        const std::uint8_t* from = copy ? copy : x.data + image * x.stride_n;
-        for (index_t r = first; r < last; ++r) {
+    const auto band = [&](index_t image, index_t first, index_t rows, const std::uint8_t* from) {
+        for (index_t r = first; r < first + rows; ++r) {
             int2_args row = g;
-            row.x = from + r * s.stride_h * line;
+            row.x = from + (r - first) * s.stride_h * line;
             row.c = reinterpret_cast<std::uint8_t*>(y.data) + (image * y.stride_n + r * y.stride_h) * size;
             row.row = (image * y.h + r) * y.w;
             kernels.gemm_int2(row);
         }
     };
-    detail::for_image_rows(x, s, y.h, static_cast<std::uint8_t>(ep.x_zero_point), in_place, padded, memory, ctx.executor,
-                           threads, rows);
+    detail::for_bands(p.form, p.plan, x, static_cast<std::uint8_t>(ep.x_zero_point), in_place, memory, ctx.executor, band);
 }
 
 NOTCH_KEYED_END
