@@ -55,8 +55,9 @@ struct window {
     }
 
     /// Whether an input extent and the members of one axis are within the bounds that keep all arithmetic in range.
-    [[nodiscard]] NOTCH_INLINE static constexpr bool axis_is_valid(index_t in, index_t before, index_t after, index_t kernel,
-                                                                   index_t stride, index_t dilation) noexcept {
+    [[nodiscard]] NOTCH_INLINE static constexpr bool axis_is_valid(index_t in, index_t before, index_t after,
+                                                                   index_t kernel, index_t stride,
+                                                                   index_t dilation) noexcept {
         constexpr index_t most = detail::max_window;
         return in >= 0 && in <= detail::max_extent && before >= 0 && before <= most && after >= 0 && after <= most &&
                kernel >= 1 && kernel <= most && stride >= 1 && stride <= most && dilation >= 1 && dilation <= most;

@@ -28,7 +28,8 @@ inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b
     detail::check_span("add", "b", b);
     detail::check_span("add", "y", y);
     const auto is_code = [](std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 255; };
-    if (p.ma < 0 || p.ma > 32767 || p.mb < 0 || p.mb > 32767 || p.range.lo > p.range.hi || !is_code(p.a_zero_point) || !is_code(p.b_zero_point) || !is_code(p.y_zero_point) ||
+    if (p.ma < 0 || p.ma > 32767 || p.mb < 0 || p.mb > 32767 || p.range.lo > p.range.hi || !is_code(p.a_zero_point) ||
+        !is_code(p.b_zero_point) || !is_code(p.y_zero_point) ||
         !(p.multiplier > 0.0f && p.multiplier <= 4.0f)) // a ratio just below 2^16 is 2^14 * 4
         fail(errc::invalid_argument, "add: the parameters do not come from make_add");
     if (p.range.lo < 0 || p.range.hi > 255)

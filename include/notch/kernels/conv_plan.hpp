@@ -101,10 +101,11 @@ inline conv_form window_form(const window& s, const conv_phase& phase) {
 
 /// The offsets of the segments of a phase from a pixel's first tap, line and pixel being those of the input; returns
 /// where those of the next phase go.
-inline index_t* segment_offsets(const conv_form& f, const conv_phase& phase, index_t line, index_t pixel, index_t* offset) {
+inline index_t* segment_offsets(const conv_form& f, const conv_phase& phase, index_t line, index_t pixel,
+                                index_t* offset) {
     for (index_t r = 0; r < phase.segments; ++r)
-        *offset++ = f.joined ? r * f.step_h * line
-                             : r / phase.taps_w * f.step_h * line + r % phase.taps_w * f.step_w * pixel;
+        *offset++ =
+            f.joined ? r * f.step_h * line : r / phase.taps_w * f.step_h * line + r % phase.taps_w * f.step_w * pixel;
     return offset;
 }
 

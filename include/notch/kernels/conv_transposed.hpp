@@ -51,8 +51,8 @@ struct transposed_window {
     }
 
 private:
-    NOTCH_INLINE static constexpr index_t outputs(index_t in, index_t before, index_t after, index_t kernel, index_t stride,
-                                                  index_t dilation, index_t more) noexcept {
+    NOTCH_INLINE static constexpr index_t outputs(index_t in, index_t before, index_t after, index_t kernel,
+                                                  index_t stride, index_t dilation, index_t more) noexcept {
         if (in < 1 || !window::axis_is_valid(in, before, after, kernel, stride, dilation) || more < 0 || more >= stride)
             return 0;
         const index_t n = (in - 1) * stride - before - after + dilation * (kernel - 1) + 1 + more;

@@ -96,7 +96,8 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, c
         return;
     }
     const index_t need = workspace_bytes(pad_shape(where, {}, x.h, x.w, w.outputs()).bytes());
-    auto* copy = reinterpret_cast<std::uint8_t*>(workspace_begin(where, "depthwise_workspace_size", ctx.workspace, need));
+    auto* copy =
+        reinterpret_cast<std::uint8_t*>(workspace_begin(where, "depthwise_workspace_size", ctx.workspace, need));
     d.in = copy;
     d.in_pixel = w.outputs();
     d.in_row = x.w * w.outputs();

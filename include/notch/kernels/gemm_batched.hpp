@@ -194,9 +194,10 @@ void gemm_batched(batch_view<X> x, batch_view<Z> z, const activation_operand& op
             const epilogue_args form = ep.args();
             // bias - x_zp * sum (z - z_zp), modulo 2^32: the whole has been proved to fit.
             for (index_t c = 0; c < padded; ++c)
-                bias[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(c < operand.n ? form.bias[c] : 0) -
-                                                    static_cast<std::uint32_t>(ep.x_zero_point) *
-                                                        (static_cast<std::uint32_t>(sums[c]) - static_cast<std::uint32_t>(zero_point * k)));
+                bias[c] = static_cast<std::int32_t>(
+                    static_cast<std::uint32_t>(c < operand.n ? form.bias[c] : 0) -
+                    static_cast<std::uint32_t>(ep.x_zero_point) *
+                        (static_cast<std::uint32_t>(sums[c]) - static_cast<std::uint32_t>(zero_point * k)));
             gemm_args g;
             g.a = reinterpret_cast<const std::uint8_t*>(left.data);
             g.lda = left.stride;

@@ -95,12 +95,14 @@ void gemm_dynamic(matrix_view<const float> x, const packed_weights& w, const epi
         detail::split(ctx.executor, count, 1, [&](index_t begin, index_t end) {
             for (index_t i = begin; i < end; ++i) {
                 const std::span<const float> row(x.data + (first + i) * x.stride, static_cast<std::size_t>(x.cols));
-                const quant_params q = params_from_range<Range>(Granularity::is_per_tensor ? all : value_range(row, serial));
+                const quant_params q =
+                    params_from_range<Range>(Granularity::is_per_tensor ? all : value_range(row, serial));
                 scratch.scales[i] = q.scale;
                 scratch.zero_points[i] = q.zero_point + (flip ? 128 : 0);
-                quantize<Range>(row, q,
-                                {reinterpret_cast<typename Range::code_type*>(scratch.codes + i * scratch.pitch), row.size()},
-                                serial);
+                quantize<Range>(
+                    row, q,
+                    {reinterpret_cast<typename Range::code_type*>(scratch.codes + i * scratch.pitch), row.size()},
+                    serial);
             }
         });
         gemm_args g = detail::make_gemm_args(where, w, ep);

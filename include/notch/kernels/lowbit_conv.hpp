@@ -76,8 +76,8 @@ struct lowbit_plan {
     conv_form form;
     conv_plan plan;
 
-    lowbit_plan(std::string_view where, const window& s, index_t segments, index_t n, index_t h, index_t w, index_t pixel,
-                const context& ctx)
+    lowbit_plan(std::string_view where, const window& s, index_t segments, index_t n, index_t h, index_t w,
+                index_t pixel, const context& ctx)
         : phase(window_phase(s, segments)), form(window_form(s, phase)) {
         for (index_t e : {n, h, w}) check_extent(where, "extent", e);
         if (pixel == 0) fail(errc::invalid_argument, cat(where, ": the weights were packed for a matrix"));
@@ -262,7 +262,8 @@ void conv2d_int2(nhwc_view<const std::uint8_t> x, const packed_int2& w, const ep
             kernels.gemm_int2(row);
         }
     };
-    detail::for_bands(p.form, p.plan, x, static_cast<std::uint8_t>(ep.x_zero_point), in_place, memory, ctx.executor, band);
+    detail::for_bands(p.form, p.plan, x, static_cast<std::uint8_t>(ep.x_zero_point), in_place, memory, ctx.executor,
+                      band);
 }
 
 NOTCH_KEYED_END

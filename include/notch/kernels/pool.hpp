@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/kernels/pool.hpp: max, average and global average pooling on u8 codes, max pooling on floats, NHWC. Definitions in
-// ref/pool.hpp.
+// notch/kernels/pool.hpp: max, average and global average pooling on u8 codes, max pooling on floats, NHWC. Definitions
+// in ref/pool.hpp.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +65,8 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
                     if (iy < 0 || iy >= x.h) continue;
                     for (index_t kx = 0; kx < s.kernel_w; ++kx) {
                         const index_t ix = col * s.stride_w - s.pad_left + kx * s.dilation_w;
-                        if (ix >= 0 && ix < x.w) tap[taps++] = reinterpret_cast<const std::uint8_t*>(&x(image, iy, ix, 0));
+                        if (ix >= 0 && ix < x.w)
+                            tap[taps++] = reinterpret_cast<const std::uint8_t*>(&x(image, iy, ix, 0));
                     }
                 }
                 pool_args a;

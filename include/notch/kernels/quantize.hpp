@@ -238,7 +238,11 @@ void quantize_rows_dynamic(matrix_view<const float> x, matrix_view<typename Rang
             if (x.cols > 0) k.range({row, x.cols, &r.min, &r.max});
             const quant_params p = params_from_range<Range>(r);
             params[static_cast<std::size_t>(i)] = p;
-            k.quantize({row, x.cols, p, {Range::qmin, Range::qmax}, detail::code_kind<typename Range::code_type>(),
+            k.quantize({row,
+                        x.cols,
+                        p,
+                        {Range::qmin, Range::qmax},
+                        detail::code_kind<typename Range::code_type>(),
                         codes.data + i * codes.stride});
         }
     });

@@ -66,8 +66,8 @@
 
 NOTCH_NAMESPACE_BEGIN
 
-/// An instruction set that this CPU can run, the best one (or NOTCH_ISA) by default. It converts from and to isa; to make
-/// or assign one that this CPU cannot run is an error.
+/// An instruction set that this CPU can run, the best one (or NOTCH_ISA) by default. It converts from and to isa; to
+/// make or assign one that this CPU cannot run is an error.
 class runnable_isa {
 public:
     NOTCH_INLINE runnable_isa() : value_(default_isa()) {}
