@@ -130,9 +130,7 @@ struct output_stages {
 static inline output_stages make_stages(const tile_job& t) {
     const epilogue_args& ep = *t.ep;
     const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
-    return {make_stage(ep), make_raw_stage(ep, t.channel, plain),
-            plain && (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.bounded &&
-                ep.mode == requant_mode::float_scale};
+    return {make_stage(ep), make_raw_stage(ep, t.channel, plain), plain && register_codes(ep)};
 }
 
 /// Some rows of lanes[][NP][16] to c; t's row terms are those of row 0, `first` is the first row here. Codes leave by
