@@ -141,7 +141,7 @@ NOTCH_TARGET_BEGIN_AMX
 NOTCH_KEYED_BEGIN
 namespace arch::amx {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 
 // asm: g++ 12 and clang 14 have intrinsics, but those of g++ hide from the compiler what a tile load reads.
 

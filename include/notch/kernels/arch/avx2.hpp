@@ -18,7 +18,7 @@ NOTCH_TARGET_BEGIN_AVX2
 NOTCH_KEYED_BEGIN
 namespace arch::avx2 {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/avx256.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_4x16c4__avx2";

@@ -16,7 +16,7 @@ NOTCH_TARGET_BEGIN_AVX512BW
 NOTCH_KEYED_BEGIN
 namespace arch::avx512bw {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/avx512.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_12x16c4__avx512bw";

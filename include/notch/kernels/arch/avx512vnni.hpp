@@ -14,7 +14,7 @@ NOTCH_TARGET_BEGIN_AVX512VNNI
 NOTCH_KEYED_BEGIN
 namespace arch::avx512vnni {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/avx512.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_6x64c4__avx512vnni";

@@ -16,7 +16,7 @@ NOTCH_TARGET_BEGIN_AVXVNNI
 NOTCH_KEYED_BEGIN
 namespace arch::avxvnni {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/avx256.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_6x16c4__avxvnni";

@@ -22,7 +22,7 @@
 #pragma push_macro("NOTCH_UNROLL")
 #undef NOTCH_UNROLL
 #define NOTCH_UNROLL
-#define NOTCH_OP static inline
+#define NOTCH_OP inline
 #define NOTCH_ARCH_LEVEL NOTCH_ARCH_SCALAR
 NOTCH_KEYED_BEGIN
 namespace arch::scalar {
@@ -33,7 +33,7 @@ NOTCH_KEYED_END
 #undef NOTCH_OP
 #pragma pop_macro("NOTCH_UNROLL")
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 
 #if NOTCH_X86_KERNELS
 #define NOTCH_ARCH_LEVEL NOTCH_ARCH_AVX2

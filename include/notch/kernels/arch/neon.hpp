@@ -17,7 +17,7 @@ NOTCH_TARGET_BEGIN_NEON
 NOTCH_KEYED_BEGIN
 namespace arch::neon {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/neon.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_4x16c4__neon";

@@ -24,7 +24,7 @@ NOTCH_TARGET_BEGIN_NEONDOT
 NOTCH_KEYED_BEGIN
 namespace arch::neondot {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/neon.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_6x16c4__neondot";
@@ -68,7 +68,7 @@ template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, const b_quad& 
     for (int i = 0; i < 4; ++i) sdot_first(acc.v[i], b.v[i], a);
 }
 /// to[c] = start[c] + 128 * sum w[c], over the 16 columns and `quads` rows of 64 bytes of a panel.
-static inline void add_panel_sums(const std::int32_t* start, const std::int8_t* b, index_t quads, std::int32_t* to) {
+inline void add_panel_sums(const std::int32_t* start, const std::int8_t* b, index_t quads, std::int32_t* to) {
     acc16 sum = set_s32(0);
     for (index_t k = 0; k < quads; ++k, b += 64) add_sums64(sum, load_b<operand_form::offset>(b));
     store_s32(to, add(load_s32(start), add(sum, sum)), 16);

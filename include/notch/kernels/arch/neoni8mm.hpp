@@ -17,7 +17,7 @@ NOTCH_TARGET_BEGIN_NEONI8MM
 NOTCH_KEYED_BEGIN
 namespace arch::neoni8mm {
 
-#define NOTCH_OP static inline __attribute__((always_inline))
+#define NOTCH_OP inline __attribute__((always_inline))
 #include <notch/kernels/arch/neon.inl>
 
 inline constexpr const char* gemm_name = "gemm_u8s8_6x16c4__neoni8mm";

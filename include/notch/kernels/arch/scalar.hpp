@@ -15,7 +15,7 @@
 NOTCH_KEYED_BEGIN
 namespace arch::scalar {
 
-#define NOTCH_OP static inline
+#define NOTCH_OP inline
 
 inline constexpr const char* gemm_name = "gemm_u8s8_2x16c4__scalar";
 inline constexpr int max_panels = 1;

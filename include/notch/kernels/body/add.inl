@@ -2,7 +2,7 @@
 //
 // Included by kernels/add.hpp in the region of each instruction set.
 
-static void add_u8(const add_args& p) {
+inline void add_u8(const add_args& p) {
     const f32x16 multiplier = set_f32(p.multiplier);
     const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
     const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));

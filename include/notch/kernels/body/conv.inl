@@ -123,7 +123,7 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const conv_rect& r, const std:
 
 /// The pixels of a rectangle over NP panels.
 template <int NP, operand_form P>
-static void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t cols) {
+void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t cols) {
     // Two heights: a last tile of few pixels is short, others repeat their last pixel.
     constexpr int MR = conv_rows<NP>(), Few = short_conv_rows<NP>();
     const gemm_args& g = a.product;
@@ -205,13 +205,13 @@ static void conv_panels(const conv_args& a, const conv_rect& r, index_t column, 
 }
 
 /// Panels outside, pixels inside: the weights come from the outer cache levels once.
-template <operand_form P> static void conv_all(const conv_args& a) {
+template <operand_form P> void conv_all(const conv_args& a) {
     for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) {
         for (index_t i = 0; i < a.rect_count; ++i) conv_panels<NP, P>(a, a.rects[i], column, cols);
     });
 }
 
-static void conv_u8s8(const conv_args& a) {
+inline void conv_u8s8(const conv_args& a) {
     if (a.product.m <= 0 || a.product.n <= 0) return;
     if (use_pairs && a.product.pairs_safe)
         conv_all<use_pairs ? operand_form::pairs : operand_form::direct>(a);

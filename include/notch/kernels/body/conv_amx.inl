@@ -4,7 +4,7 @@
 // rows are pixels. The rectangles of conv_args go unused, they would leave tiles part empty: taps in a padding of
 // zeros are multiplied as well, and add nothing.
 
-static void conv_u8s8(const conv_args& a) {
+inline void conv_u8s8(const conv_args& a) {
     if (!multiply_rows(a.product, {a.run, a.in_line, a.out_line, a.ends, a.end_groups})) avx512vnni::conv_u8s8(a);
 }
 

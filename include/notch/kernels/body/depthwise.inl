@@ -55,7 +55,7 @@ template <lanes L, bool Words, int C> NOTCH_OP void tile_any(const depthwise_blo
     for (int c = 0; c < C; ++c) stage.store(b, c, out + c * b.pixel_bytes);
 }
 
-template <lanes L, bool Words> static NOTCH_NOINLINE void row_any(const depthwise_block& b, index_t y) {
+template <lanes L, bool Words> NOTCH_NOINLINE void row_any(const depthwise_block& b, index_t y) {
     constexpr int wide = byte_width == 64 ? 4 : 2; // as many as there are registers for
     index_t x = 0;
     if (b.d.dilation_w == 1)
@@ -65,7 +65,7 @@ template <lanes L, bool Words> static NOTCH_NOINLINE void row_any(const depthwis
 
 // --- all channels of some rows -------------------------------------------------------------------------------------
 
-template <lanes L, bool Words> static void block_rows(const depthwise_block& b, index_t first, index_t last) {
+template <lanes L, bool Words> void block_rows(const depthwise_block& b, index_t first, index_t last) {
     const depthwise_args& d = b.d;
     index_t y = first;
     if (!d.tile) {
@@ -91,7 +91,7 @@ template <lanes L, bool Words> static void block_rows(const depthwise_block& b, 
 #endif
 }
 
-template <lanes L> static void block_channels(const depthwise_args& d, const word_stage& stage, index_t channel, index_t count, index_t first, index_t last) {
+template <lanes L> void block_channels(const depthwise_args& d, const word_stage& stage, index_t channel, index_t count, index_t first, index_t last) {
     const index_t block = channel / depthwise_width, lane = channel % depthwise_width / 16;
     const index_t at = block * depthwise_width + lane * 4;
     const index_t size = store_size(d.ep.store);
@@ -124,7 +124,7 @@ template <lanes L> static void block_channels(const depthwise_args& d, const wor
     if constexpr (strips<L>() == 1) block_rows<L, false>(b, first, last);
 }
 
-static void depthwise_u8s8(const depthwise_args& d) {
+inline void depthwise_u8s8(const depthwise_args& d) {
     word_stage stage{};
     if constexpr (has_words) stage = make_words(d.ep);
     // Bands of rows whose inputs stay in the first cache while all blocks of channels pass over them.
@@ -157,7 +157,7 @@ static void depthwise_u8s8(const depthwise_args& d) {
     }
 }
 
-static void expand(const expand_args& a) {
+inline void expand(const expand_args& a) {
     std::uint8_t* out = a.out;
     for (index_t p = 0; p < a.pixels; ++p) {
         const std::uint8_t* in = a.in + p * a.in_pixel;

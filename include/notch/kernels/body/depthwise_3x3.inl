@@ -37,7 +37,7 @@ template <lanes L, bool Words, int R, int C> NOTCH_OP void tile_3x3(const depthw
     for (int n = 0; n < R * C; ++n) stage.store(b, n, out + n / C * b.row_bytes + n % C * b.pixel_bytes);
 }
 
-template <lanes L, bool Words, int R> static NOTCH_NOINLINE void rows_3x3_stride1(const depthwise_block& b, index_t y) {
+template <lanes L, bool Words, int R> NOTCH_NOINLINE void rows_3x3_stride1(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<R + 2> rows = make_rows<L, R + 2>(b, y - d.pad_top, 1);
     keep_in_memory(rows);
@@ -77,7 +77,7 @@ template <lanes L, bool Words, int R> static NOTCH_NOINLINE void rows_3x3_stride
 
 /// Two outputs of one row at a time share the middle one of five columns, and the last column is the first
 /// of the next two. The weights stay in registers where there are enough.
-template <lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
+template <lanes L, bool Words> NOTCH_NOINLINE void row_3x3_stride2(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
     keep_in_memory(rows);
@@ -147,7 +147,7 @@ template <lanes L> NOTCH_OP void load_pairs(const depthwise_block& b, const tap_
 }
 
 /// Outputs x and x + 1 of one row, five pairs each, stride S: columns 0..3 or 0..5.
-template <int S, lanes L, bool Words> static NOTCH_NOINLINE void row_3x3_pairs(const depthwise_block& b, index_t y) {
+template <int S, lanes L, bool Words> NOTCH_NOINLINE void row_3x3_pairs(const depthwise_block& b, index_t y) {
     const depthwise_args& d = b.d;
     const tap_rows<3> rows = make_rows<L, 3>(b, y * d.stride_h - d.pad_top, d.dilation_h);
     keep_in_memory(rows);

@@ -95,7 +95,7 @@ template <int N> NOTCH_OP void flip_if(const depthwise_block& b, nvec (&t)[N]) {
 }
 
 /// Results of one output that the words do not cover: lane holds the four vectors.
-template <lanes L> static NOTCH_NOINLINE void store_block(const depthwise_block& b, const std::int32_t* lane, std::uint8_t* out) {
+template <lanes L> NOTCH_NOINLINE void store_block(const depthwise_block& b, const std::int32_t* lane, std::uint8_t* out) {
     const index_t size = store_size(b.d.ep.store);
     if (b.packs) {
         nvec acc[4];

@@ -12,7 +12,7 @@ NOTCH_OP vec32 rescaled_lanes(const std::uint8_t* x, const embedding_args& p, ve
 }
 #endif
 
-static void rescale_row(const embedding_args& p) {
+inline void rescale_row(const embedding_args& p) {
     index_t j = 0;
 #if NOTCH_EMBEDDING_LANES
     const vec32 zero = set_lanes(static_cast<std::uint32_t>(p.zero_point)),

@@ -25,7 +25,7 @@
 // its blocks stay in L1; partial sums are exact int32, in any order.
 
 /// Bytes 0..count-1 (count <= 4), the others 0: never reads past the row.
-static inline std::uint32_t load_partial(const std::uint8_t* p, index_t count) {
+inline std::uint32_t load_partial(const std::uint8_t* p, index_t count) {
     std::uint32_t v = p[0];
     if (count > 1) v |= static_cast<std::uint32_t>(p[1]) << 8;
     if (count > 2) v |= static_cast<std::uint32_t>(p[2]) << 16;
@@ -59,7 +59,7 @@ struct raw_stage {
     const float* multiplier;
     bool direct;
 };
-static constexpr float no_multiplier[16 * max_panels] = {};
+inline constexpr float no_multiplier[16 * max_panels] = {};
 NOTCH_OP raw_stage make_raw_stage(const epilogue_args& ep, index_t channel, bool plain) {
     const bool floats = plain && plain_floats(ep);
     return {make_float_mask(floats), floats ? ep.multiplier + channel : no_multiplier,
@@ -82,7 +82,7 @@ NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc
 
 /// A tile that the register path does not cover: rows x panels vectors of accumulators. Not inlined,
 /// so that it does not weigh on the registers of the loops.
-static NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
+inline NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
                                       index_t panels, std::uint8_t* c) {
     const epilogue_args& ep = *t.ep;
     const index_t size = store_size(ep.store);
@@ -209,7 +209,7 @@ template <int MR, int NP> constexpr int chains() {
 
 /// The tiles that exist: full height, then halves. Fewer tiles mean shorter compile times.
 template <int NP, operand_form P, int MR = tile_rows<NP>()>
-static inline gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
+gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
     if constexpr (MR > 1) {
         if (rows < MR) return pick_tile<NP, P, (MR > 8 ? 8 : MR > 4 ? 4 : MR / 2)>(rows, taken);
     }
@@ -221,7 +221,7 @@ static inline gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
 /// called if `last`, the accumulators being complete. Leaves t behind the last row; not a copy, since
 /// copying what was written a moment ago waits for the stores.
 template <int NP, operand_form P>
-static void run_tiles(const gemm_args& g, tile_job& t, index_t first_row, index_t column, index_t rows, bool last) {
+void run_tiles(const gemm_args& g, tile_job& t, index_t first_row, index_t column, index_t rows, bool last) {
     for (index_t row = 0; row < rows;) {
         index_t height = 0;
         const gemm_tile_fn tile = pick_tile<NP, P>(rows - row, height);
@@ -241,7 +241,7 @@ static void run_tiles(const gemm_args& g, tile_job& t, index_t first_row, index_
 }
 
 /// The job of all rows of g over the panels from `column` on.
-static inline tile_job make_job(const gemm_args& g, index_t column, index_t cols) {
+inline tile_job make_job(const gemm_args& g, index_t column, index_t cols) {
     tile_job t;
     t.a = g.a;
     t.lda = g.lda;
@@ -292,7 +292,7 @@ template <class F> NOTCH_OP void for_panels(index_t n, const F& f) {
 }
 
 /// Rows as they are. Panels outside, rows inside: the weights come from the outer cache levels once.
-template <operand_form P> static void gemm_direct(const gemm_args& g) {
+template <operand_form P> void gemm_direct(const gemm_args& g) {
     for_panels(g.n, [&]<int NP>(index_t column, index_t cols) {
         tile_job t = make_job(g, column, cols);
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEONDOT
@@ -307,7 +307,7 @@ template <operand_form P> static void gemm_direct(const gemm_args& g) {
 }
 
 /// The rows of g from `row` on, moved by `rows`.
-static inline gemm_args rows_from(const gemm_args& g, index_t row, index_t rows) {
+inline gemm_args rows_from(const gemm_args& g, index_t row, index_t rows) {
     gemm_args part = g;
     part.a = g.a + row * g.lda;
     part.m = rows;
@@ -320,7 +320,7 @@ static inline gemm_args rows_from(const gemm_args& g, index_t row, index_t rows)
 }
 
 /// A run of quads and up to three bytes more, each byte plus 128; zeros fill the last quad.
-static inline void flip_quads(const std::uint8_t* from, index_t quads, index_t tail, std::uint8_t* to) {
+inline void flip_quads(const std::uint8_t* from, index_t quads, index_t tail, std::uint8_t* to) {
     const index_t bytes = 4 * quads + tail;
     index_t i = 0;
     for (; i + byte_width <= bytes; i += byte_width)
@@ -330,7 +330,7 @@ static inline void flip_quads(const std::uint8_t* from, index_t quads, index_t t
         for (index_t k = tail; k < 4; ++k) to[4 * quads + k] = 0;
 }
 /// The sum of n bytes, as u8 codes.
-static inline std::int32_t sum_bytes(const std::uint8_t* p, index_t n, bool flip) {
+inline std::int32_t sum_bytes(const std::uint8_t* p, index_t n, bool flip) {
     nvec sum = set_n32(0);
     index_t i = 0;
     for (; i + byte_width <= n; i += byte_width) {
@@ -343,7 +343,7 @@ static inline std::int32_t sum_bytes(const std::uint8_t* p, index_t n, bool flip
 }
 
 /// Signed rows: copies of some rows at a time, each byte plus 128, a segment next to the other.
-template <operand_form P> static NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
+template <operand_form P> NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
     const index_t quads = g.k4 + (g.tail > 0), bytes = 4 * g.segments * quads;
     // Rows a multiple of 4096 bytes apart would share cache lines' places.
     const index_t pitch = (bytes + 63) / 64 * 64 + (bytes % 4096 == 0 ? 64 : 0);
@@ -377,12 +377,12 @@ template <operand_form P> static NOTCH_NOINLINE void gemm_flipped(const gemm_arg
 #include <notch/kernels/body/gemm_wide.inl>
 #endif
 
-template <operand_form P> static void gemm_rows(const gemm_args& g) {
+template <operand_form P> void gemm_rows(const gemm_args& g) {
     if (g.flip) gemm_flipped<P>(g);
     else gemm_direct<P>(g);
 }
 
-static void gemm_product(const gemm_args& g) {
+inline void gemm_product(const gemm_args& g) {
     if (use_pairs && g.pairs_safe) {
         gemm_rows<use_pairs ? operand_form::pairs : operand_form::direct>(g);
         return;
@@ -401,7 +401,7 @@ static void gemm_product(const gemm_args& g) {
 }
 
 /// Weights with zero points: the sums of the rows are taken first, some rows at a time.
-static NOTCH_NOINLINE void gemm_with_row_sums(const gemm_args& g) {
+inline NOTCH_NOINLINE void gemm_with_row_sums(const gemm_args& g) {
     constexpr index_t block = 240;
     std::int32_t sums[block];
     for (index_t row = 0; row < g.m; row += block) {
@@ -417,7 +417,7 @@ static NOTCH_NOINLINE void gemm_with_row_sums(const gemm_args& g) {
     }
 }
 
-static void gemm_u8s8(const gemm_args& g) {
+inline void gemm_u8s8(const gemm_args& g) {
     if (g.m <= 0 || g.n <= 0) return;
     if (g.w_zero_point) gemm_with_row_sums(g);
     else gemm_product(g);

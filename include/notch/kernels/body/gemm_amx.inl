@@ -48,10 +48,10 @@ struct k_cut {
     bool end;
 };
 
-static inline bool cuts_evenly(index_t quads) {
+inline bool cuts_evenly(index_t quads) {
     return quads > 0 && quads % ((quads + tile_quads - 1) / tile_quads) == 0;
 }
-static inline k_cut cut_k(index_t segments, index_t whole_quads, bool tail) {
+inline k_cut cut_k(index_t segments, index_t whole_quads, bool tail) {
     const index_t quads = whole_quads + tail, tiles = (quads + tile_quads - 1) / tile_quads;
     if (!tail && cuts_evenly(quads)) return {segments, tiles, quads / tiles, 0, false};
     const index_t last = quads < tile_quads ? quads : tile_quads, steps = whole_quads / tile_quads;
@@ -96,7 +96,7 @@ NOTCH_OP void multiply_step(const tile_product& p, const std::uint8_t* a, const 
 
 /// MT tiles of rows times NP panels to lanes[16 * MT][NP][16].
 template <int MT, int NP>
-static NOTCH_NOINLINE void multiply_tiles(const tile_product& p, const a_tile* tiles, std::int32_t* lanes) {
+NOTCH_NOINLINE void multiply_tiles(const tile_product& p, const a_tile* tiles, std::int32_t* lanes) {
     load_tile<0>(p.start, 0);
     if constexpr (NP == 2) load_tile<1>(p.start + 16, 0);
     if constexpr (MT == 2) load_tile<2>(p.start, 0);
@@ -127,7 +127,7 @@ struct output_stages {
     raw_stage raw;
     bool codes;
 };
-static inline output_stages make_stages(const tile_job& t) {
+inline output_stages make_stages(const tile_job& t) {
     const epilogue_args& ep = *t.ep;
     const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
     return {make_stage(ep), make_raw_stage(ep, t.channel, plain), plain && register_codes(ep)};
@@ -136,7 +136,7 @@ static inline output_stages make_stages(const tile_job& t) {
 /// Some rows of lanes[][NP][16] to c; t's row terms are those of row 0, `first` is the first row here. Codes leave by
 /// whole vectors of 64; the few rows that do not fill one take the way of the rarer outputs.
 template <int NP>
-static void store_lanes(const tile_job& t, const output_stages& stages, const std::int32_t* lanes, index_t first,
+void store_lanes(const tile_job& t, const output_stages& stages, const std::int32_t* lanes, index_t first,
                         index_t rows, std::uint8_t* c) {
     if (stages.codes) {
         constexpr int together = 4 / NP;
@@ -162,7 +162,7 @@ static void store_lanes(const tile_job& t, const output_stages& stages, const st
 
 /// `count` tiles of the block of rows from `origin` on, times NP panels.
 template <int NP>
-static NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid,
+NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid,
                                           const a_tile* tiles, index_t count, index_t origin) {
     const output_stages stages = make_stages(t);
     const index_t line_bytes = grid.out_line * store_size(t.ep->store);
@@ -187,7 +187,7 @@ static NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job&
 }
 
 /// start[c] = bias[c] + 128 * the sum of the weights of column c.
-static NOTCH_NOINLINE void start_signed(const std::int32_t* bias, const std::int8_t* panel, index_t quads,
+inline NOTCH_NOINLINE void start_signed(const std::int32_t* bias, const std::int8_t* panel, index_t quads,
                                         std::int32_t* start) {
     const a_quad all128 = set_a<operand_form::direct>(0x80808080u);
     acc16 sum[4] = {load_s32(bias), set_s32(0), set_s32(0), set_s32(0)};
@@ -202,23 +202,23 @@ static NOTCH_NOINLINE void start_signed(const std::int32_t* bias, const std::int
 }
 
 /// A run of bytes, in whole vectors: up to 63 bytes behind it are set to 0.
-static inline void copy_run(const std::uint8_t* from, index_t bytes, std::uint8_t* to) {
+inline void copy_run(const std::uint8_t* from, index_t bytes, std::uint8_t* to) {
     for (; bytes >= 64; bytes -= 64, from += 64, to += 64) store_nbytes<true>(to, load_nbytes<true>(from, 64), 64);
     if (bytes > 0) store_nbytes<true>(to, load_nbytes<false>(from, bytes), 64);
 }
 /// The last bytes of a row (1..64) behind the quads that are covered, in a vector of zeros. In place, too.
-static inline void copy_end(const std::uint8_t* from, index_t bytes, const k_cut& k, std::uint8_t* to) {
+inline void copy_end(const std::uint8_t* from, index_t bytes, const k_cut& k, std::uint8_t* to) {
     const nvec v = load_nbytes<false>(from, bytes);
     store_nbytes<true>(to, set_n32(0), 64);
     store_nbytes<false>(to + 4 * k.covered, v, bytes);
 }
 
-static inline const std::uint8_t* pixel(const gemm_args& g, const row_grid& grid, index_t m) {
+inline const std::uint8_t* pixel(const gemm_args& g, const row_grid& grid, index_t m) {
     return g.a + m / grid.run * grid.in_line + m % grid.run * g.lda;
 }
 
 /// Tiles of rows first ... last - 1 where they lie; ends of K go to `copy`, 1 KiB a tile.
-static NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first,
+inline NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first,
                                              index_t last, std::uint8_t* copy, a_tile* tiles) {
     index_t count = 0;
     for (index_t m = first; m < last; ++count) {
@@ -240,7 +240,7 @@ static NOTCH_NOINLINE index_t tiles_in_place(const gemm_args& g, const row_grid&
 }
 
 /// Tiles of copies of rows first ... last - 1: all segments of a row next to each other, then its ends.
-static NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first,
+inline NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& grid, const k_cut& k, index_t first,
                                            index_t last, index_t pitch, std::uint8_t* copy, a_tile* tiles) {
     const index_t quads = g.k4 + (g.tail > 0), end = 4 * tile_quads * k.steps;
     index_t count = 0;
@@ -261,7 +261,7 @@ static NOTCH_NOINLINE index_t tiles_copied(const gemm_args& g, const row_grid& g
     return count;
 }
 
-static inline tile_shapes shapes_of(const k_cut& k) {
+inline tile_shapes shapes_of(const k_cut& k) {
     tile_shapes s = {};
     s.palette = 1;
     for (int t = 0; t < 8; ++t) {
@@ -272,7 +272,7 @@ static inline tile_shapes shapes_of(const k_cut& k) {
 }
 
 /// Tells the functor of the rectangles of rows first ... last - 1, an image row at a time.
-static NOTCH_NOINLINE void tell_tiles(const gemm_args& g, const tile_job& t, const row_grid& grid, index_t first,
+inline NOTCH_NOINLINE void tell_tiles(const gemm_args& g, const tile_job& t, const row_grid& grid, index_t first,
                                       index_t last) {
     const index_t size = store_size(g.ep.store);
     for (index_t m = first; m < last;) {
@@ -284,7 +284,7 @@ static NOTCH_NOINLINE void tell_tiles(const gemm_args& g, const tile_job& t, con
 }
 
 /// The whole product, or false if it is none for tiles; then nothing has happened.
-static NOTCH_NOINLINE bool multiply_rows(const gemm_args& g, const row_grid& grid) {
+inline NOTCH_NOINLINE bool multiply_rows(const gemm_args& g, const row_grid& grid) {
     const index_t quads = g.k4 + (g.tail > 0), all = g.segments * quads + grid.end_groups;
     if (g.m < tile_height || g.n <= 0 || all < least_quads) return false;
     // In place where all steps of K can be loaded and short image rows do not waste much of the tiles.
@@ -357,7 +357,7 @@ static NOTCH_NOINLINE bool multiply_rows(const gemm_args& g, const row_grid& gri
 
 inline constexpr const char* gemm_name = "gemm_u8s8_32x32c64__amx";
 
-static void gemm_u8s8(const gemm_args& g) {
+inline void gemm_u8s8(const gemm_args& g) {
     if (!multiply_rows(g, {g.m, 0, 0, nullptr, 0})) avx512vnni::gemm_u8s8(g);
 }
 

@@ -4,7 +4,7 @@
 // panels are widened into blocks on the stack, and the tiles of gemm.inl run over those.
 
 /// Quads first ... first + count - 1 of a row (of all its segments, one after the other), widened.
-static inline void widen_row(const gemm_args& g, index_t row, index_t first, index_t count, std::uint8_t* to) {
+inline void widen_row(const gemm_args& g, index_t row, index_t first, index_t count, std::uint8_t* to) {
     const index_t quads = g.k4 + (g.tail > 0);
     for (index_t done = 0; done < count;) {
         const index_t s = (first + done) / quads, k = (first + done) % quads;
@@ -31,7 +31,7 @@ static inline void widen_row(const gemm_args& g, index_t row, index_t first, ind
 
 /// Widened operands: blocks of 128 quads of K, some rows at a time; see arch/avx2.hpp. Two panels, or if K is one short
 /// block as many as there is room for.
-static NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
+inline NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
     constexpr index_t most_quads = wide_quads, most_rows = 64;
     constexpr index_t pitch = 2 * wide_plane + 64, partial_columns = 32, most_wide_rows = 48;
     alignas(64) std::int8_t b[2 * most_quads * 128];

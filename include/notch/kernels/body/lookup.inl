@@ -98,7 +98,7 @@ NOTCH_OP uint8x16_t look_up(const byte_table& t, uint8x16_t x) {
 #endif
 
 /// y[i][j] = table[x[i][j]]; y may be x.
-static void lookup_bytes(const lookup_args& p) {
+inline void lookup_bytes(const lookup_args& p) {
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
     const byte_table t = load_table(p.table);
 #elif NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI

@@ -36,7 +36,7 @@ NOTCH_OP void bits_step(counts (&unequal)[MR][NP], counts (&some)[MR][NP], const
 }
 
 /// The sums of the weights of the taps outside the image.
-static NOTCH_NOINLINE void sum_outside_taps(const bits_args& g, index_t channel, std::int32_t (&sum)[16]) {
+inline NOTCH_NOINLINE void sum_outside_taps(const bits_args& g, index_t channel, std::int32_t (&sum)[16]) {
     for (std::int32_t& s : sum) s = 0;
     for (index_t ky = 0; ky < g.kernel_h; ++ky)
         for (index_t kx = 0; kx < g.kernel_w; ++kx) {
@@ -125,7 +125,7 @@ NOTCH_NOINLINE void bits_tile(const bits_args& g, index_t row, index_t col) {
     }
 }
 
-template <int NP, bits_mode Mode, bool Popcnt> static void bits_panels_of(const bits_args& g, index_t col) {
+template <int NP, bits_mode Mode, bool Popcnt> void bits_panels_of(const bits_args& g, index_t col) {
     index_t row = 0;
     if constexpr (bits_rows > 1)
         for (; row + bits_rows <= g.m; row += bits_rows) bits_tile<bits_rows, NP, Mode, Popcnt>(g, row, col);
@@ -133,7 +133,7 @@ template <int NP, bits_mode Mode, bool Popcnt> static void bits_panels_of(const 
         for (; row + 2 <= g.m; row += 2) bits_tile<2, NP, Mode, Popcnt>(g, row, col);
     for (; row < g.m; ++row) bits_tile<1, NP, Mode, Popcnt>(g, row, col);
 }
-template <bits_mode Mode, bool Popcnt> static void bits_all(const bits_args& g) {
+template <bits_mode Mode, bool Popcnt> void bits_all(const bits_args& g) {
     const index_t last = g.first_col + g.cols;
     index_t col = g.first_col;
     if constexpr (bits_panels > 1)
@@ -141,7 +141,7 @@ template <bits_mode Mode, bool Popcnt> static void bits_all(const bits_args& g) 
             bits_panels_of<bits_panels, Mode, Popcnt>(g, col);
     for (; col < last; col += 16) bits_panels_of<1, Mode, Popcnt>(g, col);
 }
-template <bool Popcnt> static void bits_modes(const bits_args& g) {
+template <bool Popcnt> void bits_modes(const bits_args& g) {
     if (g.x_ternary)
         bits_all<ternary_ternary, Popcnt>(g);
     else if (g.w_ternary)
@@ -149,7 +149,7 @@ template <bool Popcnt> static void bits_modes(const bits_args& g) {
     else
         bits_all<binary_binary, Popcnt>(g);
 }
-static void gemm_bits(const bits_args& g) {
+inline void gemm_bits(const bits_args& g) {
     if constexpr (counts_room<true> != counts_room<false>) {
         if (g.popcnt) {
             bits_modes<true>(g);
@@ -254,11 +254,11 @@ template <int NP> NOTCH_NOINLINE void int2_row_tile(const int2_args& g, index_t 
     }
 }
 #else
-template <int NP> static void int2_row_tile(const int2_args& g, index_t row, index_t col) {
+template <int NP> void int2_row_tile(const int2_args& g, index_t row, index_t col) {
     int2_tile<1, NP>(g, row, col);
 }
 #endif
-template <int NP> static void int2_panels_of(const int2_args& g, index_t col) {
+template <int NP> void int2_panels_of(const int2_args& g, index_t col) {
     index_t row = 0;
     if constexpr (int2_rows > 1)
         for (; row + int2_rows <= g.m; row += int2_rows) int2_tile<int2_rows, NP>(g, row, col);
@@ -266,7 +266,7 @@ template <int NP> static void int2_panels_of(const int2_args& g, index_t col) {
         for (; row + 3 <= g.m; row += 3) int2_tile<3, NP>(g, row, col);
     for (; row < g.m; ++row) int2_row_tile<NP>(g, row, col);
 }
-static void gemm_int2(const int2_args& g) {
+inline void gemm_int2(const int2_args& g) {
     const index_t last = g.first_col + g.cols;
     index_t col = g.first_col;
     if constexpr (int2_panels > 1)
@@ -279,7 +279,7 @@ static void gemm_int2(const int2_args& g) {
 
 // --- real numbers to bits ------------------------------------------------------------------------
 
-static void sign_bits(const sign_args& a) {
+inline void sign_bits(const sign_args& a) {
     const index_t words = packed_bits_size(a.cols);
     for (index_t r = 0; r < a.rows; ++r) {
         const float* x = a.x + r * a.ldx;

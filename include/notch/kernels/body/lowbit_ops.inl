@@ -16,7 +16,7 @@ namespace few_bits {
 using bits16 = __m512i;
 using counts = __m512i;
 template <bool Popcnt> inline constexpr index_t counts_room = Popcnt ? 1 << 24 : 31;
-inline constexpr int bits_rows = 4, bits_panels = 2, int2_rows = 8, int2_panels = 2;
+constexpr int bits_rows = 4, bits_panels = 2, int2_rows = 8, int2_panels = 2;
 
 NOTCH_OP bits16 load_bits(const std::uint32_t* p) { return _mm512_loadu_si512(p); }
 NOTCH_OP bits16 set_bits(std::uint32_t w) { return _mm512_set1_epi32(static_cast<int>(w)); }
@@ -124,7 +124,7 @@ NOTCH_OP acc16 int2_row_total(const int2_row& acc, __m128i x_sum, acc16 bias) {
 using bits16 = acc16;
 using counts = acc16;
 template <bool> inline constexpr index_t counts_room = 31;
-inline constexpr int bits_rows = 2, bits_panels = 1, int2_rows = 4, int2_panels = 1;
+constexpr int bits_rows = 2, bits_panels = 1, int2_rows = 4, int2_panels = 1;
 
 NOTCH_OP bits16 load_bits(const std::uint32_t* p) { return {load256(p), load256(p + 8)}; }
 NOTCH_OP bits16 set_bits(std::uint32_t w) { return set_s32(static_cast<std::int32_t>(w)); }
@@ -217,7 +217,7 @@ struct counts {
     std::int32_t v[16];
 };
 template <bool> inline constexpr index_t counts_room = 1 << 24;
-inline constexpr int bits_rows = 1, bits_panels = 1, int2_rows = 1, int2_panels = 1;
+constexpr int bits_rows = 1, bits_panels = 1, int2_rows = 1, int2_panels = 1;
 
 NOTCH_OP bits16 load_bits(const std::uint32_t* p) {
     bits16 r;

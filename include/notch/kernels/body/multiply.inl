@@ -16,7 +16,7 @@ NOTCH_OP vec32 product_lanes(const std::uint8_t* a, const std::uint8_t* b, index
 }
 #endif
 
-static void multiply_rows(const multiply_args& p) {
+inline void multiply_rows(const multiply_args& p) {
     for (index_t i = 0; i < p.rows; ++i) {
         const std::uint8_t *a = p.a + i * p.lda, *b = p.b + i * p.ldb;
         std::uint8_t* y = p.y + i * p.ldy;

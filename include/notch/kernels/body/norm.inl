@@ -192,8 +192,8 @@ template <bool Wide> NOTCH_OP void norm_rows(const norm_args& p) {
 
 #endif
 
-static void norm_bytes(const norm_args& p) { norm_rows<false>(p); }
-static void norm_words(const norm_args& p) { norm_rows<true>(p); }
+inline void norm_bytes(const norm_args& p) { norm_rows<false>(p); }
+inline void norm_words(const norm_args& p) { norm_rows<true>(p); }
 
 inline constexpr norm_kernels norm_kernel_table = {norm_bytes, norm_words};
 

@@ -4,7 +4,7 @@
 // panels [N/16][K/4][16][4] at run time, with the sums of the columns.
 
 /// Rows of the operand are columns of the product: dwords move as they are.
-static inline void pack_panel_rows(const pack_args& p, index_t first, std::int8_t* to) {
+inline void pack_panel_rows(const pack_args& p, index_t first, std::int8_t* to) {
     const index_t cols = p.n - first < 16 ? p.n - first : 16, quads = p.k / 4, tail = p.k % 4;
     const std::uint32_t flip = p.flip ? 0x80808080u : 0;
     for (index_t c = 0; c < 16; ++c) {
@@ -26,7 +26,7 @@ static inline void pack_panel_rows(const pack_args& p, index_t first, std::int8_
 }
 
 /// The operand lies as K x N: four of its rows are interleaved, byte_width columns at a time.
-static void pack_panels_columns(const pack_args& p) {
+inline void pack_panels_columns(const pack_args& p) {
     const index_t quads = (p.k + 3) / 4, panel = 64 * quads;
     const nvec zero = set_n32(0);
     for (index_t q = 0; q < quads; ++q)
@@ -57,7 +57,7 @@ static void pack_panels_columns(const pack_args& p) {
         }
 }
 
-static void pack_operand(const pack_args& p) {
+inline void pack_operand(const pack_args& p) {
     const index_t quads = (p.k + 3) / 4, panel = 64 * quads;
     if (!p.rows_are_columns) pack_panels_columns(p);
     for (index_t first = 0; first < p.n; first += 16) {

@@ -2,7 +2,7 @@
 //
 // Included by kernels/pool.hpp in the region of each instruction set.
 
-static void max_pool_u8(const pool_args& p) {
+inline void max_pool_u8(const pool_args& p) {
     for (index_t x = 0; x < p.pixels; ++x) {
         const index_t at = x * p.in_step;
         index_t c = 0;
@@ -20,7 +20,7 @@ static void max_pool_u8(const pool_args& p) {
     }
 }
 
-static void max_pool_f32(const pool_args& p) {
+inline void max_pool_f32(const pool_args& p) {
     for (index_t x = 0; x < p.pixels; ++x) {
         auto* out = reinterpret_cast<float*>(p.out + x * p.out_step);
         const auto tap = [&](index_t t) { return reinterpret_cast<const float*>(p.tap[t] + x * p.in_step); };
@@ -64,7 +64,7 @@ NOTCH_OP nvec average_group(const pool_args& p, index_t at, nfloat multiplier, n
 }
 #endif
 
-static void average_pool_u8(const pool_args& p) {
+inline void average_pool_u8(const pool_args& p) {
     const f32x16 multiplier = set_f32(p.multiplier);
     const f32x16 lo = set_f32(static_cast<float>(p.lo - p.y_zero_point));
     const f32x16 hi = set_f32(static_cast<float>(p.hi - p.y_zero_point));

@@ -5,7 +5,7 @@
 // (kernels/body/elementwise.inl), without masks and branches; the rest 16 at a time.
 
 /// The codes, values and mask of elements [i, end), by division.
-static NOTCH_NOINLINE void quantize_part(const quantize_args& q, index_t i, index_t end) {
+inline NOTCH_NOINLINE void quantize_part(const quantize_args& q, index_t i, index_t end) {
     const f32x16 scale = set_f32(q.params.scale);
     const f32x16 lo = set_f32(static_cast<float>(q.range.lo - q.params.zero_point));
     const f32x16 hi = set_f32(static_cast<float>(q.range.hi - q.params.zero_point));
@@ -32,7 +32,7 @@ NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) { return lo >= -rec
 /// Whether a call that reads and writes so many bytes writes its main output past the caches, and the lines it
 /// overwrites need not be read first: if they would not stay in the last cache anyway. If the output is the small part,
 /// already if they would take half of it. A cache of more than 32 MB is for many cores.
-static inline bool is_streaming(index_t bytes, bool small_output) {
+inline bool is_streaming(index_t bytes, bool small_output) {
     const index_t cache = cpu_caches().l3, share = index_t{32} << 20;
     return bytes >= (cache < share ? cache : share) / (small_output ? 2 : 1);
 }
@@ -47,7 +47,7 @@ NOTCH_OP index_t until_aligned(const void* p, index_t size) {
 /// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Streaming: the values, or if there are none the codes, are
 /// aligned and go past the caches.
 template <bool Signed, bool Codes, bool Values, bool Mask, bool Streaming>
-static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
+index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low), scale = set_nfloat(q.params.scale);
     // Clamped between the first real that rounds to the lowest step and the last that rounds to the
     // highest: what the clamp does not change is what the mask keeps.
@@ -82,7 +82,7 @@ static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r
 
 /// Codes alone that use the whole of their type: packing saturates, so nothing need be clamped. Some groups at a time:
 /// if there was a NaN or an overflow among them, they are done again.
-template <bool Signed, bool Streaming> static index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
+template <bool Signed, bool Streaming> index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
     constexpr index_t most = 8;
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low);
     const nvec zero_point = set_n16(q.params.zero_point);
@@ -109,7 +109,7 @@ template <bool Signed, bool Streaming> static index_t quantize_whole(const quant
 }
 
 /// The variant without branches that writes what is asked for.
-template <bool Signed> static index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r, bool streaming) {
+template <bool Signed> index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r, bool streaming) {
     if (!q.values && !q.mask) {
         if (!q.codes) return q.n;
         if (q.range.lo != (Signed ? -128 : 0) || q.range.hi != (Signed ? 127 : 255)) return quantize_groups<Signed, true, false, false, false>(q, r);
@@ -135,7 +135,7 @@ NOTCH_OP index_t streaming_head(const quantize_args& q) {
 }
 #endif
 
-static void quantize(const quantize_args& q) {
+inline void quantize(const quantize_args& q) {
     index_t done = 0;
 #if NOTCH_ARCH_HAS_GROUPS
     if (q.n >= byte_width && within_reach(q.range.lo - q.params.zero_point, q.range.hi - q.params.zero_point)) {
@@ -160,7 +160,7 @@ static void quantize(const quantize_args& q) {
 }
 
 #if NOTCH_ARCH_HAS_GROUPS
-template <bool Signed, bool Streaming> static index_t dequantize_groups(const dequantize_args& d, index_t i) {
+template <bool Signed, bool Streaming> index_t dequantize_groups(const dequantize_args& d, index_t i) {
     const nfloat scale = set_nfloat(d.params.scale);
     const nvec zero_point = set_n32(-d.params.zero_point);
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
@@ -179,7 +179,7 @@ template <bool Signed, bool Streaming> static index_t dequantize_groups(const de
 #endif
 
 /// Elements [i, end).
-static void dequantize_part(const dequantize_args& d, index_t i, index_t end) {
+inline void dequantize_part(const dequantize_args& d, index_t i, index_t end) {
     const f32x16 scale = set_f32(d.params.scale);
     const acc16 zero_point = set_s32(-d.params.zero_point);
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
@@ -190,7 +190,7 @@ static void dequantize_part(const dequantize_args& d, index_t i, index_t end) {
     }
 }
 
-static void dequantize(const dequantize_args& d) {
+inline void dequantize(const dequantize_args& d) {
     index_t done = 0;
 #if NOTCH_ARCH_HAS_GROUPS
     const index_t head = is_streaming(d.n * 5, false) ? until_aligned(d.x, 4) : -1;
@@ -205,7 +205,7 @@ static void dequantize(const dequantize_args& d) {
 }
 
 #if NOTCH_ARCH_HAS_GROUPS
-template <bool SignedX, bool SignedY> static index_t requantize_codes_groups(const requantize_codes_args& r) {
+template <bool SignedX, bool SignedY> index_t requantize_codes_groups(const requantize_codes_args& r) {
     const nfloat multiplier = set_nfloat(r.multiplier);
     const nfloat first = set_nfloat(first_rounding_to(r.range.lo - r.zero_point));
     const nfloat last = set_nfloat(last_rounding_to(r.range.hi - r.zero_point));
@@ -223,7 +223,7 @@ template <bool SignedX, bool SignedY> static index_t requantize_codes_groups(con
 }
 #endif
 
-static void requantize_codes(const requantize_codes_args& r) {
+inline void requantize_codes(const requantize_codes_args& r) {
     const f32x16 multiplier = set_f32(r.multiplier);
     const f32x16 lo = set_f32(static_cast<float>(r.range.lo - r.zero_point));
     const f32x16 hi = set_f32(static_cast<float>(r.range.hi - r.zero_point));
@@ -245,7 +245,7 @@ static void requantize_codes(const requantize_codes_args& r) {
     }
 }
 
-static void straight_through(const straight_through_args& s) {
+inline void straight_through(const straight_through_args& s) {
     index_t i = 0;
 #if NOTCH_ARCH_HAS_GROUPS
     for (; i + byte_width <= s.n; i += byte_width) {
@@ -267,7 +267,7 @@ NOTCH_OP f32x16 load_repeated(const float* p, index_t n) {
 }
 
 /// Widens r by the finite ones of n values.
-static void range_part(const float* x, index_t count, const range_args& r) {
+inline void range_part(const float* x, index_t count, const range_args& r) {
     constexpr float big = 3.402823466e+38f; // FLT_MAX
     f32x16 lo = set_f32(big), hi = set_f32(-big);
     for (index_t i = 0; i < count; i += 16) {
@@ -286,7 +286,7 @@ static void range_part(const float* x, index_t count, const range_args& r) {
     }
 }
 
-static void range(const range_args& r) {
+inline void range(const range_args& r) {
     constexpr float big = 3.402823466e+38f; // FLT_MAX
     *r.min = big;
     *r.max = -big;

@@ -6,7 +6,7 @@
 inline constexpr index_t column_block = 256;
 
 /// Columns [c, end) of all rows, by division.
-static void quantize_columns_part(const quantize_columns_args& q, index_t c, index_t end) {
+inline void quantize_columns_part(const quantize_columns_args& q, index_t c, index_t end) {
     float scale[16] = {}, lo[16] = {}, hi[16] = {};
     std::int32_t zero_point[16] = {};
     for (; c < end; c += 16) {
@@ -40,7 +40,7 @@ struct column_constants {
 
 /// A group with a NaN: its lanes one by one.
 template <bool Codes, bool Values, bool Mask>
-static NOTCH_NOINLINE void quantize_column_group(const quantize_columns_args& q, index_t row, index_t c) {
+NOTCH_NOINLINE void quantize_column_group(const quantize_columns_args& q, index_t row, index_t c) {
     quantize_args one;
     one.range = q.range;
     one.store = q.store;
@@ -58,7 +58,7 @@ static NOTCH_NOINLINE void quantize_column_group(const quantize_columns_args& q,
 
 /// Columns [c, end) of all rows, at most column_block and whole groups; all scales have an exact reciprocal.
 template <bool Codes, bool Values, bool Mask>
-static void quantize_column_groups(const quantize_columns_args& q, const column_constants& k, index_t c, index_t end) {
+void quantize_column_groups(const quantize_columns_args& q, const column_constants& k, index_t c, index_t end) {
     const nvec zero = set_n16(0);
     const bool is_signed = q.store == store_kind::s8;
     for (index_t row = 0; row < q.rows; ++row)
@@ -91,7 +91,7 @@ static void quantize_column_groups(const quantize_columns_args& q, const column_
 }
 #endif
 
-static void quantize_columns(const quantize_columns_args& q) {
+inline void quantize_columns(const quantize_columns_args& q) {
     index_t c = 0;
 #if NOTCH_ARCH_HAS_GROUPS
     column_constants k;
@@ -139,7 +139,7 @@ static void quantize_columns(const quantize_columns_args& q) {
     quantize_columns_part(q, c, q.cols);
 }
 
-static void dequantize_columns(const dequantize_columns_args& d) {
+inline void dequantize_columns(const dequantize_columns_args& d) {
     const auto* codes = static_cast<const std::uint8_t*>(d.codes);
     float scale[column_block] = {};
     std::int32_t zero_point[column_block] = {};

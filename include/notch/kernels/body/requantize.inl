@@ -4,7 +4,7 @@
 // mask of the backward pass.
 
 /// A run of one row: n results of the channels from channel on.
-static void requantize_part(const epilogue_args& ep, const std::int32_t* acc, index_t channel, index_t n, std::uint8_t* out,
+inline void requantize_part(const epilogue_args& ep, const std::int32_t* acc, index_t channel, index_t n, std::uint8_t* out,
                             std::uint8_t* mask) {
     const index_t size = store_size(ep.store);
     const bool real = ep.store == store_kind::f32 || ep.store == store_kind::bf16;
@@ -44,7 +44,7 @@ struct channel_cycle {
 
 /// Whole groups of n results, to plain codes or floats; how many are done.
 template <store_kind Store, bool Mask, bool Relu>
-static index_t requantize_groups(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n,
+index_t requantize_groups(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n,
                                  std::uint8_t* out, std::uint8_t* mask) {
     constexpr bool Codes = Store != store_kind::f32;
     const nfloat first = set_nfloat(Codes ? first_rounding_to(ep.lo - ep.zero_point) : ep.f_lo);
@@ -73,13 +73,13 @@ static index_t requantize_groups(const epilogue_args& ep, const std::int32_t* ac
 }
 
 template <store_kind Store>
-static index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n, std::uint8_t* out,
+index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n, std::uint8_t* out,
                               std::uint8_t* mask) {
     return !mask      ? requantize_groups<Store, false, false>(ep, acc, cycle, n, out, mask)
            : ep.relu ? requantize_groups<Store, true, true>(ep, acc, cycle, n, out, mask)
                      : requantize_groups<Store, true, false>(ep, acc, cycle, n, out, mask);
 }
-static index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n, std::uint8_t* out,
+inline index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n, std::uint8_t* out,
                               std::uint8_t* mask) {
     return ep.store == store_kind::u8   ? requantize_run<store_kind::u8>(ep, acc, cycle, n, out, mask)
            : ep.store == store_kind::s8 ? requantize_run<store_kind::s8>(ep, acc, cycle, n, out, mask)
@@ -87,7 +87,7 @@ static index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, 
 }
 
 /// A dense matrix of few columns, as one run.
-static void requantize_dense(const requantize_args& r) {
+inline void requantize_dense(const requantize_args& r) {
     float table[column_block + byte_width];
     for (index_t i = 0, c = 0; i < r.cols + byte_width; ++i) {
         table[i] = r.ep.multiplier[c];
@@ -104,7 +104,7 @@ static void requantize_dense(const requantize_args& r) {
 }
 #endif
 
-static void requantize(const requantize_args& r) {
+inline void requantize(const requantize_args& r) {
     const index_t size = store_size(r.ep.store);
 #if NOTCH_ARCH_HAS_GROUPS
     const bool groups = plain_codes(r.ep) ? within_reach(r.ep.lo - r.ep.zero_point, r.ep.hi - r.ep.zero_point)

@@ -178,7 +178,7 @@ NOTCH_OP void softmax_apply(const std::uint8_t* x, std::uint8_t* y, index_t cols
 
 #endif
 
-static void softmax_u8(const softmax_args& p) {
+inline void softmax_u8(const softmax_args& p) {
     alignas(64) std::uint8_t table[256];
     for (int d = 0; d < 256; ++d) table[d] = p.y_flip;
 #if NOTCH_SOFTMAX_512
@@ -226,7 +226,7 @@ static void softmax_u8(const softmax_args& p) {
 
 // --- accumulators --------------------------------------------------------------------------------
 
-static void softmax_s32(const softmax_args& p) {
+inline void softmax_s32(const softmax_args& p) {
 #if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
     const softmax_scaling s{set_lanes64(p.scaling.multiplier), set_lanes64(std::uint64_t{1} << (p.scaling.shift - 1)),
                             set_lanes(p.scaling.furthest), p.scaling.shift};

@@ -3,10 +3,10 @@
 // Included in the region of each instruction set by kernels/table.hpp: what the epilogues of all
 // bodies share.
 
-static constexpr float largest_float = 3.402823466e38f;
+inline constexpr float largest_float = 3.402823466e38f;
 
 /// The code of one accumulator in a fixed_point mode.
-static inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_t acc, index_t channel, code_range range) {
+inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_t acc, index_t channel, code_range range) {
     return ep.mode == requant_mode::fixed_point_double_rounding
                ? requantize_fixed_double(acc, ep.fixed[channel], ep.zero_point, range)
                : requantize_fixed_single(acc, ep.fixed[channel], ep.zero_point, range);
@@ -75,7 +75,7 @@ NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index
 }
 
 /// Bytes of one result.
-static inline index_t store_size(store_kind k) {
+inline index_t store_size(store_kind k) {
     switch (k) {
     case store_kind::u8:
     case store_kind::s8: return 1;

@@ -218,14 +218,14 @@ NOTCH_OP void group_tile(const group_args& a, index_t row, index_t col) {
         code_tile<MR, NP, Bits, Far>(a, row, col);
 }
 /// All rows over NP panels.
-template <bool Float, int NP, int Bits> static void group_panels(const group_args& a, index_t col) {
+template <bool Float, int NP, int Bits> void group_panels(const group_args& a, index_t col) {
     index_t row = 0;
     for (; row + wide_rows <= a.m; row += wide_rows) group_tile<Float, wide_rows, NP, Bits>(a, row, col);
     if constexpr (wide_rows > 2)
         for (; row + 2 <= a.m; row += 2) group_tile<Float, 2, NP, Bits>(a, row, col);
     for (; row < a.m; ++row) group_tile<Float, 1, NP, Bits>(a, row, col);
 }
-template <bool Float, int Bits> static void group_all(const group_args& a) {
+template <bool Float, int Bits> void group_all(const group_args& a) {
     const index_t last = a.first_col + a.cols;
     index_t col = a.first_col;
     if (a.m == 1)
@@ -239,13 +239,13 @@ template <bool Float, int Bits> static void group_all(const group_args& a) {
         for (; col + 16 < last; col += 32) group_panels<Float, 2, Bits>(a, col);
     for (; col < last; col += 16) group_panels<Float, 1, Bits>(a, col);
 }
-static void weight_only(const group_args& a) {
+inline void weight_only(const group_args& a) {
     if (a.bits == 4)
         group_all<true, 4>(a);
     else
         group_all<true, 8>(a);
 }
-static void group_a8(const group_args& a) {
+inline void group_a8(const group_args& a) {
     if (a.bits == 4)
         group_all<false, 4>(a);
     else
@@ -253,7 +253,7 @@ static void group_a8(const group_args& a) {
 }
 
 /// The sums of the groups of rows of codes that are padded with zeros to a multiple of 64.
-static void group_sums(const std::int8_t* x, index_t ldx, index_t m, index_t k, index_t group, std::int32_t* sums) {
+inline void group_sums(const std::int8_t* x, index_t ldx, index_t m, index_t k, index_t group, std::int32_t* sums) {
     for (index_t i = 0; i < m; ++i)
         for (index_t first = 0; first < k; first += group)
             *sums++ = gsum(x + i * ldx + first, k - first < group ? k - first : group);
