@@ -70,6 +70,14 @@ inline void straight_through(std::span<const float> dy, std::span<const std::uin
         .straight_through({dy.data(), mask.data(), dx.data(), static_cast<index_t>(dy.size())});
 }
 
+namespace detail {
+/// Scales given by the caller, as symmetric parameters.
+inline void take_scales(const char* where, std::span<const float> scales, buffer<quant_params>& params) {
+    check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params.size());
+    for (index_t c = 0; c < params.size(); ++c) params[c] = {scales[static_cast<std::size_t>(c)], 0};
+}
+} // namespace detail
+
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
 /// straight-through backward.
 ///
@@ -95,19 +103,24 @@ public:
     void observe(std::span<const float> x) {
         observer_.observe(x, layout_);
         observed_ = true;
-        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(observer_.range(c));
+        take_ranges(observer_);
     }
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         if (!observed_) {
             channel_observer<Observer> fresh(layout_.count(), initial_);
             fresh.observe(x, layout_);
-            for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(fresh.range(c));
+            take_ranges(fresh);
+        } else {
+            take_ranges(observer_); // another forward may have had scales of its own
         }
-        codes_.resize_discard(layout_.size());
-        values_.resize_discard(layout_.size());
-        mask_.resize_discard(layout_.size());
-        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
-        return values_;
+        return quantize(x, ctx);
+    }
+    /// The same with given scales, one for each entry of params(), for this call only.
+    std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {})
+        requires(!Range::has_zero_point)
+    {
+        detail::take_scales("fake_quant.forward", scales, params_);
+        return quantize(x, ctx);
     }
     /// dx for a gradient with respect to the values of the last forward.
     std::span<const float> backward(std::span<const float> dy) {
@@ -125,6 +138,16 @@ public:
     [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
+    void take_ranges(const channel_observer<Observer>& o) {
+        for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(o.range(c));
+    }
+    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
     channel_layout layout_;
     channel_observer<Observer> observer_;
     Observer initial_;

@@ -74,11 +74,14 @@ public:
         detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
         if (!initialized_) initialize(x);
         for (index_t c = 0; c < layout_.count(); ++c) params_[c] = {step(c), 0};
-        codes_.resize_discard(layout_.size());
-        values_.resize_discard(layout_.size());
-        mask_.resize_discard(layout_.size());
-        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
-        return values_;
+        return quantize(x, ctx);
+    }
+    /// The same with given scales instead of the steps, one for each entry of params(), for this call only. backward
+    /// then gives the gradient of the step as if it had this value.
+    std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {}) {
+        detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        detail::take_scales("learned_step.forward", scales, params_);
+        return quantize(x, ctx);
     }
 
     /// Gradients for the x of the last forward: returns dx, and adds to log_step_gradient().
@@ -122,6 +125,13 @@ public:
     [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
+    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
     template <class F> void for_channel(index_t c, const F& f) const {
         detail::for_each_run_of(layout_, c, [&](index_t at, index_t n) {
             for (index_t i = at; i < at + n; ++i) f(i);
