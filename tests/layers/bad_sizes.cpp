@@ -196,3 +196,41 @@ TEST_CASE("freezing refuses input parameters that are none, and a mean needs a p
             CHECK_THROWS_WITH(mean.forward(none, y, p, false, ctx), contains_text(detail::cat("images of ", h, " x ", w, " pixels")));
         }
 }
+
+namespace {
+/// Every call that reads the parameters of a layer of 2 -> 8 channels must refuse what `spoil` did to it.
+template <class Spoil> void check_refused(const layer_options& o, const char* text, const Spoil& spoil) {
+    const context ctx;
+    activation x = image(1, 2, 2, 2), codes = x, y;
+    quantize_input(codes, {0.1f, 100});
+    conv2d_layer<> layer(2, 8, window::square(1), o);
+    layer.initialize([] { return 0.7; });
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    spoil(layer);
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::fp32, false, ctx), contains_text(text));
+    CHECK_THROWS_WITH(layer.forward(codes, y, phase::quantized, false, ctx), contains_text(text));
+    CHECK_THROWS_WITH(layer.spec({0.1f, 0}), contains_text(text));
+    CHECK_THROWS_WITH(layer.dynamic_spec(), contains_text(text));
+    CHECK_THROWS_WITH(layer.folded(), contains_text(text));
+    CHECK_THROWS_WITH(freeze(layer, {0.1f, 0}), contains_text(text));
+    CHECK_THROWS_WITH(freeze_dynamic(layer), contains_text(text));
+}
+} // namespace
+
+TEST_CASE("freezing refuses parameters of another size, as training does") {
+    using layer = conv2d_layer<>;
+    check_refused({}, "number of biases", [](layer& l) { l.bias = buffer<float>(1); });
+    check_refused({}, "number of weights", [](layer& l) { l.weight = buffer<float>(1); });
+    check_refused({.batch_norm = true}, "batch_norm", [](layer& l) { l.norm.reset(); });
+    check_refused({}, "number of weights", [](layer& l) { layer other(std::move(l)); });
+}
+
+TEST_CASE("a weight quantizer of another layout is refused") {
+    using layer = conv2d_layer<>;
+    using quantizer = fake_quant<symmetric<8>, per_channel<0>>;
+    check_refused({}, "weight_quantizer is for [1][2][8]", [](layer& l) { l.weight_quantizer = quantizer({2, 8}); });
+    check_refused({}, "weight_quantizer", [](layer& l) { l.weight_quantizer = quantizer({8, 3}); });
+    layer same(2, 8, window::square(1));
+    same.weight_quantizer = quantizer({8, 2});
+    CHECK_NOTHROW(same.dynamic_spec());
+}

@@ -152,6 +152,7 @@ public:
     /// with parameters x: a scale finite and > 0, a zero point 0..255.
     [[nodiscard]] layer_spec spec(quant_params x, const context& ctx = {}) {
         detail::check_params("train_layer.spec", "x", x, 0, 255);
+        check_parameters();
         quantize_weights(x.scale, ctx);
         layer_spec s = common_spec();
         s.x = x;
@@ -162,6 +163,7 @@ public:
     }
     /// The same for the dynamic-range layer.
     [[nodiscard]] layer_spec dynamic_spec(const context& ctx = {}) {
+        check_parameters();
         quantize_weights(unknown_scale, ctx);
         layer_spec s = common_spec();
         s.float_bias = buffer<float>(math_.out);
@@ -173,6 +175,7 @@ public:
 
     /// Weights and bias with the batch norm folded in: what float inference uses.
     std::pair<std::span<const float>, std::span<const float>> folded() {
+        check_parameters();
         fold();
         return {norm ? w_folded_ : weight, norm ? b_folded_ : bias};
     }
@@ -195,17 +198,21 @@ private:
         const index_t taps = m.geometry.kernel_h * m.geometry.kernel_w;
         return detail::checked_product(where, detail::checked_product(where, m.out, Math::depthwise ? 1 : m.in), taps);
     }
-    /// The parameters are public: they may have been replaced, but not by others of another size.
+    /// The parameters and the quantizer are public: they may have been replaced, but not by others of another size.
     void check_parameters() const {
         constexpr const char* where = "train_layer";
+        if (options_.batch_norm != norm.has_value())
+            fail(errc::invalid_argument, "train_layer: norm must be there exactly if the layer was made with batch_norm");
         const index_t weights = math_.layout().size(), biases = norm ? 0 : math_.out;
         detail::check_equal(where, "the number of weights", weight.size(), weights);
         detail::check_equal(where, "the size of weight_gradient", weight_gradient.size(), weights);
         detail::check_equal(where, "the number of biases", bias.size(), biases);
         detail::check_equal(where, "the size of bias_gradient", bias_gradient.size(), biases);
         if (norm) detail::check_equal(where, "the number of channels of the batch norm", norm->channels(), math_.out);
-        if (options_.batch_norm != norm.has_value())
-            fail(errc::invalid_argument, "train_layer: norm must be there exactly if the layer was made with batch_norm");
+        const channel_layout& l = weight_quantizer.layout();
+        if (l.size() != weights || (l.channels != 1 && l != math_.layout()))
+            fail(errc::shape_mismatch, detail::cat("train_layer: weight_quantizer is for [", l.outer, "][", l.channels, "][",
+                                                   l.inner, "], neither one tensor nor the channels of the weights"));
     }
     static void add_column_sums(matrix_view<const float> m, std::span<float> sums) {
         Eigen::Map<Eigen::RowVectorXf>(sums.data(), m.cols) += as_eigen(m).colwise().sum();
