@@ -234,3 +234,26 @@ TEST_CASE("a weight quantizer of another layout is refused") {
     same.weight_quantizer = quantizer({8, 2});
     CHECK_NOTHROW(same.dynamic_spec());
 }
+
+TEST_CASE("what was moved from is refused") {
+    std::vector<std::int8_t> ones(4, 1);
+    packed_weights p = pack({ones.data(), 2, 2});
+    packed_depthwise d = pack_depthwise(ones, 4, window::square(1));
+    const packed_weights p2 = std::move(p);
+    const packed_depthwise d2 = std::move(d);
+    CHECK_THROWS_WITH(make_epilogue(p, stage::accumulators{}), contains_text("make_epilogue: the weights were moved from"));
+    CHECK_THROWS_WITH(make_epilogue(d, stage::accumulators{}), contains_text("make_epilogue: the weights were moved from"));
+    const auto refused = [](auto layer, index_t channels) {
+        layer.initialize([] { return 0.7; });
+        auto frozen = freeze_dynamic(layer);
+        buffer<std::byte> memory(frozen.workspace_size(1, 1, 1));
+        std::vector<float> x(static_cast<std::size_t>(channels), 1.0f), y(4);
+        const auto run = [&](auto& f) { f.forward({x.data(), 1, 1, 1, channels}, {y.data(), 1, 1, 1, 4}, context(memory)); };
+        run(frozen);
+        auto other = std::move(frozen);
+        CHECK_THROWS_AS(run(frozen), error);
+        run(other);
+    };
+    refused(linear_layer<>(2, 4), 2);
+    refused(depthwise_layer<>(4, window::square(1)), 4);
+}

@@ -101,7 +101,9 @@ public:
     }
 
     [[nodiscard]] NOTCH_INLINE const std::string& architecture() const {
-        return *find_metadata("arch");
+        const std::string* value = find_metadata("arch");
+        if (!value) fail(errc::invalid_argument, "model_file.architecture: the file was moved from");
+        return *value;
     }
     /// The text of a metadata key; an error if there is none.
     [[nodiscard]] NOTCH_INLINE const std::string& meta(std::string_view key) const {

@@ -71,9 +71,14 @@ inline void straight_through(std::span<const float> dy, std::span<const std::uin
 }
 
 namespace detail {
+/// The parameters of a quantizer are there: moving from it leaves it without.
+inline void check_quantizer(const char* where, index_t params, const channel_layout& layout) {
+    if (params != layout.channels) fail(errc::invalid_argument, cat(where, ": the quantizer was moved from"));
+}
 /// Scales given by the caller, as symmetric parameters.
 inline void take_scales(const char* where, std::span<const float> scales, buffer<quant_params>& params) {
     check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params.size());
+    for (index_t c = 0; c < params.size(); ++c) check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
     for (index_t c = 0; c < params.size(); ++c) params[c] = {scales[static_cast<std::size_t>(c)], 0};
 }
 } // namespace detail
@@ -101,11 +106,13 @@ public:
 
     /// Shows values to the observers and updates the parameters.
     void observe(std::span<const float> x) {
+        check("fake_quant.observe", x);
         observer_.observe(x, layout_);
         observed_ = true;
         take_ranges(observer_);
     }
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
+        check("fake_quant.forward", x);
         if (!observed_) {
             channel_observer<Observer> fresh(layout_.count(), initial_);
             fresh.observe(x, layout_);
@@ -119,6 +126,7 @@ public:
     std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {})
         requires(!Range::has_zero_point)
     {
+        check("fake_quant.forward", x);
         detail::take_scales("fake_quant.forward", scales, params_);
         return quantize(x, ctx);
     }
@@ -138,6 +146,10 @@ public:
     [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
+    void check(const char* where, std::span<const float> x) const {
+        detail::check_quantizer(where, params_.size(), layout_);
+        detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+    }
     void take_ranges(const channel_observer<Observer>& o) {
         for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(o.range(c));
     }

@@ -43,7 +43,7 @@ public:
 
     /// Sets the steps from values, as the paper starts training.
     void initialize(std::span<const float> x) {
-        detail::check_equal("learned_step.initialize", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check("learned_step.initialize", x);
         for (index_t c = 0; c < layout_.count(); ++c) {
             double sum = 0;
             index_t finite = 0;
@@ -61,8 +61,10 @@ public:
     }
     [[nodiscard]] bool initialized() const noexcept { return initialized_; }
 
-    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
-    [[nodiscard]] float step(index_t c) const noexcept {
+    /// The step of channel c < layout().channels: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
+    [[nodiscard]] float step(index_t c) const {
+        if (c < 0 || c >= log_step_.size())
+            fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
         const float t = log_step_[c];
         if (!std::isfinite(t)) return 1.0f;
         const float clamped = t < -87.0f ? -87.0f : t > 69.0f ? 69.0f : t;
@@ -71,7 +73,7 @@ public:
     }
 
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
-        detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check("learned_step.forward", x);
         if (!initialized_) initialize(x);
         for (index_t c = 0; c < layout_.count(); ++c) params_[c] = {step(c), 0};
         return quantize(x, ctx);
@@ -79,7 +81,7 @@ public:
     /// The same with given scales instead of the steps, one for each entry of params(), for this call only. backward
     /// then gives the gradient of the step as if it had this value.
     std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {}) {
-        detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check("learned_step.forward", x);
         detail::take_scales("learned_step.forward", scales, params_);
         return quantize(x, ctx);
     }
@@ -125,6 +127,10 @@ public:
     [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
+    void check(const char* where, std::span<const float> x) const {
+        detail::check_quantizer(where, params_.size(), layout_);
+        detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+    }
     std::span<const float> quantize(std::span<const float> x, const context& ctx) {
         codes_.resize_discard(layout_.size());
         values_.resize_discard(layout_.size());
