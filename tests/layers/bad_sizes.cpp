@@ -257,3 +257,24 @@ TEST_CASE("what was moved from is refused") {
     refused(linear_layer<>(2, 4), 2);
     refused(depthwise_layer<>(4, window::square(1)), 4);
 }
+
+TEST_CASE("quantize_input: after an error the activation is as it was") {
+    activation x = image(1, 4, 4, 1);
+    quantize_input(x, {0.02f, 128});
+    const buffer<std::uint8_t> codes = x.codes;
+    const auto unchanged = [&] {
+        CHECK(std::equal(codes.begin(), codes.end(), x.codes.begin(), x.codes.end()));
+        CHECK(x.params == quant_params{0.02f, 128});
+    };
+    CHECK_THROWS_WITH(quantize_input(x, {0.0f, 0}), contains_text("params.scale"));
+    CHECK_THROWS_WITH(quantize_input(x, {1.0f, 256}), contains_text("params.zero_point"));
+    unchanged();
+    x.reshape(1, 4, 4, 2);
+    CHECK_THROWS_WITH(quantize_input(x, {0.02f, 128}), contains_text("number of values is 16, expected 32"));
+    unchanged();
+    x.reshape(index_t{1} << 40, index_t{1} << 40, 4, 4);
+    CHECK_THROWS_AS(quantize_input(x, {0.02f, 128}), error);
+    x.reshape(-1, 4, 4, 1);
+    CHECK_THROWS_AS(quantize_input(x, {0.02f, 128}), error);
+    unchanged();
+}

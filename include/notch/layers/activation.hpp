@@ -95,8 +95,12 @@ inline void shape_output(const char* where, activation& y, std::initializer_list
     return scratch;
 }
 
-/// Makes a a batch of codes with given parameters, from real values: the input of a network.
+/// Makes a a batch of codes with given parameters, from its real values: the input of a network. After an error a is
+/// as it was.
 inline void quantize_input(activation& a, quant_params params, const context& ctx = {}) {
+    constexpr const char* where = "quantize_input";
+    detail::check_equal(where, "the number of values", a.values.size(), detail::checked_size(where, a.n, a.h, a.w, a.c));
+    detail::check_params(where, "params", params, 0, 255);
     a.codes.resize_discard(a.size());
     quantize<affine<8>>(a.values, params, a.codes, ctx);
     a.params = params;
