@@ -12,8 +12,8 @@
 //              dwq = dz^T * x,   dx = dz * wq values,  db' = sum dz
 //              dw', dw, dgamma, dbeta through the weight quantizer and the folding
 //
-// WeightQuantizer is fake_quant<Range, Granularity> or learned_step<Range, Granularity>. These are
-// thin compositions, meant to be copied and changed.
+// WeightQuantizer is fake_quant<Range, Granularity> or learned_step<Range, Granularity> with a symmetric range, or
+// another symmetric_quantizer. The layers are thin compositions, meant to be copied and changed.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +44,7 @@ struct layer_options {
 
 /// Common to conv2d_layer, depthwise_layer and linear_layer. Not thread-safe. The activation given
 /// to forward must live until backward.
-template <class Math, class WeightQuantizer, observer OutputObserver> class train_layer {
+template <class Math, symmetric_quantizer WeightQuantizer, observer OutputObserver> class train_layer {
 public:
     /// One group of trainable values, as parameters() shows it to an optimizer.
     struct parameter {
@@ -287,12 +287,10 @@ private:
         s.weights = buffer<std::int8_t>(static_cast<index_t>(codes.size()));
         std::copy(codes.begin(), codes.end(), s.weights.begin());
         s.w_scales = w_scales_;
-        s.weight_bits = range_bits(weight_quantizer);
+        s.weight_bits = WeightQuantizer::range::bits;
         s.function = options_.function;
         return s;
     }
-    template <range_type R, class G, class O> static constexpr int range_bits(const fake_quant<R, G, O>&) { return R::bits; }
-    template <range_type R, class G> static constexpr int range_bits(const learned_step<R, G>&) { return R::bits; }
 
     void forward_float(const activation& x, activation& y, phase p, bool training) {
         if (x.quantized) fail(errc::invalid_argument, "train_layer: float arithmetic needs an input with real values");
@@ -412,7 +410,7 @@ private:
 };
 
 /// y = f(batch_norm(conv(x, w)) or conv(x, w) + b). Weights [out][kernel_h][kernel_w][in].
-template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
 class conv2d_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
 public:
     conv2d_layer(index_t in, index_t out, const window& s, const layer_options& o = {})
@@ -421,7 +419,7 @@ public:
 };
 
 /// A convolution on 1 x 1 pixels: x and y are n x 1 x 1 x features. Weights [out][in].
-template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
 class linear_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
 public:
     linear_layer(index_t in, index_t out, const layer_options& o = {})
@@ -430,7 +428,7 @@ public:
 };
 
 /// One filter for each channel. Weights [kernel_h][kernel_w][channels].
-template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>, observer OutputObserver = moving_average>
 class depthwise_layer : public train_layer<detail::depthwise_math, WeightQuantizer, OutputObserver> {
 public:
     depthwise_layer(index_t channels, const window& s, const layer_options& o = {})

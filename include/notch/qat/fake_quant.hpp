@@ -9,6 +9,7 @@
 //              clipping mask of Jacob et al. 2018, arXiv:1712.05877)
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <span>
 
@@ -83,6 +84,29 @@ inline void take_scales(const char* where, std::span<const float> scales, buffer
 }
 } // namespace detail
 
+/// What the training layers ask of a quantizer of weights: symmetric codes of int8, as the kernels take them.
+///
+///     q.forward(x, ctx)           quantizes x, keeps codes() and values()
+///     q.forward(x, scales, ctx)   the same with these scales, one for each entry of params()
+///     q.backward(x, dy)           dx for the x of the last forward
+///     q.layout()                  of params(): one channel, or those of the weights
+///     Q::range                    a range_type without a zero point, e.g. symmetric<8>
+///
+/// and a constructor from the extents of the weights.
+template <class Q>
+concept symmetric_quantizer =
+    std::same_as<typename Q::code_type, std::int8_t> && range_type<typename Q::range> && !Q::range::has_zero_point &&
+    std::constructible_from<Q, std::span<const index_t>> &&
+    requires(Q& q, const Q& seen, std::span<const float> x, const context& ctx) {
+        q.forward(x, ctx);
+        q.forward(x, x, ctx);
+        { q.backward(x, x) } -> std::convertible_to<std::span<const float>>;
+        { seen.params() } -> std::convertible_to<std::span<const quant_params>>;
+        { seen.codes() } -> std::convertible_to<std::span<const std::int8_t>>;
+        { seen.values() } -> std::convertible_to<std::span<const float>>;
+        { seen.layout() } -> std::convertible_to<channel_layout>;
+    };
+
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
 /// straight-through backward.
 ///
@@ -94,6 +118,7 @@ inline void take_scales(const char* where, std::span<const float> scales, buffer
 /// need; after observe(), the parameters come from the observer. Not thread-safe.
 template <range_type Range, class Granularity = per_tensor, observer Observer = min_max> class fake_quant {
 public:
+    using range = Range;
     using code_type = typename Range::code_type;
 
     explicit fake_quant(std::initializer_list<index_t> extents, const Observer& o = Observer{})

@@ -31,6 +31,7 @@ template <range_type Range, class Granularity = per_tensor> class learned_step {
     static_assert(!Range::has_zero_point, "notch::learned_step learns symmetric ranges; use notch::symmetric<Bits>");
 
 public:
+    using range = Range;
     using code_type = typename Range::code_type;
 
     explicit learned_step(std::initializer_list<index_t> extents)
