@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <optional>
 #include <span>
@@ -39,7 +40,7 @@ struct layer_options {
     nonlinearity function = nonlinearity::none;
     bool batch_norm = false;     ///< instead of a bias
     bool float_output = false;   ///< the last layer: real outputs instead of codes
-    float range_momentum = 0.9f; ///< of the observer of the outputs
+    float range_momentum = 0.9f; ///< of the observer of the outputs, if that is a moving_average
 };
 
 /// Common to conv2d_layer, depthwise_layer and linear_layer. Not thread-safe. The activation given
@@ -183,12 +184,17 @@ public:
 protected:
     train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
         : weight(checked_weights(math)), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
-          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(o.range_momentum),
+          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(make_observer(o)),
           math_(std::move(math)), options_(o) {
         if (o.batch_norm) norm.emplace(math_.out);
     }
 
 private:
+    /// Another observer than moving_average begins as its default constructor leaves it; it may be replaced later.
+    static OutputObserver make_observer(const layer_options& o) {
+        if constexpr (std::same_as<OutputObserver, moving_average>) return moving_average(o.range_momentum);
+        else return OutputObserver{};
+    }
     /// The number of weights, after a look at everything that it is computed from.
     static index_t checked_weights(const Math& m) {
         constexpr const char* where = "train_layer";
