@@ -278,3 +278,15 @@ TEST_CASE("quantize_input: after an error the activation is as it was") {
     CHECK_THROWS_AS(quantize_input(x, {0.02f, 128}), error);
     unchanged();
 }
+
+TEST_CASE("images beyond the address space are refused, not counted modulo 2^64") {
+    const index_t huge = index_t{1} << 40;
+    linear_layer<> layer(1, 4);
+    auto frozen = freeze_dynamic(layer);
+    CHECK_THROWS_AS(frozen.workspace_size(1, huge, huge), error);
+    CHECK_THROWS_AS(frozen.workspace_size(1, huge + 1, huge), error);
+    CHECK_THROWS_AS(frozen.workspace_size(1, 1 << 20, 1 << 21), error);
+    CHECK_THROWS_AS(frozen.workspace_size(1, -100000, 7), error);
+    buffer<std::byte> memory(4096);
+    CHECK_THROWS_AS(frozen.forward({nullptr, 0, huge, huge, 1}, {nullptr, 0, huge, huge, 4}, context(memory)), error);
+}

@@ -34,8 +34,13 @@ struct activation {
     bool quantized = false;
 
     NOTCH_INLINE_SPECIAL_MEMBERS(activation);
-    [[nodiscard]] NOTCH_INLINE index_t size() const noexcept { return n * h * w * c; }
-    [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept { return n * h * w; }
+    /// Unchecked: beyond the range of index_t modulo 2^64. Every call that takes an activation checks its extents.
+    [[nodiscard]] NOTCH_INLINE index_t size() const noexcept {
+        return static_cast<index_t>(static_cast<std::size_t>(pixels()) * static_cast<std::size_t>(c));
+    }
+    [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept {
+        return static_cast<index_t>(static_cast<std::size_t>(n) * static_cast<std::size_t>(h) * static_cast<std::size_t>(w));
+    }
     NOTCH_INLINE void reshape(index_t n_, index_t h_, index_t w_, index_t c_) noexcept {
         n = n_;
         h = h_;

@@ -203,8 +203,11 @@ public:
     }
     [[nodiscard]] const layer_spec& spec() const noexcept { return spec_; }
     [[nodiscard]] index_t workspace_size(index_t n, index_t h, index_t w, const context& ctx = {}) const {
-        (void)n;
-        return detail::round_up(h * w * spec_.in_channels, 64) + 64 + detail::convolve_workspace(packed_, 1, h, w, ctx);
+        constexpr const char* where = "dynamic_layer.workspace_size";
+        (void)detail::checked_size(where, n, h, w, spec_.in_channels);
+        const index_t codes = detail::checked_size(where, 1, h, w, spec_.in_channels); // of one image
+        detail::check_view_extent(where, "an image", codes);
+        return detail::round_up(codes, 64) + 64 + detail::convolve_workspace(packed_, 1, h, w, ctx);
     }
     void forward(nhwc_view<const float> x, nhwc_view<float> y, const context& ctx) {
         detail::check_view("dynamic_layer", "x", x);
@@ -212,9 +215,9 @@ public:
         detail::check_equal("dynamic_layer", "the number of channels of x", x.c, spec_.in_channels);
         detail::check_view("dynamic_layer", "y", y);
         detail::check_equal("dynamic_layer", "the batch of y", y.n, x.n);
-        const index_t elements = x.h * x.w * x.c;
         std::byte* memory = detail::workspace_begin("dynamic_layer", "dynamic_layer.workspace_size", ctx.workspace,
                                                     workspace_size(x.n, x.h, x.w, ctx));
+        const index_t elements = x.h * x.w * x.c;
         const index_t used = (memory - ctx.workspace.data()) + detail::round_up(elements, 64);
         auto* codes = reinterpret_cast<std::uint8_t*>(memory);
         context inner = ctx;
