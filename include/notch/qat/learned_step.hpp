@@ -107,6 +107,7 @@ public:
                 ++n;
                 const auto at = static_cast<std::size_t>(i);
                 const float v = x[at] / s;
+                if (std::isnan(v)) return; // counts for nothing, as in initialize
                 const float slope = v <= static_cast<float>(Range::qmin)  ? static_cast<float>(Range::qmin)
                                     : v >= static_cast<float>(Range::qmax) ? static_cast<float>(Range::qmax)
                                                                           : static_cast<float>(codes_[i]) - v;
