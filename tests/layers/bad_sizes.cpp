@@ -290,3 +290,14 @@ TEST_CASE("images beyond the address space are refused, not counted modulo 2^64"
     buffer<std::byte> memory(4096);
     CHECK_THROWS_AS(frozen.forward({nullptr, 0, huge, huge, 1}, {nullptr, 0, huge, huge, 4}, context(memory)), error);
 }
+
+TEST_CASE("values outside an enumeration, and a mean's backward before any forward, are refused") {
+    linear_layer<> layer(4, 3);
+    activation x = image(1, 1, 1, 4), y;
+    for (int bad : {-1, 4, 7}) CHECK_THROWS_WITH(layer.forward(x, y, static_cast<phase>(bad), false, context{}), contains_text("phase"));
+    for (int bad : {-1, 3, 7})
+        CHECK_THROWS_WITH(linear_layer<>(4, 3, {.function = static_cast<nonlinearity>(bad)}), contains_text("nonlinearity"));
+    const global_average_layer mean;
+    std::vector<float> dy(4), dx(4);
+    CHECK_THROWS_WITH(mean.backward(dy, dx, 4), contains_text("forward"));
+}

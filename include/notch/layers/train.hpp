@@ -100,6 +100,8 @@ public:
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
+        if (p < phase::fp32 || p > phase::dynamic)
+            fail(errc::invalid_argument, detail::cat("train_layer: the phase is ", static_cast<int>(p), ", not one of the enumeration"));
         const window& s = math_.geometry;
         check_parameters();
         detail::shape_output("train_layer", y, {&x}, x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
@@ -186,6 +188,8 @@ protected:
         : weight(checked_weights(math)), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
           bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(make_observer(o)),
           math_(std::move(math)), options_(o) {
+        if (o.function < nonlinearity::none || o.function > nonlinearity::relu6)
+            fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function), ", not one of the enumeration"));
         if (o.batch_norm) norm.emplace(math_.out);
     }
 
