@@ -16,7 +16,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -281,10 +280,9 @@ private:
                         {"delta_top1", top1 - fp32_top1_},
                         {"bytes", static_cast<std::int64_t>(
                                       std::filesystem::file_size(base(method) + ".notch"))}});
-        std::lock_guard lock(print_);
-        std::printf("%-11s %-40s top-1 %6.2f%%\n", Net<int8_per_channel>::name, title.c_str(),
-                    top1);
-        std::fflush(stdout);
+        char line[120];
+        std::snprintf(line, sizeof line, "%-11s %-40s top-1 %6.2f%%", Net<int8_per_channel>::name, title.c_str(), top1);
+        progress::print(line);
     }
 
     /// The float network as it was trained: weights, bias or the four arrays of batch norm.
@@ -444,7 +442,6 @@ private:
     const digits& train_;
     const digits& test_;
     double fp32_top1_ = 0;
-    static inline std::mutex print_;
 };
 
 int train_and_quantize(const settings& s) {
