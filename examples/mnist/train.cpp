@@ -39,7 +39,7 @@ constexpr const char* compiler_name = "g++ " __VERSION__;
 #endif
 using notch::buffer;
 
-constexpr index_t image_size = 28 * 28;
+constexpr index_t image_size = digit_side * digit_side;
 constexpr notch::quant_params pixel_params{1.0f / 255.0f, 0};
 
 using digits = dataset;
@@ -190,7 +190,7 @@ template <class Net> void calibrate(Net& net, const digits& d) {
     const context ctx;
     const std::vector<index_t> order = in_order(d.count);
     activation x;
-    for (index_t first = 0; first + 100 <= 1000; first += 100) {
+    for (index_t first = 0; first + 100 <= std::min<index_t>(1000, d.count); first += 100) {
         load_batch<std::mt19937>(d, order, first, 100, x, nullptr);
         net.forward(x, phase::calibrate, false, ctx);
     }
@@ -446,11 +446,7 @@ private:
 
 int train_and_quantize(const settings& s) {
     std::filesystem::create_directories(s.out);
-    const auto load = [&](const std::string& part) {
-        return read_idx(s.data + "/" + part + "-images-idx3-ubyte.gz",
-                        s.data + "/" + part + "-labels-idx1-ubyte.gz");
-    };
-    const digits train_set = load("train"), test_set = load("test");
+    const digits train_set = read_digits(s.data, "train"), test_set = read_digits(s.data, "test");
     std::printf("notch %s: %lld digits to train on, %lld to test\n", NOTCH_VERSION_STRING,
                 static_cast<long long>(train_set.count), static_cast<long long>(test_set.count));
     job<small_cnn> a(s, train_set, test_set);
