@@ -9,7 +9,6 @@
 // Each is built from a layer_spec, the plain description that freeze() makes and io/ saves.
 #pragma once
 
-#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -21,6 +20,7 @@
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/layers/activation.hpp>
+#include <notch/layers/scales.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -121,25 +121,6 @@ void convolve(const packed_weights& w, const epilogue<Out, F>& ep, X x, Y y, con
 template <class Out, class F, class X, class Y>
 void convolve(const packed_depthwise& w, const epilogue<Out, F>& ep, X x, Y y, const context& ctx) {
     notch::depthwise(x, w, ep, y, ctx);
-}
-/// The smallest scale that goes with a scale on the other side of a product: with it the bias stays within +-2^29
-/// steps of the accumulator, and the product of the scales is a normal float.
-inline float least_scale(float bias, float other) {
-    const double steps = std::fabs(static_cast<double>(bias)) / 536870912.0, normal = 2.0 * static_cast<double>(FLT_MIN);
-    const double least = (steps > normal ? steps : normal) / static_cast<double>(other);
-    return least < 1.0e36 ? least > static_cast<double>(FLT_MIN) ? static_cast<float>(least) : FLT_MIN : 1.0e36f;
-}
-/// The parameters of one image of a dynamic layer, whose bias is real: only the products of the scales must be normal.
-inline quant_params dynamic_params(real_range range, float least) {
-    quant_params p = params_from_range<affine<8>>(range);
-    if (p.scale < least) p.scale = least;
-    return p;
-}
-/// The least scale for it.
-inline float least_dynamic_scale(std::span<const float> w_scales) {
-    float smallest = w_scales[0];
-    for (float w : w_scales) smallest = w < smallest ? w : smallest;
-    return least_scale(0.0f, smallest);
 }
 inline index_t convolve_workspace(const packed_weights& w, index_t n, index_t h, index_t width, const context& ctx) {
     return conv2d_workspace_size(w, n, h, width, ctx);

@@ -16,7 +16,6 @@
 // another symmetric_quantizer. The layers are thin compositions, meant to be copied and changed.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <concepts>
@@ -167,7 +166,7 @@ public:
     /// The same for the dynamic-range layer.
     [[nodiscard]] layer_spec dynamic_spec(const context& ctx = {}) {
         check_parameters();
-        quantize_weights(unknown_scale, ctx);
+        quantize_weights(detail::unknown_scale, ctx);
         layer_spec s = common_spec();
         s.float_bias = buffer<float>(math_.out);
         for (index_t c = 0; c < math_.out; ++c) s.float_bias[c] = effective_bias(c);
@@ -234,8 +233,7 @@ private:
         norm->fold(weight, math_.layout(), {}, w_folded_, b_folded_);
     }
     [[nodiscard]] float effective_bias(index_t c) const noexcept { return norm ? b_folded_[c] : bias[c]; }
-    /// For inputs whose scale is known only at run time: the bias stays real.
-    static constexpr float unknown_scale = 0.0f;
+    [[nodiscard]] std::span<const float> effective_biases() const noexcept { return norm ? b_folded_ : bias; }
     void quantize_weights(float x_scale, const context& ctx) {
         fold();
         const buffer<float>& w = norm ? w_folded_ : weight;
@@ -248,38 +246,7 @@ private:
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));
         for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;
-        if (fit_scales(w, x_scale)) weight_quantizer.forward(w, w_scales_, ctx);
-    }
-    /// Weights so small that the bias has no place on the grid of x_scale * w_scale get a larger scale; weights that
-    /// are all zero, which have no scale of their own, the one that keeps the bias most exact. Where the scale of x is
-    /// not known, a scale is raised to 2^-64 of the largest, so that its product with that of x is a normal float.
-    /// Returns whether a scale has changed.
-    bool fit_scales(std::span<const float> w, float x_scale) {
-        const index_t channels = w_scales_.size() == 1 ? math_.out : 1; // of one scale
-        const auto is_zero = [&](index_t e) { return no_weights(w, math_.layout(), e * channels, (e + 1) * channels); };
-        float largest = 0;
-        for (index_t e = 0; e < w_scales_.size(); ++e)
-            if (w_scales_[e] > largest && !is_zero(e)) largest = w_scales_[e];
-        bool changed = false;
-        for (index_t e = 0; e < w_scales_.size(); ++e) {
-            float least = std::ldexp(largest, -64), bias_size = 0;
-            for (index_t c = e * channels; c < (e + 1) * channels && x_scale != unknown_scale; ++c) {
-                least = std::max(least, detail::least_scale(effective_bias(c), x_scale));
-                bias_size = std::max(bias_size, std::fabs(effective_bias(c)));
-            }
-            float& scale = w_scales_[e];
-            if (scale < least || (scale > least && bias_size > 0.0f && is_zero(e))) {
-                scale = least;
-                changed = true;
-            }
-        }
-        return changed;
-    }
-    static bool no_weights(std::span<const float> w, const channel_layout& l, index_t first, index_t last) {
-        for (index_t o = 0; o < l.outer; ++o)
-            for (index_t i = (o * l.channels + first) * l.inner; i < (o * l.channels + last) * l.inner; ++i)
-                if (w[static_cast<std::size_t>(i)] != 0.0f) return false;
-        return true;
+        if (detail::fit_scales(w, math_.layout(), effective_biases(), x_scale, w_scales_)) weight_quantizer.forward(w, w_scales_, ctx);
     }
     [[nodiscard]] buffer<std::int32_t> integer_bias(quant_params x) const {
         buffer<std::int32_t> b(math_.out);
@@ -374,14 +341,13 @@ private:
 
     void forward_dynamic(const activation& x, activation& y, const context& ctx) {
         if (x.quantized) fail(errc::invalid_argument, "train_layer: dynamic quantization needs an input with real values");
-        quantize_weights(unknown_scale, ctx);
+        quantize_weights(detail::unknown_scale, ctx);
         const auto packed = math_.pack(weight_quantizer.codes());
         const context inner = with_workspace(ctx, detail::convolve_workspace(packed, 1, x.h, x.w, ctx));
         y.quantized = false;
         y.values.resize_discard(y.size());
         const index_t pixels = y.h * y.w, elements = x.h * x.w * x.c;
         const float least_scale = detail::least_dynamic_scale(w_scales_);
-        const std::span<const float> real_bias = norm ? b_folded_ : bias;
         activation image;
         image.reshape(1, x.h, x.w, x.c);
         image.values = buffer<float>(elements);
@@ -391,7 +357,7 @@ private:
             nhwc_view<float> out = y.value_view();
             out.data += i * pixels * math_.out;
             out.n = 1;
-            detail::convolve(packed, detail::epilogue_with(options_.function, packed, stage::real_bias{real_bias},
+            detail::convolve(packed, detail::epilogue_with(options_.function, packed, stage::real_bias{effective_biases()},
                                                            stage::dequantize{image.params, w_scales_}),
                              std::as_const(image).code_view(), out, inner);
         }
