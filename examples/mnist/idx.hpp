@@ -158,7 +158,8 @@ inline dataset read_digits(const std::string& folder, const std::string& part) {
     dataset data = read_idx(images, folder + "/" + part + "-labels-idx1-ubyte.gz");
     if (data.height != digit_side || data.width != digit_side)
         notch::fail(notch::errc::shape_mismatch, images + ": has images of " + std::to_string(data.height) + " x " +
-                                                     std::to_string(data.width) + " pixels, the networks of the demo take 28 x 28");
+                                                     std::to_string(data.width) +
+                                                     " pixels, the networks of the demo take 28 x 28");
     if (data.count < least_digits)
         notch::fail(notch::errc::invalid_argument,
                     images + ": has " + std::to_string(data.count) + " images, the demo needs 100 or more");

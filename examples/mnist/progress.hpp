@@ -47,7 +47,8 @@ inline std::string progress_line(const std::vector<progress_state>& all, int col
         line += (line.empty() ? "" : " | ") + s.title + bar + " " + percent_done(s) + time_left(s);
         if (all.size() == 1 && !s.note.empty()) line += " " + s.note;
     }
-    if (line.size() >= static_cast<std::size_t>(columns)) line.resize(static_cast<std::size_t>(std::max(columns - 1, 0)));
+    if (line.size() >= static_cast<std::size_t>(columns))
+        line.resize(static_cast<std::size_t>(std::max(columns - 1, 0)));
     return line;
 }
 
@@ -73,10 +74,11 @@ public:
         if (!note.empty()) state_.note = note;
         if (state_.seconds - shown_ < (terminal() ? 0.1 : 5.0)) return;
         shown_ = state_.seconds;
-        if (terminal()) redraw();
+        if (terminal())
+            redraw();
         else
-            std::fprintf(stderr, "%s: %s%s%s%s\n", state_.title.c_str(), percent_done(state_).c_str(), time_left(state_).c_str(),
-                         state_.note.empty() ? "" : ", ", state_.note.c_str());
+            std::fprintf(stderr, "%s: %s%s%s%s\n", state_.title.c_str(), percent_done(state_).c_str(),
+                         time_left(state_).c_str(), state_.note.empty() ? "" : ", ", state_.note.c_str());
     }
     /// The last line, with the time taken. The destructor calls it too.
     void finish() {
@@ -84,8 +86,8 @@ public:
         if (std::exchange(finished_, true)) return;
         under_way().erase(std::find(under_way().begin(), under_way().end(), this));
         erase();
-        std::fprintf(stderr, "%s: %s in %.1f s%s%s\n", state_.title.c_str(), done_ == total_ ? "done" : "stopped", seconds(),
-                     state_.note.empty() ? "" : ", ", state_.note.c_str());
+        std::fprintf(stderr, "%s: %s in %.1f s%s%s\n", state_.title.c_str(), done_ == total_ ? "done" : "stopped",
+                     seconds(), state_.note.empty() ? "" : ", ", state_.note.c_str());
         redraw();
     }
     /// A line on stdout, from any thread; the bar moves below it.

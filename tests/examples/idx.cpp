@@ -25,9 +25,11 @@ struct folder {
     folder& operator=(const folder&) = delete;
 
     /// The two files of a part, not compressed, which zlib reads as well. Pixel i is i % 251, label i is i % 10.
-    void write(const std::string& part, std::uint32_t count, std::uint32_t height, std::uint32_t width, std::size_t missing = 0) const {
+    void write(const std::string& part, std::uint32_t count, std::uint32_t height, std::uint32_t width,
+               std::size_t missing = 0) const {
         std::vector<std::uint8_t> images = numbers({0x803, count, height, width}), labels = numbers({0x801, count});
-        for (std::size_t i = 0; i < std::size_t{count} * height * width; ++i) images.push_back(static_cast<std::uint8_t>(i % 251));
+        for (std::size_t i = 0; i < std::size_t{count} * height * width; ++i)
+            images.push_back(static_cast<std::uint8_t>(i % 251));
         for (std::size_t i = 0; i < count; ++i) labels.push_back(static_cast<std::uint8_t>(i % 10));
         images.resize(images.size() - missing);
         put(part + "-images-idx3-ubyte.gz", images);
@@ -61,7 +63,9 @@ TEST_CASE("digits are read image by image") {
 
 TEST_CASE("digits of another size, or too few, are refused by name") {
     const folder f;
-    const auto refused = [&](const char* text) { CHECK_THROWS_WITH(mnist::read_digits(f.path.string(), "test"), contains_text(text)); };
+    const auto refused = [&](const char* text) {
+        CHECK_THROWS_WITH(mnist::read_digits(f.path.string(), "test"), contains_text(text));
+    };
     refused("cannot be opened");
     f.write("test", 200, 14, 14);
     refused("14 x 14 pixels");

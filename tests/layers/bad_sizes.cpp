@@ -241,14 +241,18 @@ TEST_CASE("what was moved from is refused") {
     packed_depthwise d = pack_depthwise(ones, 4, window::square(1));
     const packed_weights p2 = std::move(p);
     const packed_depthwise d2 = std::move(d);
-    CHECK_THROWS_WITH(make_epilogue(p, stage::accumulators{}), contains_text("make_epilogue: the weights were moved from"));
-    CHECK_THROWS_WITH(make_epilogue(d, stage::accumulators{}), contains_text("make_epilogue: the weights were moved from"));
+    CHECK_THROWS_WITH(make_epilogue(p, stage::accumulators{}),
+                      contains_text("make_epilogue: the weights were moved from"));
+    CHECK_THROWS_WITH(make_epilogue(d, stage::accumulators{}),
+                      contains_text("make_epilogue: the weights were moved from"));
     const auto refused = [](auto layer, index_t channels) {
         layer.initialize([] { return 0.7; });
         auto frozen = freeze_dynamic(layer);
         buffer<std::byte> memory(frozen.workspace_size(1, 1, 1));
         std::vector<float> x(static_cast<std::size_t>(channels), 1.0f), y(4);
-        const auto run = [&](auto& f) { f.forward({x.data(), 1, 1, 1, channels}, {y.data(), 1, 1, 1, 4}, context(memory)); };
+        const auto run = [&](auto& f) {
+            f.forward({x.data(), 1, 1, 1, channels}, {y.data(), 1, 1, 1, 4}, context(memory));
+        };
         run(frozen);
         auto other = std::move(frozen);
         CHECK_THROWS_AS(run(frozen), error);
@@ -294,9 +298,11 @@ TEST_CASE("images beyond the address space are refused, not counted modulo 2^64"
 TEST_CASE("values outside an enumeration, and a mean's backward before any forward, are refused") {
     linear_layer<> layer(4, 3);
     activation x = image(1, 1, 1, 4), y;
-    for (int bad : {-1, 4, 7}) CHECK_THROWS_WITH(layer.forward(x, y, static_cast<phase>(bad), false, context{}), contains_text("phase"));
+    for (int bad : {-1, 4, 7})
+        CHECK_THROWS_WITH(layer.forward(x, y, static_cast<phase>(bad), false, context{}), contains_text("phase"));
     for (int bad : {-1, 3, 7})
-        CHECK_THROWS_WITH(linear_layer<>(4, 3, {.function = static_cast<nonlinearity>(bad)}), contains_text("nonlinearity"));
+        CHECK_THROWS_WITH(linear_layer<>(4, 3, {.function = static_cast<nonlinearity>(bad)}),
+                          contains_text("nonlinearity"));
     const global_average_layer mean;
     std::vector<float> dy(4), dx(4);
     CHECK_THROWS_WITH(mean.backward(dy, dx, 4), contains_text("forward"));

@@ -91,7 +91,8 @@ TEST_CASE("a dynamic layer is what docs/numerics.md says of dynamic range, bit f
             for (index_t c = 0; c < 3; ++c) {
                 std::int32_t acc = 0;
                 for (index_t k = 0; k < 5; ++k) {
-                    float q = std::nearbyint(x[static_cast<std::size_t>(k)] / p.scale) + static_cast<float>(p.zero_point);
+                    float q =
+                        std::nearbyint(x[static_cast<std::size_t>(k)] / p.scale) + static_cast<float>(p.zero_point);
                     q = q < 0.0f ? 0.0f : q > 255.0f ? 255.0f : q;
                     acc += (static_cast<std::int32_t>(q) - p.zero_point) * s.weights[c * 5 + k];
                 }

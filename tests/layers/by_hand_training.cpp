@@ -43,7 +43,8 @@ gradients of(nonlinearity f, phase p) {
 TEST_CASE("the gradient ends where ReLU and ReLU6 are flat") {
     for (phase p : {phase::fp32, phase::quantized}) {
         INFO("phase " << static_cast<int>(p));
-        const gradients none = of(nonlinearity::none, p), relu = of(nonlinearity::relu, p), relu6 = of(nonlinearity::relu6, p);
+        const gradients none = of(nonlinearity::none, p), relu = of(nonlinearity::relu, p),
+                        relu6 = of(nonlinearity::relu6, p);
         const float want[3][4] = {{1, 1, 1, 1}, {0, 1, 1, 1}, {0, 1, 1, 0}};
         for (std::size_t i = 0; i < 4; ++i) {
             CHECK(none.dx[i] == Approx(want[0][i]));
@@ -79,7 +80,9 @@ TEST_CASE("copy_from copies weights, bias, batch norm and the range of the outpu
 TEST_CASE("a spec says how many bits its weights have") {
     CHECK(linear_layer<>(4, 3).dynamic_spec().weight_bits == 8);
     CHECK(linear_layer<fake_quant<symmetric<4>, per_tensor>>(4, 3).dynamic_spec().weight_bits == 4);
-    CHECK(depthwise_layer<learned_step<symmetric<2>, per_channel<2>>>(3, window::square(3)).dynamic_spec().weight_bits == 2);
+    CHECK(
+        depthwise_layer<learned_step<symmetric<2>, per_channel<2>>>(3, window::square(3)).dynamic_spec().weight_bits ==
+        2);
 }
 
 TEST_CASE("initialize: uniform in +-sqrt(6 / fan_in)") {

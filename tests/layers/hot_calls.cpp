@@ -25,8 +25,10 @@ layer_spec some_spec(bool depthwise, bool dynamic, bool float_output) {
     std::fill(s.weights.begin(), s.weights.end(), std::int8_t{3});
     s.w_scales = buffer<float>(8);
     std::fill(s.w_scales.begin(), s.w_scales.end(), 0.01f);
-    if (dynamic) s.float_bias = buffer<float>(8);
-    else s.bias = buffer<std::int32_t>(8);
+    if (dynamic)
+        s.float_bias = buffer<float>(8);
+    else
+        s.bias = buffer<std::int32_t>(8);
     s.x = s.y = {0.05f, 3};
     s.function = nonlinearity::relu6;
     s.float_output = float_output;

@@ -107,7 +107,8 @@ TEST_CASE("a depthwise channel of small weights, and a learned step") {
     quantize_input(x, {3.0f / 255.0f, 0});
     learned.forward(x, y, phase::quantized, true, context{});
     for (index_t i = 0; i < 4; ++i)
-        CHECK(static_cast<float>(y.codes[2 * i + 1] - y.params.zero_point) * y.params.scale == Approx(0.4).margin(0.004));
+        CHECK(static_cast<float>(y.codes[2 * i + 1] - y.params.zero_point) * y.params.scale ==
+              Approx(0.4).margin(0.004));
 }
 
 TEST_CASE("a tensor of weights that are all zero keeps its biases") {

@@ -36,14 +36,18 @@ std::vector<float> integers(index_t n, int seed) {
     for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>((static_cast<int>(i) * 37 + seed) % 19 - 9);
     return v;
 }
-template <class Math> std::vector<float> outputs(Math& math, const activation& shape, const std::vector<float>& x, const std::vector<float>& w) {
+template <class Math>
+std::vector<float> outputs(Math& math, const activation& shape, const std::vector<float>& x,
+                           const std::vector<float>& w) {
     const index_t rows = shape.n * math.geometry.out_h(shape.h) * math.geometry.out_w(shape.w);
     std::vector<float> z(static_cast<std::size_t>(rows * math.out), 100.0f);
     math.forward(x.data(), shape, w, {z.data(), rows, math.out});
     return z;
 }
 /// What the definition gives: weights [out][kh][kw][in], or [kh][kw][channels] depthwise.
-template <class Math> std::vector<float> defined(const Math& math, const activation& shape, const std::vector<float>& x, const std::vector<float>& w) {
+template <class Math>
+std::vector<float> defined(const Math& math, const activation& shape, const std::vector<float>& x,
+                           const std::vector<float>& w) {
     const window& s = math.geometry;
     std::vector<float> z;
     for (index_t n = 0; n < shape.n; ++n)
@@ -58,9 +62,11 @@ template <class Math> std::vector<float> defined(const Math& math, const activat
                             if (dy < 0 || dx < 0 || dy % s.dilation_h != 0 || dx % s.dilation_w != 0) continue;
                             const index_t ky = dy / s.dilation_h, kx = dx / s.dilation_w;
                             if (ky >= s.kernel_h || kx >= s.kernel_w) continue;
-                            const index_t tap = ky * s.kernel_w + kx, pixel = ((n * shape.h + iy) * shape.w + ix) * shape.c;
+                            const index_t tap = ky * s.kernel_w + kx,
+                                          pixel = ((n * shape.h + iy) * shape.w + ix) * shape.c;
                             for (index_t c = Math::depthwise ? o : 0; c < (Math::depthwise ? o + 1 : shape.c); ++c) {
-                                const index_t at = Math::depthwise ? tap * math.out + o : (o * s.kernel_h * s.kernel_w + tap) * shape.c + c;
+                                const index_t at = Math::depthwise ? tap * math.out + o
+                                                                   : (o * s.kernel_h * s.kernel_w + tap) * shape.c + c;
                                 sum += x[static_cast<std::size_t>(pixel + c)] * w[static_cast<std::size_t>(at)];
                             }
                         }

@@ -44,7 +44,8 @@ TEST_CASE("a forward that was refused is no forward before a backward") {
 }
 
 TEST_CASE("learned_step: a NaN among the values spoils neither the step nor its gradient") {
-    // Step 1, codes -7..7: 0.75 rounds to 1, so its slope is 0.25; 9 is clipped, its slope is 7; NaN counts for nothing.
+    // Step 1, codes -7..7: 0.75 rounds to 1, so its slope is 0.25; 9 is clipped, its slope is 7; NaN counts for
+    // nothing.
     learned_step<symmetric<4>> q({3});
     const std::vector<float> x{0.75f, 9.0f, std::numeric_limits<float>::quiet_NaN()}, dy{2.0f, 1.0f, 5.0f};
     q.initialize(x);

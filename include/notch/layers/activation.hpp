@@ -39,7 +39,8 @@ struct activation {
         return static_cast<index_t>(static_cast<std::size_t>(pixels()) * static_cast<std::size_t>(c));
     }
     [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept {
-        return static_cast<index_t>(static_cast<std::size_t>(n) * static_cast<std::size_t>(h) * static_cast<std::size_t>(w));
+        return static_cast<index_t>(static_cast<std::size_t>(n) * static_cast<std::size_t>(h) *
+                                    static_cast<std::size_t>(w));
     }
     NOTCH_INLINE void reshape(index_t n_, index_t h_, index_t w_, index_t c_) noexcept {
         n = n_;
@@ -104,7 +105,8 @@ inline void shape_output(const char* where, activation& y, std::initializer_list
 /// as it was.
 inline void quantize_input(activation& a, quant_params params, const context& ctx = {}) {
     constexpr const char* where = "quantize_input";
-    detail::check_equal(where, "the number of values", a.values.size(), detail::checked_size(where, a.n, a.h, a.w, a.c));
+    detail::check_equal(where, "the number of values", a.values.size(),
+                        detail::checked_size(where, a.n, a.h, a.w, a.c));
     detail::check_params(where, "params", params, 0, 255);
     a.codes.resize_discard(a.size());
     quantize<affine<8>>(a.values, params, a.codes, ctx);

@@ -18,7 +18,8 @@ namespace detail {
 /// The smallest scale that goes with `other`, the scale on the other side of a product: with it the bias stays within
 /// +-2^29 steps of the accumulator, and the product of the scales is a normal float.
 inline float least_scale(float bias, float other) {
-    const double steps = std::fabs(static_cast<double>(bias)) / 536870912.0, normal = 2.0 * static_cast<double>(FLT_MIN);
+    const double steps = std::fabs(static_cast<double>(bias)) / 536870912.0,
+                 normal = 2.0 * static_cast<double>(FLT_MIN);
     const double least = (steps > normal ? steps : normal) / static_cast<double>(other);
     return least < 1.0e36 ? least > static_cast<double>(FLT_MIN) ? static_cast<float>(least) : FLT_MIN : 1.0e36f;
 }
@@ -47,12 +48,13 @@ inline bool all_zero(std::span<const float> w, const channel_layout& l, index_t 
     return true;
 }
 
-/// Fits the scales of weights, one or one for each output channel, to the biases and to the scale of the inputs. Weights
-/// so small that the bias has no place on the grid of x_scale * w_scale get a larger scale; weights that are all zero,
-/// which have no scale of their own, the one that keeps the bias most exact. And a scale is at least 2^-64 of the
-/// largest, so that its product with a scale of inputs that is not known is a normal float. Returns whether one changed.
-inline bool fit_scales(std::span<const float> w, const channel_layout& layout, std::span<const float> bias, float x_scale,
-                       buffer<float>& scales) {
+/// Fits the scales of weights, one or one for each output channel, to the biases and to the scale of the inputs.
+/// Weights so small that the bias has no place on the grid of x_scale * w_scale get a larger scale; weights that are
+/// all zero, which have no scale of their own, the one that keeps the bias most exact. And a scale is at least 2^-64 of
+/// the largest, so that its product with a scale of inputs that is not known is a normal float. Returns whether one
+/// changed.
+inline bool fit_scales(std::span<const float> w, const channel_layout& layout, std::span<const float> bias,
+                       float x_scale, buffer<float>& scales) {
     const index_t channels = scales.size() == 1 ? layout.channels : 1; // of one scale
     const auto is_zero = [&](index_t e) { return all_zero(w, layout, e * channels, (e + 1) * channels); };
     float largest = 0;

@@ -100,7 +100,8 @@ public:
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
         if (p < phase::fp32 || p > phase::dynamic)
-            fail(errc::invalid_argument, detail::cat("train_layer: the phase is ", static_cast<int>(p), ", not one of the enumeration"));
+            fail(errc::invalid_argument,
+                 detail::cat("train_layer: the phase is ", static_cast<int>(p), ", not one of the enumeration"));
         const window& s = math_.geometry;
         check_parameters();
         detail::shape_output("train_layer", y, {&x}, x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
@@ -185,18 +186,21 @@ public:
 protected:
     train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
         : weight(checked_weights(math)), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
-          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(make_observer(o)),
-          math_(std::move(math)), options_(o) {
+          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents),
+          output_observer(make_observer(o)), math_(std::move(math)), options_(o) {
         if (o.function < nonlinearity::none || o.function > nonlinearity::relu6)
-            fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function), ", not one of the enumeration"));
+            fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function),
+                                                     ", not one of the enumeration"));
         if (o.batch_norm) norm.emplace(math_.out);
     }
 
 private:
     /// Another observer than moving_average begins as its default constructor leaves it; it may be replaced later.
     static OutputObserver make_observer(const layer_options& o) {
-        if constexpr (std::same_as<OutputObserver, moving_average>) return moving_average(o.range_momentum);
-        else return OutputObserver{};
+        if constexpr (std::same_as<OutputObserver, moving_average>)
+            return moving_average(o.range_momentum);
+        else
+            return OutputObserver{};
     }
     /// The number of weights, after a look at everything that it is computed from.
     static index_t checked_weights(const Math& m) {
@@ -220,8 +224,9 @@ private:
         if (norm) detail::check_equal(where, "the number of channels of the batch norm", norm->channels(), math_.out);
         const channel_layout& l = weight_quantizer.layout();
         if (l.size() != weights || (l.channels != 1 && l != math_.layout()))
-            fail(errc::shape_mismatch, detail::cat("train_layer: weight_quantizer is for [", l.outer, "][", l.channels, "][",
-                                                   l.inner, "], neither one tensor nor the channels of the weights"));
+            fail(errc::shape_mismatch,
+                 detail::cat("train_layer: weight_quantizer is for [", l.outer, "][", l.channels, "][", l.inner,
+                             "], neither one tensor nor the channels of the weights"));
     }
     static void add_column_sums(matrix_view<const float> m, std::span<float> sums) {
         Eigen::Map<Eigen::RowVectorXf>(sums.data(), m.cols) += as_eigen(m).colwise().sum();
@@ -246,7 +251,8 @@ private:
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));
         for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;
-        if (detail::fit_scales(w, math_.layout(), effective_biases(), x_scale, w_scales_)) weight_quantizer.forward(w, w_scales_, ctx);
+        if (detail::fit_scales(w, math_.layout(), effective_biases(), x_scale, w_scales_))
+            weight_quantizer.forward(w, w_scales_, ctx);
     }
     [[nodiscard]] buffer<std::int32_t> integer_bias(quant_params x) const {
         buffer<std::int32_t> b(math_.out);
@@ -357,8 +363,9 @@ private:
             nhwc_view<float> out = y.value_view();
             out.data += i * pixels * math_.out;
             out.n = 1;
-            detail::convolve(packed, detail::epilogue_with(options_.function, packed, stage::real_bias{effective_biases()},
-                                                           stage::dequantize{image.params, w_scales_}),
+            detail::convolve(packed,
+                             detail::epilogue_with(options_.function, packed, stage::real_bias{effective_biases()},
+                                                   stage::dequantize{image.params, w_scales_}),
                              std::as_const(image).code_view(), out, inner);
         }
     }
@@ -386,7 +393,8 @@ private:
 };
 
 /// y = f(batch_norm(conv(x, w)) or conv(x, w) + b). Weights [out][kernel_h][kernel_w][in].
-template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>,
+          observer OutputObserver = moving_average>
 class conv2d_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
 public:
     conv2d_layer(index_t in, index_t out, const window& s, const layer_options& o = {})
@@ -395,7 +403,8 @@ public:
 };
 
 /// A convolution on 1 x 1 pixels: x and y are n x 1 x 1 x features. Weights [out][in].
-template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>,
+          observer OutputObserver = moving_average>
 class linear_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
 public:
     linear_layer(index_t in, index_t out, const layer_options& o = {})
@@ -404,7 +413,8 @@ public:
 };
 
 /// One filter for each channel. Weights [kernel_h][kernel_w][channels].
-template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>,
+          observer OutputObserver = moving_average>
 class depthwise_layer : public train_layer<detail::depthwise_math, WeightQuantizer, OutputObserver> {
 public:
     depthwise_layer(index_t channels, const window& s, const layer_options& o = {})

@@ -97,15 +97,15 @@ template <class Q>
 concept symmetric_quantizer =
     std::same_as<typename Q::code_type, std::int8_t> && range_type<typename Q::range> && !Q::range::has_zero_point &&
     std::constructible_from<Q, std::span<const index_t>> &&
-    requires(Q& q, const Q& seen, std::span<const float> x, const context& ctx) {
-        q.forward(x, ctx);
-        q.forward(x, x, ctx);
-        { q.backward(x, x) } -> std::convertible_to<std::span<const float>>;
-        { seen.params() } -> std::convertible_to<std::span<const quant_params>>;
-        { seen.codes() } -> std::convertible_to<std::span<const std::int8_t>>;
-        { seen.values() } -> std::convertible_to<std::span<const float>>;
-        { seen.layout() } -> std::convertible_to<channel_layout>;
-    };
+    requires(Q & q, const Q& seen, std::span<const float> x, const context& ctx) {
+    q.forward(x, ctx);
+    q.forward(x, x, ctx);
+    { q.backward(x, x) } -> std::convertible_to<std::span<const float>>;
+    { seen.params() } -> std::convertible_to<std::span<const quant_params>>;
+    { seen.codes() } -> std::convertible_to<std::span<const std::int8_t>>;
+    { seen.values() } -> std::convertible_to<std::span<const float>>;
+    { seen.layout() } -> std::convertible_to<channel_layout>;
+};
 
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
 /// straight-through backward.
@@ -148,9 +148,8 @@ public:
         return quantize(x, ctx);
     }
     /// The same with given scales, one for each entry of params(), for this call only.
-    std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {})
-        requires(!Range::has_zero_point)
-    {
+    std::span<const float> forward(std::span<const float> x, std::span<const float> scales,
+                                   const context& ctx = {}) requires(!Range::has_zero_point) {
         check("fake_quant.forward", x);
         detail::take_scales("fake_quant.forward", scales, params_);
         return quantize(x, ctx);
