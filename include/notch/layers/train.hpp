@@ -223,7 +223,7 @@ private:
         detail::check_equal(where, "the size of bias_gradient", bias_gradient.size(), biases);
         if (norm) detail::check_equal(where, "the number of channels of the batch norm", norm->channels(), math_.out);
         const channel_layout& l = weight_quantizer.layout();
-        if (l.size() != weights || (l.channels != 1 && l != math_.layout()))
+        if (l.size() != weights || (l.count() != 1 && l != math_.layout()))
             fail(errc::shape_mismatch,
                  detail::cat("train_layer: weight_quantizer is for [", l.outer, "][", l.channels, "][", l.inner,
                              "], neither one tensor nor the channels of the weights"));

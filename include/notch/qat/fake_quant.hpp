@@ -74,7 +74,7 @@ inline void straight_through(std::span<const float> dy, std::span<const std::uin
 namespace detail {
 /// The parameters of a quantizer are there: moving from it leaves it without.
 inline void check_quantizer(const char* where, index_t params, const channel_layout& layout) {
-    if (params != layout.channels) fail(errc::invalid_argument, cat(where, ": the quantizer was moved from"));
+    if (params != layout.count()) fail(errc::invalid_argument, cat(where, ": the quantizer was moved from"));
 }
 /// Scales given by the caller, as symmetric parameters.
 inline void take_scales(const char* where, std::span<const float> scales, buffer<quant_params>& params) {
@@ -175,7 +175,7 @@ private:
         detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
     }
     void take_ranges(const channel_observer<Observer>& o) {
-        for (index_t c = 0; c < layout_.channels; ++c) params_[c] = params_from_range<Range>(o.range(c));
+        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(o.range(c));
     }
     std::span<const float> quantize(std::span<const float> x, const context& ctx) {
         codes_.resize_discard(layout_.size());

@@ -62,7 +62,8 @@ public:
     }
     [[nodiscard]] bool initialized() const noexcept { return initialized_; }
 
-    /// The step of channel c < layout().channels: exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
+    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts
+    /// as 0.
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
