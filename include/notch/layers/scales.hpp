@@ -62,7 +62,7 @@ inline bool fit_scales(std::span<const float> w, const channel_layout& layout, s
         if (scales[e] > largest && !is_zero(e)) largest = scales[e];
     bool changed = false;
     for (index_t e = 0; e < scales.size(); ++e) {
-        float least = std::ldexp(largest, -64);
+        float least = 0x1p-64f * largest;
         bool biased = false;
         for (index_t c = e * channels; c < (e + 1) * channels && x_scale != unknown_scale; ++c) {
             const float b = bias[static_cast<std::size_t>(c)], need = least_scale(b, x_scale);
