@@ -45,7 +45,11 @@ has_library() {
 # Whether what a Debian package provides is there, from wherever it came.
 is_present() {
     case $1 in
-        g++) has_command "${CXX:-g++}" ;;
+        g++) # CXX may have options, or a launcher before it
+            local first
+            read -r first _ <<< "${CXX:-g++}"
+            has_command "$first"
+            ;;
         cmake) has_command cmake ;;
         ninja-build) has_command ninja ;;
         binutils) has_command objdump ;;

@@ -114,8 +114,8 @@ inline notch::index_t extent(idx_file& file, const char* what, std::uint32_t lea
 
 } // namespace detail
 
-/// Reads a file of images and the file of their labels. Other datasets in the same format work
-/// too, as long as an image has at most 1024 x 1024 pixels and there are at most 10 classes.
+/// Reads a file of images and the file of their labels: any dataset in this format with images of at
+/// most 1024 x 1024 pixels and at most 10 classes.
 inline dataset read_idx(const std::string& images_path, const std::string& labels_path) {
     constexpr std::uint32_t max_count = 1'000'000, max_side = 1024;
     constexpr notch::index_t max_pixels = notch::index_t{1} << 30;
@@ -146,6 +146,23 @@ inline dataset read_idx(const std::string& images_path, const std::string& label
             notch::fail(notch::errc::corrupt, labels_path + ": label " + std::to_string(i) +
                                                   " is " + std::to_string(data.labels[i]) +
                                                   ", expected 0..9");
+    return data;
+}
+
+constexpr notch::index_t digit_side = 28, least_digits = 100;
+
+/// One part ("train" or "test") of a folder of digits as the networks of the demo take them: 28 x 28 pixels, and enough
+/// of them for a batch of every kind. Other data in the format (e.g. Fashion-MNIST) work if they are that.
+inline dataset read_digits(const std::string& folder, const std::string& part) {
+    const std::string images = folder + "/" + part + "-images-idx3-ubyte.gz";
+    dataset data = read_idx(images, folder + "/" + part + "-labels-idx1-ubyte.gz");
+    if (data.height != digit_side || data.width != digit_side)
+        notch::fail(notch::errc::shape_mismatch, images + ": has images of " + std::to_string(data.height) + " x " +
+                                                     std::to_string(data.width) +
+                                                     " pixels, the networks of the demo take 28 x 28");
+    if (data.count < least_digits)
+        notch::fail(notch::errc::invalid_argument,
+                    images + ": has " + std::to_string(data.count) + " images, the demo needs 100 or more");
     return data;
 }
 

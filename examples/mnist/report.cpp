@@ -205,22 +205,23 @@ std::string charts(const std::vector<network>& nets, const char* key, double uni
     return out + "</div>";
 }
 
+/// Of weights: "the scale 0.0123", or "each channel's own scale, of which the 32 lie from 0.01 to 0.02".
+std::string scales(const json& layer) {
+    const auto channels = number(layer, "channels");
+    if (!channels || *channels <= 1) return "the scale " + brief_real(number(layer, "scale_max"));
+    return "each channel's own scale (" + fixed(channels, 0) + ", from " + brief_real(number(layer, "scale_min")) +
+           " to " + brief_real(number(layer, "scale_max")) + ")";
+}
+
 std::string layer_figure(const json& layer) {
     const histogram_picture picture = histogram(layer);
     const auto bits = number(layer, "bits");
-    std::string out = "<figure class=\"card\"><h4>" + escape(text(layer, "layer", "?")) +
-                      " <span>" + escape(text(layer, "what")) +
-                      (bits ? ", " + fixed(bits, 0) + " bits" : "") + "</span></h4>" + picture.svg +
-                      "<figcaption>" +
-                      (number(layer, "scale_min")
-                           ? "in steps of the scale, which is " + brief_real(number(layer, "scale_min")) + " to " +
-                                 brief_real(number(layer, "scale_max"))
-                           : "scale " + brief_real(number(layer, "scale"))) +
-                      ", zero point " +
-                      whole(number(layer, "zero_point")) + ", codes " +
-                      whole(number(layer, "qmin")) + " to " + whole(number(layer, "qmax"));
-    if (const auto channels = number(layer, "channels"); channels && *channels > 1)
-        out += ", " + fixed(channels, 0) + " channels with a scale each";
+    std::string out =
+        "<figure class=\"card\"><h4>" + escape(text(layer, "layer", "?")) + " <span>" + escape(text(layer, "what")) +
+        (bits ? ", " + fixed(bits, 0) + " bits" : "") + "</span></h4>" + picture.svg + "<figcaption>" +
+        (number(layer, "scale_min") ? "in steps of " + scales(layer) : "scale " + brief_real(number(layer, "scale"))) +
+        ", zero point " + whole(number(layer, "zero_point")) + ", codes " + whole(number(layer, "qmin")) + " to " +
+        whole(number(layer, "qmax"));
     if (!picture.note.empty()) out += "<br>" + escape(picture.note);
     return out + "</figcaption></figure>";
 }
@@ -228,11 +229,13 @@ std::string layer_figure(const json& layer) {
 std::string layer_section(const json& results, const std::vector<network>& nets) {
     const json& layers = list(results, "layers");
     if (layers.empty()) return "";
-    std::string out = "<h2>The values of each layer and their grid</h2><p class=\"soft\">Red lines "
-                      "are the real values "
-                      "that the codes stand for; the dark line is zero. Values in a tinted area "
-                      "are clipped. Heights "
-                      "are square roots of the counts, so that rare values can be seen.</p>";
+    std::string out =
+        "<h2>The values of each layer and their grid</h2><p class=\"soft\">Values before they are quantized: "
+        "weights, and the outputs that the same weights give in float arithmetic for 100 test images. Red lines are "
+        "where the codes lie, for outputs as real values, for weights in steps of their scale, so that channels with "
+        "different scales share the lines; the dark line is zero. Values in a tinted area are clipped. Heights are "
+        "square roots of the counts, so that rare values can be seen. Outputs of dynamic quantization have a grid of "
+        "their own for each image, and are not shown.</p>";
     bool first = true;
     for (const network& net : nets) {
         // The methods of this network, in the order of the table; those without a row come last.

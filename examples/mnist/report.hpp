@@ -11,8 +11,9 @@
 //             of the same instruction set, described in fp32_isa_note), checked_codes,
 //             mismatched_codes, and per_isa: the same measurements with isa and threads
 //     layers  network, method, layer, what ("weight" or "activation"), bits, scale, zero_point,
-//             qmin, qmax, channels, histogram {min, max, counts [..]}; with channels > 1 there is
-//             one scale a channel, and the one given is the largest
+//             qmin, qmax, channels, histogram {min, max, counts [..]} of the values before they are
+//             quantized. Weights are in steps of their channel's scale: scale is 1, and scale_min
+//             and scale_max tell the scales
 //
 // A number that was not measured is null or absent and is shown as a dash.
 #pragma once

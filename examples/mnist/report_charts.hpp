@@ -271,9 +271,7 @@ inline histogram_picture histogram(const json& layer) {
                    " codes drawn";
         else
             note = "all " + px(codes) + " codes drawn";
-        if (number(layer, "channels").value_or(1) > 1)
-            note += ", those of the channel with the largest scale";
-        else if (clipped > 0 && total > 0)
+        if (clipped > 0 && total > 0)
             note += "; " +
                     (clipped / total < 0.0001 ? "under 0.01" : fixed(100 * clipped / total, 2)) +
                     "% clipped";

@@ -34,7 +34,7 @@ using json = nlohmann::ordered_json;
 using notch::buffer;
 using notch::isa;
 
-constexpr index_t image_size = 28 * 28;
+constexpr index_t image_size = digit_side * digit_side;
 constexpr notch::quant_params pixel_params{1.0f / 255.0f, 0};
 
 struct settings {
@@ -405,8 +405,7 @@ int check_and_time(const settings& s) {
         notch::fail(notch::errc::io,
                     "cannot read " + s.out + "/training.json (run mnist_train first)");
     json results = json::parse(in);
-    const digits test =
-        read_idx(s.data + "/test-images-idx3-ubyte.gz", s.data + "/test-labels-idx1-ubyte.gz");
+    const digits test = read_digits(s.data, "test");
     json isas = json::array();
     for (isa i : notch::available_isas()) isas.push_back(to_string(i));
     for (int i = 0; i < notch::isa_count; ++i)

@@ -16,7 +16,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -40,7 +39,7 @@ constexpr const char* compiler_name = "g++ " __VERSION__;
 #endif
 using notch::buffer;
 
-constexpr index_t image_size = 28 * 28;
+constexpr index_t image_size = digit_side * digit_side;
 constexpr notch::quant_params pixel_params{1.0f / 255.0f, 0};
 
 using digits = dataset;
@@ -191,7 +190,7 @@ template <class Net> void calibrate(Net& net, const digits& d) {
     const context ctx;
     const std::vector<index_t> order = in_order(d.count);
     activation x;
-    for (index_t first = 0; first + 100 <= 1000; first += 100) {
+    for (index_t first = 0; first + 100 <= std::min<index_t>(1000, d.count); first += 100) {
         load_batch<std::mt19937>(d, order, first, 100, x, nullptr);
         net.forward(x, phase::calibrate, false, ctx);
     }
@@ -253,12 +252,9 @@ public:
         calibrate(net, train_);
 
         dynamic(net);
-        statically<int8_per_tensor>(net, "static_int8_per_tensor", "static PTQ, per tensor", "int8",
-                                    false);
-        statically<int8_per_channel>(net, "static_int8_per_channel", "static PTQ, per channel",
-                                     "int8", true);
-        statically<mixed_int4_int8>(net, "mixed_int4_int8",
-                                    "mixed PTQ: int4, sensitive layers int8", "int4/int8", false);
+        statically<int8_per_tensor>(net, "static_int8_per_tensor", "static PTQ, per tensor", "int8");
+        statically<int8_per_channel>(net, "static_int8_per_channel", "static PTQ, per channel", "int8");
+        statically<mixed_int4_int8>(net, "mixed_int4_int8", "mixed PTQ: int4, sensitive layers int8", "int4/int8");
         qat<int8_per_channel>(net, "qat_int8", "QAT, 8 bits", "int8", qat8_epochs, 2e-4f);
         qat<int4_learned>(net, "qat_int4", "QAT, 4-bit weights (LSQ)", "int4", qat4_epochs, 5e-4f);
     }
@@ -281,10 +277,9 @@ private:
                         {"delta_top1", top1 - fp32_top1_},
                         {"bytes", static_cast<std::int64_t>(
                                       std::filesystem::file_size(base(method) + ".notch"))}});
-        std::lock_guard lock(print_);
-        std::printf("%-11s %-40s top-1 %6.2f%%\n", Net<int8_per_channel>::name, title.c_str(),
-                    top1);
-        std::fflush(stdout);
+        char line[120];
+        std::snprintf(line, sizeof line, "%-11s %-40s top-1 %6.2f%%", Net<int8_per_channel>::name, title.c_str(), top1);
+        progress::print(line);
     }
 
     /// The float network as it was trained: weights, bias or the four arrays of batch norm.
@@ -344,7 +339,9 @@ private:
         const double top1 = evaluate(net, test_, phase::dynamic, &codes);
         notch::model_writer w(Net<int8_per_channel>::name);
         net.layers([&](const std::string& name, auto& layer) {
-            notch::save_layer(w, name, layer.dynamic_spec());
+            const notch::layer_spec spec = layer.dynamic_spec();
+            notch::save_layer(w, name, spec);
+            draw_weights("dynamic_int8", name, layer, spec); // its outputs have no grid
         });
         w.save(base("dynamic_int8") + ".notch");
         write_file(base("dynamic_int8") + ".codes", codes);
@@ -352,11 +349,10 @@ private:
     }
 
     template <class Scheme>
-    void statically(fp32_net& net, const std::string& method, const std::string& title,
-                    const std::string& weights, bool draw) {
+    void statically(fp32_net& net, const std::string& method, const std::string& title, const std::string& weights) {
         Net<Scheme> q;
         copy_network(q, net);
-        save_static(q, method, title, weights, draw);
+        save_static(q, method, title, weights);
     }
     template <class Scheme>
     void qat(fp32_net& net, const std::string& method, const std::string& title,
@@ -365,25 +361,26 @@ private:
         copy_network(q, net);
         train(q, train_, phase::quantized, epochs, rate, s_.seed + 1,
               std::string(Net<Scheme>::name) + ": " + title);
-        save_static(q, method, title, weights, true);
+        save_static(q, method, title, weights);
     }
 
     template <class Scheme>
-    void save_static(Net<Scheme>& q, const std::string& method, const std::string& title,
-                     const std::string& weights, bool draw) {
+    void save_static(Net<Scheme>& q, const std::string& method, const std::string& title, const std::string& weights) {
         std::vector<std::uint8_t> codes;
         const double top1 = evaluate(q, test_, phase::quantized, &codes);
         notch::model_writer w(Net<Scheme>::name);
         // The parameters of a layer's input are those of the outputs() entry before it.
         std::vector<std::pair<std::string, notch::quant_params>> params{{"input", pixel_params}};
-        q.outputs(
-            [&](const char* name, const activation& a) { params.emplace_back(name, a.params); });
+        q.outputs([&](const char* name, const activation& a) {
+            if (a.quantized) params.emplace_back(name, a.params);
+        });
         q.layers([&](const std::string& name, auto& layer) {
-            notch::quant_params x{};
+            notch::quant_params x = params.back().second; // of the last layer, whose own outputs are real
             for (std::size_t i = 1; i < params.size(); ++i)
                 if (params[i].first == name) x = params[i - 1].second;
-            notch::save_layer(w, name, layer.spec(x));
-            if (draw) draw_layer(method, name, layer);
+            const notch::layer_spec spec = layer.spec(x);
+            notch::save_layer(w, name, spec);
+            draw_weights(method, name, layer, spec);
         });
         q.observed([&](const std::string& name, auto& layer) {
             const notch::quant_params p = layer.output_params();
@@ -391,33 +388,43 @@ private:
             w.template add<std::int32_t>(name + ".z", {1},
                                          std::span<const std::int32_t>(&p.zero_point, 1));
         });
-        if (draw)
-            q.outputs([&](const char* name, const activation& a) {
-                if (!a.quantized) return;
-                buffer<float> real(a.size());
-                notch::dequantize<std::uint8_t>(a.codes, a.params, real);
-                layers.push_back({{"network", Net<Scheme>::name},
-                                  {"method", method},
-                                  {"layer", name},
-                                  {"what", "activation"},
-                                  {"bits", 8},
-                                  {"scale", a.params.scale},
-                                  {"zero_point", a.params.zero_point},
-                                  {"qmin", 0},
-                                  {"qmax", 255},
-                                  {"channels", 1},
-                                  {"histogram", histogram(real)}});
-            });
+        params.erase(params.begin());
+        draw_outputs(method, q, params);
         w.save(base(method) + ".notch");
         write_file(base(method) + ".codes", codes);
         row(method, title, weights, "uint8", top1, "static");
     }
 
-    /// Weights in units of their channel's step, so that all channels share one grid.
+    /// Outputs before they become codes, each with the grid of its codes: those of the float forward of the same
+    /// weights, for 100 test images. What the grid does not hold is clipped.
+    template <class Scheme>
+    void draw_outputs(const std::string& method, Net<Scheme>& q,
+                      const std::vector<std::pair<std::string, notch::quant_params>>& grids) {
+        const context ctx;
+        activation x;
+        load_batch<std::mt19937>(test_, in_order(test_.count), 0, 100, x, nullptr);
+        q.forward(x, phase::fp32, false, ctx);
+        q.outputs([&](const std::string& name, const activation& a) {
+            for (const auto& [layer, grid] : grids)
+                if (layer == name)
+                    layers.push_back({{"network", Net<Scheme>::name},
+                                      {"method", method},
+                                      {"layer", name},
+                                      {"what", "activation"},
+                                      {"bits", 8},
+                                      {"scale", grid.scale},
+                                      {"zero_point", grid.zero_point},
+                                      {"qmin", 0},
+                                      {"qmax", 255},
+                                      {"channels", 1},
+                                      {"histogram", histogram(a.values)}});
+        });
+    }
+
+    /// Weights in steps of their channel's own scale, so that all channels share one grid.
     template <class L>
-    void draw_layer(const std::string& method, const std::string& name, L& layer) {
+    void draw_weights(const std::string& method, const std::string& name, L& layer, const notch::layer_spec& s) {
         const auto w = layer.folded().first;
-        const notch::layer_spec s = layer.spec({1.0f, 0});
         const notch::channel_layout layout = layer.weight_layout();
         std::vector<float> steps(w.size());
         for (index_t i = 0; i < layout.size(); ++i)
@@ -444,16 +451,11 @@ private:
     const digits& train_;
     const digits& test_;
     double fp32_top1_ = 0;
-    static inline std::mutex print_;
 };
 
 int train_and_quantize(const settings& s) {
     std::filesystem::create_directories(s.out);
-    const auto load = [&](const std::string& part) {
-        return read_idx(s.data + "/" + part + "-images-idx3-ubyte.gz",
-                        s.data + "/" + part + "-labels-idx1-ubyte.gz");
-    };
-    const digits train_set = load("train"), test_set = load("test");
+    const digits train_set = read_digits(s.data, "train"), test_set = read_digits(s.data, "test");
     std::printf("notch %s: %lld digits to train on, %lld to test\n", NOTCH_VERSION_STRING,
                 static_cast<long long>(train_set.count), static_cast<long long>(test_set.count));
     job<small_cnn> a(s, train_set, test_set);

@@ -250,3 +250,16 @@ TEST_CASE("4-bit weights: odd and even counts, whichever extent decides") {
         CHECK(std::equal(t.bias.begin(), t.bias.end(), s.bias.begin(), s.bias.end()));
     }
 }
+
+TEST_CASE("a layer whose name is taken in part leaves nothing behind") {
+    for (const char* part : {"a.w", "a.s", "a.b", "a.p"}) {
+        model_writer w("t");
+        w.add<float>(part, {1}, std::vector<float>{1.0f});
+        const auto before = w.to_bytes();
+        CHECK(message_of([&] { save_layer(w, "a", some_layer(8, false, false)); }).find(part) != std::string::npos);
+        const auto after = w.to_bytes();
+        CHECK(std::equal(before.begin(), before.end(), after.begin(), after.end()));
+        CHECK(w.contains(part));
+        CHECK(!w.contains("b.w"));
+    }
+}

@@ -319,3 +319,17 @@ TEST_CASE("model_writer: an unknown dtype is refused") {
     const std::byte bytes[4] = {};
     (void)error_of(errc::invalid_argument, [&] { out.add("t", static_cast<notch::dtype>(99), {4}, bytes); });
 }
+
+TEST_CASE("model_file: an unknown dtype is refused, and so is a file that was moved from") {
+    notch::model_writer out("a");
+    out.add<std::uint16_t>("t", {1}, std::vector<std::uint16_t>{7});
+    auto file = notch::model_file::parse(out.to_bytes().span());
+    const auto bad = static_cast<notch::dtype>(77);
+    CHECK(contains(error_of(errc::invalid_argument, [&] { (void)file.tensor<std::uint16_t>("t", {1}, bad); }),
+                   "unknown"));
+    CHECK(notch::size_of(bad) == 0);
+    CHECK(std::string(to_string(bad)) == "unknown");
+    const auto other = std::move(file);
+    CHECK(contains(error_of(errc::invalid_argument, [&] { (void)file.architecture(); }), "moved from"));
+    CHECK(other.architecture() == "a");
+}

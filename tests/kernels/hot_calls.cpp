@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A hot call allocates nothing: operator new is replaced in this program and counts.
-// AddressSanitizer replaces operator new itself, and pairs its calls with delete.
+// A hot call allocates nothing.
 #if !defined(__SANITIZE_ADDRESS__)
 
+#include "../allocations.hpp"
 #include "../catch.hpp"
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include <notch/kernels/add.hpp>
@@ -27,33 +24,6 @@
 #include <notch/kernels/quantize.hpp>
 #include <notch/kernels/softmax.hpp>
 #include <notch/kernels/weight_only.hpp>
-
-namespace {
-
-std::atomic<long> allocations{0};
-
-void* counted(std::size_t bytes, std::size_t alignment) {
-    ++allocations;
-    const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
-    void* p = std::aligned_alloc(alignment, whole ? whole : alignment);
-    if (!p) throw std::bad_alloc();
-    return p;
-}
-
-} // namespace
-
-void* operator new(std::size_t n) { return counted(n, 16); }
-void* operator new[](std::size_t n) { return counted(n, 16); }
-void* operator new(std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 using namespace notch;
 

@@ -196,3 +196,114 @@ TEST_CASE("freezing refuses input parameters that are none, and a mean needs a p
             CHECK_THROWS_WITH(mean.forward(none, y, p, false, ctx), contains_text(detail::cat("images of ", h, " x ", w, " pixels")));
         }
 }
+
+namespace {
+/// Every call that reads the parameters of a layer of 2 -> 8 channels must refuse what `spoil` did to it.
+template <class Spoil> void check_refused(const layer_options& o, const char* text, const Spoil& spoil) {
+    const context ctx;
+    activation x = image(1, 2, 2, 2), codes = x, y;
+    quantize_input(codes, {0.1f, 100});
+    conv2d_layer<> layer(2, 8, window::square(1), o);
+    layer.initialize([] { return 0.7; });
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    spoil(layer);
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::fp32, false, ctx), contains_text(text));
+    CHECK_THROWS_WITH(layer.forward(codes, y, phase::quantized, false, ctx), contains_text(text));
+    CHECK_THROWS_WITH(layer.spec({0.1f, 0}), contains_text(text));
+    CHECK_THROWS_WITH(layer.dynamic_spec(), contains_text(text));
+    CHECK_THROWS_WITH(layer.folded(), contains_text(text));
+    CHECK_THROWS_WITH(freeze(layer, {0.1f, 0}), contains_text(text));
+    CHECK_THROWS_WITH(freeze_dynamic(layer), contains_text(text));
+}
+} // namespace
+
+TEST_CASE("freezing refuses parameters of another size, as training does") {
+    using layer = conv2d_layer<>;
+    check_refused({}, "number of biases", [](layer& l) { l.bias = buffer<float>(1); });
+    check_refused({}, "number of weights", [](layer& l) { l.weight = buffer<float>(1); });
+    check_refused({.batch_norm = true}, "batch_norm", [](layer& l) { l.norm.reset(); });
+    check_refused({}, "number of weights", [](layer& l) { layer other(std::move(l)); });
+}
+
+TEST_CASE("a weight quantizer of another layout is refused") {
+    using layer = conv2d_layer<>;
+    using quantizer = fake_quant<symmetric<8>, per_channel<0>>;
+    check_refused({}, "weight_quantizer is for [1][2][8]", [](layer& l) { l.weight_quantizer = quantizer({2, 8}); });
+    check_refused({}, "weight_quantizer", [](layer& l) { l.weight_quantizer = quantizer({8, 3}); });
+    layer same(2, 8, window::square(1));
+    same.weight_quantizer = quantizer({8, 2});
+    CHECK_NOTHROW(same.dynamic_spec());
+}
+
+TEST_CASE("what was moved from is refused") {
+    std::vector<std::int8_t> ones(4, 1);
+    packed_weights p = pack({ones.data(), 2, 2});
+    packed_depthwise d = pack_depthwise(ones, 4, window::square(1));
+    const packed_weights p2 = std::move(p);
+    const packed_depthwise d2 = std::move(d);
+    CHECK_THROWS_WITH(make_epilogue(p, stage::accumulators{}),
+                      contains_text("make_epilogue: the weights were moved from"));
+    CHECK_THROWS_WITH(make_epilogue(d, stage::accumulators{}),
+                      contains_text("make_epilogue: the weights were moved from"));
+    const auto refused = [](auto layer, index_t channels) {
+        layer.initialize([] { return 0.7; });
+        auto frozen = freeze_dynamic(layer);
+        buffer<std::byte> memory(frozen.workspace_size(1, 1, 1));
+        std::vector<float> x(static_cast<std::size_t>(channels), 1.0f), y(4);
+        const auto run = [&](auto& f) {
+            f.forward({x.data(), 1, 1, 1, channels}, {y.data(), 1, 1, 1, 4}, context(memory));
+        };
+        run(frozen);
+        auto other = std::move(frozen);
+        CHECK_THROWS_AS(run(frozen), error);
+        run(other);
+    };
+    refused(linear_layer<>(2, 4), 2);
+    refused(depthwise_layer<>(4, window::square(1)), 4);
+}
+
+TEST_CASE("quantize_input: after an error the activation is as it was") {
+    activation x = image(1, 4, 4, 1);
+    quantize_input(x, {0.02f, 128});
+    const buffer<std::uint8_t> codes = x.codes;
+    const auto unchanged = [&] {
+        CHECK(std::equal(codes.begin(), codes.end(), x.codes.begin(), x.codes.end()));
+        CHECK(x.params == quant_params{0.02f, 128});
+    };
+    CHECK_THROWS_WITH(quantize_input(x, {0.0f, 0}), contains_text("params.scale"));
+    CHECK_THROWS_WITH(quantize_input(x, {1.0f, 256}), contains_text("params.zero_point"));
+    unchanged();
+    x.reshape(1, 4, 4, 2);
+    CHECK_THROWS_WITH(quantize_input(x, {0.02f, 128}), contains_text("number of values is 16, expected 32"));
+    unchanged();
+    x.reshape(index_t{1} << 40, index_t{1} << 40, 4, 4);
+    CHECK_THROWS_AS(quantize_input(x, {0.02f, 128}), error);
+    x.reshape(-1, 4, 4, 1);
+    CHECK_THROWS_AS(quantize_input(x, {0.02f, 128}), error);
+    unchanged();
+}
+
+TEST_CASE("images beyond the address space are refused, not counted modulo 2^64") {
+    const index_t huge = index_t{1} << 40;
+    linear_layer<> layer(1, 4);
+    auto frozen = freeze_dynamic(layer);
+    CHECK_THROWS_AS(frozen.workspace_size(1, huge, huge), error);
+    CHECK_THROWS_AS(frozen.workspace_size(1, huge + 1, huge), error);
+    CHECK_THROWS_AS(frozen.workspace_size(1, 1 << 20, 1 << 21), error);
+    CHECK_THROWS_AS(frozen.workspace_size(1, -100000, 7), error);
+    buffer<std::byte> memory(4096);
+    CHECK_THROWS_AS(frozen.forward({nullptr, 0, huge, huge, 1}, {nullptr, 0, huge, huge, 4}, context(memory)), error);
+}
+
+TEST_CASE("values outside an enumeration, and a mean's backward before any forward, are refused") {
+    linear_layer<> layer(4, 3);
+    activation x = image(1, 1, 1, 4), y;
+    for (int bad : {-1, 4, 7})
+        CHECK_THROWS_WITH(layer.forward(x, y, static_cast<phase>(bad), false, context{}), contains_text("phase"));
+    for (int bad : {-1, 3, 7})
+        CHECK_THROWS_WITH(linear_layer<>(4, 3, {.function = static_cast<nonlinearity>(bad)}),
+                          contains_text("nonlinearity"));
+    const global_average_layer mean;
+    std::vector<float> dy(4), dx(4);
+    CHECK_THROWS_WITH(mean.backward(dy, dx, 4), contains_text("forward"));
+}

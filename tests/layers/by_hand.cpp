@@ -65,3 +65,42 @@ TEST_CASE("a dynamic layer: ranges on one side of zero, zeros alone, and nothing
     CHECK(run({0.0f, 0.0f, 0.0f, 0.0f}, 0.3f) == Approx(0.3).epsilon(1e-7));
     CHECK(run({nan, nan, nan, nan}, 0.3f) == Approx(0.3).epsilon(1e-7));
 }
+
+TEST_CASE("a dynamic layer is what docs/numerics.md says of dynamic range, bit for bit") {
+    layer_spec s;
+    s.in_channels = 5;
+    s.out_channels = 3;
+    s.weights = buffer<std::int8_t>(15);
+    for (index_t i = 0; i < 15; ++i) s.weights[i] = static_cast<std::int8_t>(i * 71 % 255 - 127);
+    s.w_scales = buffer<float>(3);
+    s.float_bias = buffer<float>(3);
+    for (index_t c = 0; c < 3; ++c) {
+        s.w_scales[c] = 0.013f * static_cast<float>(c + 1);
+        s.float_bias[c] = 0.37f * static_cast<float>(c) - 0.3f;
+    }
+    s.float_output = true;
+    for (nonlinearity f : {nonlinearity::none, nonlinearity::relu6})
+        for (float size : {1.0f, 1e-9f, 1e-30f, 0.0f, 1e4f}) {
+            s.function = f;
+            const std::vector<float> x{0.3f * size, -0.7f * size, 0.11f * size, 0.9f * size, -0.2f * size};
+            dynamic_linear layer(s);
+            buffer<std::byte> memory(layer.workspace_size(1, 1, 1));
+            float y[3];
+            layer.forward({x.data(), 1, 1, 1, 5}, {y, 1, 1, 1, 3}, context(memory));
+            const quant_params p = params_from_range<affine<8>>({-0.7f * size, 0.9f * size});
+            for (index_t c = 0; c < 3; ++c) {
+                std::int32_t acc = 0;
+                for (index_t k = 0; k < 5; ++k) {
+                    float q =
+                        std::nearbyint(x[static_cast<std::size_t>(k)] / p.scale) + static_cast<float>(p.zero_point);
+                    q = q < 0.0f ? 0.0f : q > 255.0f ? 255.0f : q;
+                    acc += (static_cast<std::int32_t>(q) - p.zero_point) * s.weights[c * 5 + k];
+                }
+                volatile float product = static_cast<float>(acc) * (p.scale * s.w_scales[c]); // rounded: no FMA
+                float want = product + s.float_bias[c];
+                if (f == nonlinearity::relu6) want = want < 0.0f ? 0.0f : want > 6.0f ? 6.0f : want;
+                INFO("size " << size << " channel " << c);
+                CHECK(y[c] == want);
+            }
+        }
+}

@@ -70,3 +70,21 @@ TEST_CASE("channel_observer keeps channels apart on any axis") {
     channel_observer<min_max> other(2);
     CHECK_THROWS_AS(o.merge(other), error);
 }
+
+TEST_CASE("merging adds the counts of both") {
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> first{1.0f, nan}, second{2.0f, inf, 3.0f, -inf};
+    min_max a, b;
+    a.observe(first);
+    b.observe(second);
+    a.merge(b);
+    CHECK(a.finite() == 3);
+    CHECK(a.nonfinite() == 3);
+    moving_average c, d;
+    c.observe(first);
+    d.observe(second);
+    d.observe(first);
+    c.merge(d);
+    CHECK(c.batches() == 3);
+    CHECK(c.nonfinite() == 4);
+}

@@ -67,14 +67,14 @@ template <> inline constexpr std::optional<dtype> dtype_of_v<std::uint64_t>{dtyp
 
 } // namespace detail
 
-/// The name in the file, "F32".
+/// The name in the file, "F32"; "unknown" for a value outside the enumeration.
 [[nodiscard]] NOTCH_INLINE constexpr const char* to_string(dtype type) noexcept {
-    return detail::dtype_table[static_cast<int>(type)].name;
+    return static_cast<int>(type) < detail::dtype_count ? detail::dtype_table[static_cast<int>(type)].name : "unknown";
 }
 
-/// Bytes of one element.
+/// Bytes of one element; 0 for a value outside the enumeration.
 [[nodiscard]] NOTCH_INLINE constexpr index_t size_of(dtype type) noexcept {
-    return detail::dtype_table[static_cast<int>(type)].size;
+    return static_cast<int>(type) < detail::dtype_count ? detail::dtype_table[static_cast<int>(type)].size : 0;
 }
 
 NOTCH_KEYED_END

@@ -22,10 +22,13 @@
 
 NOTCH_KEYED_BEGIN
 
-/// Adds a layer to a model file. An invalid spec is an error, and nothing is added.
+/// Adds a layer to a model file. An invalid spec or a name that is taken is an error, and nothing is added.
 inline void save_layer(model_writer& out, const std::string& name, const layer_spec& s) {
     if (const std::string fault = detail::spec_fault(s); !fault.empty())
         fail(errc::invalid_argument, detail::cat("save_layer: ", name, ": ", fault));
+    for (const char* part : {".w", ".s", ".b", ".p"})
+        if (out.contains(name + part))
+            fail(errc::invalid_argument, detail::cat("save_layer: there is a tensor ", name, part, " already"));
     const index_t count = s.weights.size();
     if (s.weight_bits <= 4) {
         buffer<std::uint8_t> packed(packed_int4_size(count));

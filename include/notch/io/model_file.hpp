@@ -61,6 +61,8 @@ public:
         detail::add_tensor(content_, name, type, shape, bytes);
         return *this;
     }
+    /// Whether a tensor of this name has been added.
+    [[nodiscard]] NOTCH_INLINE bool contains(std::string_view name) const { return detail::has_tensor(content_, name); }
     /// Adds a line of text. The key must be new, and not crc32, notch or arch.
     NOTCH_INLINE model_writer& meta(std::string_view key, std::string_view value) {
         detail::add_metadata(content_, key, value);
@@ -101,7 +103,9 @@ public:
     }
 
     [[nodiscard]] NOTCH_INLINE const std::string& architecture() const {
-        return *find_metadata("arch");
+        const std::string* value = find_metadata("arch");
+        if (!value) fail(errc::invalid_argument, "model_file.architecture: the file was moved from");
+        return *value;
     }
     /// The text of a metadata key; an error if there is none.
     [[nodiscard]] NOTCH_INLINE const std::string& meta(std::string_view key) const {

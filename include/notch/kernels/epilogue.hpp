@@ -94,6 +94,7 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     constexpr const char* where = "make_epilogue";
     // Whole panels can be read from any channel on: a block of a convolution with groups may begin anywhere.
     const index_t n = w.outputs(), padded = round_up(n + panel_width - 1, depthwise_width);
+    if (w.sums.all.size() < n) fail(errc::invalid_argument, cat(where, ": the weights were moved from"));
     e.outputs = n;
     e.x_signed = plan.x_signed;
     e.rows = plan.rows;

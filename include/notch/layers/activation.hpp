@@ -34,8 +34,14 @@ struct activation {
     bool quantized = false;
 
     NOTCH_INLINE_SPECIAL_MEMBERS(activation);
-    [[nodiscard]] NOTCH_INLINE index_t size() const noexcept { return n * h * w * c; }
-    [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept { return n * h * w; }
+    /// Unchecked: beyond the range of index_t modulo 2^64. Every call that takes an activation checks its extents.
+    [[nodiscard]] NOTCH_INLINE index_t size() const noexcept {
+        return static_cast<index_t>(static_cast<std::size_t>(pixels()) * static_cast<std::size_t>(c));
+    }
+    [[nodiscard]] NOTCH_INLINE index_t pixels() const noexcept {
+        return static_cast<index_t>(static_cast<std::size_t>(n) * static_cast<std::size_t>(h) *
+                                    static_cast<std::size_t>(w));
+    }
     NOTCH_INLINE void reshape(index_t n_, index_t h_, index_t w_, index_t c_) noexcept {
         n = n_;
         h = h_;
@@ -95,8 +101,13 @@ inline void shape_output(const char* where, activation& y, std::initializer_list
     return scratch;
 }
 
-/// Makes a a batch of codes with given parameters, from real values: the input of a network.
+/// Makes a a batch of codes with given parameters, from its real values: the input of a network. After an error a is
+/// as it was.
 inline void quantize_input(activation& a, quant_params params, const context& ctx = {}) {
+    constexpr const char* where = "quantize_input";
+    detail::check_equal(where, "the number of values", a.values.size(),
+                        detail::checked_size(where, a.n, a.h, a.w, a.c));
+    detail::check_params(where, "params", params, 0, 255);
     a.codes.resize_discard(a.size());
     quantize<affine<8>>(a.values, params, a.codes, ctx);
     a.params = params;

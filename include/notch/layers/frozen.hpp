@@ -9,7 +9,6 @@
 // Each is built from a layer_spec, the plain description that freeze() makes and io/ saves.
 #pragma once
 
-#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -21,6 +20,7 @@
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/layers/activation.hpp>
+#include <notch/layers/scales.hpp>
 
 NOTCH_NAMESPACE_BEGIN
 
@@ -122,27 +122,6 @@ template <class Out, class F, class X, class Y>
 void convolve(const packed_depthwise& w, const epilogue<Out, F>& ep, X x, Y y, const context& ctx) {
     notch::depthwise(x, w, ep, y, ctx);
 }
-/// The smallest input scale of a dynamic layer: with it the bias stays within +-2^29 steps of the
-/// accumulator and the products of the scales are normal floats. An input so small that its own
-/// range asks for less adds nothing to the output that the bias would not drown.
-inline float least_dynamic_scale(std::span<const float> bias, std::span<const float> w_scales) {
-    double least = static_cast<double>(FLT_MIN);
-    for (std::size_t c = 0; c < bias.size(); ++c) {
-        const double w = static_cast<double>(w_scales[w_scales.size() == 1 ? 0 : c]);
-        const double steps = std::fabs(static_cast<double>(bias[c])) / 536870912.0;
-        const double need = (steps > 2.0 * static_cast<double>(FLT_MIN) ? steps : 2.0 * static_cast<double>(FLT_MIN)) / w;
-        least = need > least ? need : least;
-    }
-    return least < 1.0e36 ? static_cast<float>(least) : 1.0e36f;
-}
-/// The parameters of one image of a dynamic layer.
-inline quant_params dynamic_params(real_range range, float least_scale) {
-    quant_params p = params_from_range<affine<8>>(range);
-    // Zeros alone tell nothing about the scale: the finest keeps the bias most exact.
-    const bool zero = range.empty() || (range.min == 0.0f && range.max == 0.0f);
-    if (zero || p.scale < least_scale) p.scale = least_scale;
-    return p;
-}
 inline index_t convolve_workspace(const packed_weights& w, index_t n, index_t h, index_t width, const context& ctx) {
     return conv2d_workspace_size(w, n, h, width, ctx);
 }
@@ -200,16 +179,16 @@ public:
             fail(errc::invalid_argument, "dynamic_layer: bias is for a static layer, a dynamic one has a float_bias");
         if (spec_.float_bias.empty()) spec_.float_bias = buffer<float>(spec_.out_channels);
         detail::pack_spec(packed_, spec_);
-        bias_ = buffer<std::int32_t>(spec_.out_channels);
-        // Any valid parameters: update() replaces them for each image.
-        ep_ = detail::epilogue_with(spec_.function, packed_, stage::bias{bias_},
-                                    stage::dequantize{quant_params{1.0f, 0}, spec_.w_scales});
-        least_scale_ = detail::least_dynamic_scale(spec_.float_bias, spec_.w_scales);
+        least_scale_ = detail::least_dynamic_scale(spec_.w_scales);
+        update({least_scale_, 0}); // for what make_epilogue refuses; each image has parameters of its own
     }
     [[nodiscard]] const layer_spec& spec() const noexcept { return spec_; }
     [[nodiscard]] index_t workspace_size(index_t n, index_t h, index_t w, const context& ctx = {}) const {
-        (void)n;
-        return detail::round_up(h * w * spec_.in_channels, 64) + 64 + detail::convolve_workspace(packed_, 1, h, w, ctx);
+        constexpr const char* where = "dynamic_layer.workspace_size";
+        (void)detail::checked_size(where, n, h, w, spec_.in_channels);
+        const index_t codes = detail::checked_size(where, 1, h, w, spec_.in_channels); // of one image
+        detail::check_view_extent(where, "an image", codes);
+        return detail::round_up(codes, 64) + 64 + detail::convolve_workspace(packed_, 1, h, w, ctx);
     }
     void forward(nhwc_view<const float> x, nhwc_view<float> y, const context& ctx) {
         detail::check_view("dynamic_layer", "x", x);
@@ -217,9 +196,9 @@ public:
         detail::check_equal("dynamic_layer", "the number of channels of x", x.c, spec_.in_channels);
         detail::check_view("dynamic_layer", "y", y);
         detail::check_equal("dynamic_layer", "the batch of y", y.n, x.n);
-        const index_t elements = x.h * x.w * x.c;
         std::byte* memory = detail::workspace_begin("dynamic_layer", "dynamic_layer.workspace_size", ctx.workspace,
                                                     workspace_size(x.n, x.h, x.w, ctx));
+        const index_t elements = x.h * x.w * x.c;
         const index_t used = (memory - ctx.workspace.data()) + detail::round_up(elements, 64);
         auto* codes = reinterpret_cast<std::uint8_t*>(memory);
         context inner = ctx;
@@ -239,10 +218,8 @@ public:
 private:
     /// Refreshes the epilogue for the parameters of one image, in place.
     void update(quant_params p) {
-        for (index_t c = 0; c < spec_.out_channels; ++c)
-            bias_[c] = quantize_bias(spec_.float_bias[c], p.scale, spec_.w_scales[spec_.w_scales.size() == 1 ? 0 : c]);
         detail::epilogue_plan plan;
-        plan.take(stage::bias{bias_});
+        plan.take(stage::real_bias{spec_.float_bias});
         plan.take(stage::dequantize{p, spec_.w_scales});
         if (spec_.function == nonlinearity::relu) plan.take(stage::relu{});
         if (spec_.function == nonlinearity::relu6) plan.take(stage::relu6{});
@@ -251,7 +228,6 @@ private:
     layer_spec spec_;
     Packed packed_;
     float least_scale_ = 0;
-    buffer<std::int32_t> bias_;
     epilogue<float> ep_;
 };
 

@@ -124,6 +124,7 @@ public:
     }
     void backward(std::span<const float> dy, std::span<float> dx, index_t channels) const {
         detail::check_extent("global_average_layer.backward", "channels", channels);
+        if (pixels_ == 0) fail(errc::invalid_argument, "global_average_layer: backward needs a forward before it");
         detail::check_equal("global_average_layer.backward", "the size of dx", static_cast<index_t>(dx.size()),
                             static_cast<index_t>(dy.size()) * pixels_);
         if (dx.empty()) return;
@@ -149,7 +150,7 @@ private:
         inner.workspace = workspace_;
         average_pool(x.code_view(), x.params, s, y.params, y.code_view(), inner);
     }
-    index_t pixels_ = 1;
+    index_t pixels_ = 0; ///< of the last forward's images; 0 before any
     buffer<float> scratch_, mean_;
     buffer<std::byte> workspace_;
 };

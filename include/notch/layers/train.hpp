@@ -12,12 +12,13 @@
 //              dwq = dz^T * x,   dx = dz * wq values,  db' = sum dz
 //              dw', dw, dgamma, dbeta through the weight quantizer and the folding
 //
-// WeightQuantizer is fake_quant<Range, Granularity> or learned_step<Range, Granularity>. These are
-// thin compositions, meant to be copied and changed.
+// WeightQuantizer is fake_quant<Range, Granularity> or learned_step<Range, Granularity> with a symmetric range, or
+// another symmetric_quantizer. The layers are thin compositions, meant to be copied and changed.
 #pragma once
 
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <optional>
 #include <span>
@@ -38,12 +39,12 @@ struct layer_options {
     nonlinearity function = nonlinearity::none;
     bool batch_norm = false;     ///< instead of a bias
     bool float_output = false;   ///< the last layer: real outputs instead of codes
-    float range_momentum = 0.9f; ///< of the observer of the outputs
+    float range_momentum = 0.9f; ///< of the observer of the outputs, if that is a moving_average
 };
 
 /// Common to conv2d_layer, depthwise_layer and linear_layer. Not thread-safe. The activation given
 /// to forward must live until backward.
-template <class Math, class WeightQuantizer, observer OutputObserver> class train_layer {
+template <class Math, symmetric_quantizer WeightQuantizer, observer OutputObserver> class train_layer {
 public:
     /// One group of trainable values, as parameters() shows it to an optimizer.
     struct parameter {
@@ -98,6 +99,9 @@ public:
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
+        if (p < phase::fp32 || p > phase::dynamic)
+            fail(errc::invalid_argument,
+                 detail::cat("train_layer: the phase is ", static_cast<int>(p), ", not one of the enumeration"));
         const window& s = math_.geometry;
         check_parameters();
         detail::shape_output("train_layer", y, {&x}, x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
@@ -151,7 +155,8 @@ public:
     /// with parameters x: a scale finite and > 0, a zero point 0..255.
     [[nodiscard]] layer_spec spec(quant_params x, const context& ctx = {}) {
         detail::check_params("train_layer.spec", "x", x, 0, 255);
-        quantize_weights(ctx);
+        check_parameters();
+        quantize_weights(x.scale, ctx);
         layer_spec s = common_spec();
         s.x = x;
         if (!options_.float_output) s.y = output_params();
@@ -161,7 +166,8 @@ public:
     }
     /// The same for the dynamic-range layer.
     [[nodiscard]] layer_spec dynamic_spec(const context& ctx = {}) {
-        quantize_weights(ctx);
+        check_parameters();
+        quantize_weights(detail::unknown_scale, ctx);
         layer_spec s = common_spec();
         s.float_bias = buffer<float>(math_.out);
         for (index_t c = 0; c < math_.out; ++c) s.float_bias[c] = effective_bias(c);
@@ -172,6 +178,7 @@ public:
 
     /// Weights and bias with the batch norm folded in: what float inference uses.
     std::pair<std::span<const float>, std::span<const float>> folded() {
+        check_parameters();
         fold();
         return {norm ? w_folded_ : weight, norm ? b_folded_ : bias};
     }
@@ -179,12 +186,22 @@ public:
 protected:
     train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
         : weight(checked_weights(math)), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
-          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), output_observer(o.range_momentum),
-          math_(std::move(math)), options_(o) {
+          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents),
+          output_observer(make_observer(o)), math_(std::move(math)), options_(o) {
+        if (o.function < nonlinearity::none || o.function > nonlinearity::relu6)
+            fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function),
+                                                     ", not one of the enumeration"));
         if (o.batch_norm) norm.emplace(math_.out);
     }
 
 private:
+    /// Another observer than moving_average begins as its default constructor leaves it; it may be replaced later.
+    static OutputObserver make_observer(const layer_options& o) {
+        if constexpr (std::same_as<OutputObserver, moving_average>)
+            return moving_average(o.range_momentum);
+        else
+            return OutputObserver{};
+    }
     /// The number of weights, after a look at everything that it is computed from.
     static index_t checked_weights(const Math& m) {
         constexpr const char* where = "train_layer";
@@ -194,17 +211,22 @@ private:
         const index_t taps = m.geometry.kernel_h * m.geometry.kernel_w;
         return detail::checked_product(where, detail::checked_product(where, m.out, Math::depthwise ? 1 : m.in), taps);
     }
-    /// The parameters are public: they may have been replaced, but not by others of another size.
+    /// The parameters and the quantizer are public: they may have been replaced, but not by others of another size.
     void check_parameters() const {
         constexpr const char* where = "train_layer";
+        if (options_.batch_norm != norm.has_value())
+            fail(errc::invalid_argument, "train_layer: norm must be there exactly if the layer was made with batch_norm");
         const index_t weights = math_.layout().size(), biases = norm ? 0 : math_.out;
         detail::check_equal(where, "the number of weights", weight.size(), weights);
         detail::check_equal(where, "the size of weight_gradient", weight_gradient.size(), weights);
         detail::check_equal(where, "the number of biases", bias.size(), biases);
         detail::check_equal(where, "the size of bias_gradient", bias_gradient.size(), biases);
         if (norm) detail::check_equal(where, "the number of channels of the batch norm", norm->channels(), math_.out);
-        if (options_.batch_norm != norm.has_value())
-            fail(errc::invalid_argument, "train_layer: norm must be there exactly if the layer was made with batch_norm");
+        const channel_layout& l = weight_quantizer.layout();
+        if (l.size() != weights || (l.count() != 1 && l != math_.layout()))
+            fail(errc::shape_mismatch,
+                 detail::cat("train_layer: weight_quantizer is for [", l.outer, "][", l.channels, "][", l.inner,
+                             "], neither one tensor nor the channels of the weights"));
     }
     static void add_column_sums(matrix_view<const float> m, std::span<float> sums) {
         Eigen::Map<Eigen::RowVectorXf>(sums.data(), m.cols) += as_eigen(m).colwise().sum();
@@ -216,7 +238,8 @@ private:
         norm->fold(weight, math_.layout(), {}, w_folded_, b_folded_);
     }
     [[nodiscard]] float effective_bias(index_t c) const noexcept { return norm ? b_folded_[c] : bias[c]; }
-    void quantize_weights(const context& ctx) {
+    [[nodiscard]] std::span<const float> effective_biases() const noexcept { return norm ? b_folded_ : bias; }
+    void quantize_weights(float x_scale, const context& ctx) {
         fold();
         const buffer<float>& w = norm ? w_folded_ : weight;
         for (index_t i = 0; i < w.size(); ++i)
@@ -228,6 +251,8 @@ private:
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));
         for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;
+        if (detail::fit_scales(w, math_.layout(), effective_biases(), x_scale, w_scales_))
+            weight_quantizer.forward(w, w_scales_, ctx);
     }
     [[nodiscard]] buffer<std::int32_t> integer_bias(quant_params x) const {
         buffer<std::int32_t> b(math_.out);
@@ -245,12 +270,10 @@ private:
         s.weights = buffer<std::int8_t>(static_cast<index_t>(codes.size()));
         std::copy(codes.begin(), codes.end(), s.weights.begin());
         s.w_scales = w_scales_;
-        s.weight_bits = range_bits(weight_quantizer);
+        s.weight_bits = WeightQuantizer::range::bits;
         s.function = options_.function;
         return s;
     }
-    template <range_type R, class G, class O> static constexpr int range_bits(const fake_quant<R, G, O>&) { return R::bits; }
-    template <range_type R, class G> static constexpr int range_bits(const learned_step<R, G>&) { return R::bits; }
 
     void forward_float(const activation& x, activation& y, phase p, bool training) {
         if (x.quantized) fail(errc::invalid_argument, "train_layer: float arithmetic needs an input with real values");
@@ -279,7 +302,7 @@ private:
 
     void forward_quantized(const activation& x, activation& y, bool training, const context& ctx) {
         if (!x.quantized) fail(errc::invalid_argument, "train_layer: quantized arithmetic needs an input with codes");
-        quantize_weights(ctx);
+        quantize_weights(x.params.scale, ctx);
         const auto packed = math_.pack(weight_quantizer.codes());
         const buffer<std::int32_t> b = integer_bias(x.params);
         const context inner = with_workspace(ctx, detail::convolve_workspace(packed, x.n, x.h, x.w, ctx));
@@ -324,27 +347,26 @@ private:
 
     void forward_dynamic(const activation& x, activation& y, const context& ctx) {
         if (x.quantized) fail(errc::invalid_argument, "train_layer: dynamic quantization needs an input with real values");
-        quantize_weights(ctx);
+        quantize_weights(detail::unknown_scale, ctx);
         const auto packed = math_.pack(weight_quantizer.codes());
         const context inner = with_workspace(ctx, detail::convolve_workspace(packed, 1, x.h, x.w, ctx));
         y.quantized = false;
         y.values.resize_discard(y.size());
         const index_t pixels = y.h * y.w, elements = x.h * x.w * x.c;
-        const float least_scale = detail::least_dynamic_scale(norm ? b_folded_ : bias, w_scales_);
-        acc_.resize_discard(pixels * math_.out);
+        const float least_scale = detail::least_dynamic_scale(w_scales_);
         activation image;
         image.reshape(1, x.h, x.w, x.c);
         image.values = buffer<float>(elements);
         for (index_t i = 0; i < x.n; ++i) {
             std::copy_n(x.values.data() + i * elements, elements, image.values.begin());
             quantize_input(image, detail::dynamic_params(scan_range(std::span<const float>(image.values)).range, least_scale), ctx);
-            const buffer<std::int32_t> b = integer_bias(image.params);
-            detail::convolve(packed, make_epilogue(packed, stage::bias{b}, stage::accumulators{image.params.zero_point}),
-                             std::as_const(image).code_view(), nhwc_view<std::int32_t>(acc_.data(), 1, y.h, y.w, y.c), inner);
-            requantize(matrix_view<const std::int32_t>(acc_.data(), pixels, math_.out),
-                       detail::epilogue_with(options_.function, packed, stage::bias{b},
-                                             stage::dequantize{image.params, w_scales_}),
-                       matrix_view<float>(y.values.data() + i * pixels * math_.out, pixels, math_.out), {}, inner);
+            nhwc_view<float> out = y.value_view();
+            out.data += i * pixels * math_.out;
+            out.n = 1;
+            detail::convolve(packed,
+                             detail::epilogue_with(options_.function, packed, stage::real_bias{effective_biases()},
+                                                   stage::dequantize{image.params, w_scales_}),
+                             std::as_const(image).code_view(), out, inner);
         }
     }
 
@@ -371,7 +393,8 @@ private:
 };
 
 /// y = f(batch_norm(conv(x, w)) or conv(x, w) + b). Weights [out][kernel_h][kernel_w][in].
-template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>,
+          observer OutputObserver = moving_average>
 class conv2d_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
 public:
     conv2d_layer(index_t in, index_t out, const window& s, const layer_options& o = {})
@@ -380,7 +403,8 @@ public:
 };
 
 /// A convolution on 1 x 1 pixels: x and y are n x 1 x 1 x features. Weights [out][in].
-template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<0>>,
+          observer OutputObserver = moving_average>
 class linear_layer : public train_layer<detail::conv_math, WeightQuantizer, OutputObserver> {
 public:
     linear_layer(index_t in, index_t out, const layer_options& o = {})
@@ -389,7 +413,8 @@ public:
 };
 
 /// One filter for each channel. Weights [kernel_h][kernel_w][channels].
-template <class WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>, observer OutputObserver = moving_average>
+template <symmetric_quantizer WeightQuantizer = fake_quant<symmetric<8>, per_channel<2>>,
+          observer OutputObserver = moving_average>
 class depthwise_layer : public train_layer<detail::depthwise_math, WeightQuantizer, OutputObserver> {
 public:
     depthwise_layer(index_t channels, const window& s, const layer_options& o = {})

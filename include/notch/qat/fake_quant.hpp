@@ -9,6 +9,7 @@
 //              clipping mask of Jacob et al. 2018, arXiv:1712.05877)
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <span>
 
@@ -70,6 +71,42 @@ inline void straight_through(std::span<const float> dy, std::span<const std::uin
         .straight_through({dy.data(), mask.data(), dx.data(), static_cast<index_t>(dy.size())});
 }
 
+namespace detail {
+/// The parameters of a quantizer are there: moving from it leaves it without.
+inline void check_quantizer(const char* where, index_t params, const channel_layout& layout) {
+    if (params != layout.count()) fail(errc::invalid_argument, cat(where, ": the quantizer was moved from"));
+}
+/// Scales given by the caller, as symmetric parameters.
+inline void take_scales(const char* where, std::span<const float> scales, buffer<quant_params>& params) {
+    check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params.size());
+    for (index_t c = 0; c < params.size(); ++c) check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
+    for (index_t c = 0; c < params.size(); ++c) params[c] = {scales[static_cast<std::size_t>(c)], 0};
+}
+} // namespace detail
+
+/// What the training layers ask of a quantizer of weights: symmetric codes of int8, as the kernels take them.
+///
+///     q.forward(x, ctx)           quantizes x, keeps codes() and values()
+///     q.forward(x, scales, ctx)   the same with these scales, one for each entry of params()
+///     q.backward(x, dy)           dx for the x of the last forward
+///     q.layout()                  of params(): one channel, or those of the weights
+///     Q::range                    a range_type without a zero point, e.g. symmetric<8>
+///
+/// and a constructor from the extents of the weights.
+template <class Q>
+concept symmetric_quantizer =
+    std::same_as<typename Q::code_type, std::int8_t> && range_type<typename Q::range> && !Q::range::has_zero_point &&
+    std::constructible_from<Q, std::span<const index_t>> &&
+    requires(Q & q, const Q& seen, std::span<const float> x, const context& ctx) {
+    q.forward(x, ctx);
+    q.forward(x, x, ctx);
+    { q.backward(x, x) } -> std::convertible_to<std::span<const float>>;
+    { seen.params() } -> std::convertible_to<std::span<const quant_params>>;
+    { seen.codes() } -> std::convertible_to<std::span<const std::int8_t>>;
+    { seen.values() } -> std::convertible_to<std::span<const float>>;
+    { seen.layout() } -> std::convertible_to<channel_layout>;
+};
+
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
 /// straight-through backward.
 ///
@@ -81,6 +118,7 @@ inline void straight_through(std::span<const float> dy, std::span<const std::uin
 /// need; after observe(), the parameters come from the observer. Not thread-safe.
 template <range_type Range, class Granularity = per_tensor, observer Observer = min_max> class fake_quant {
 public:
+    using range = Range;
     using code_type = typename Range::code_type;
 
     explicit fake_quant(std::initializer_list<index_t> extents, const Observer& o = Observer{})
@@ -93,21 +131,28 @@ public:
 
     /// Shows values to the observers and updates the parameters.
     void observe(std::span<const float> x) {
+        check("fake_quant.observe", x);
         observer_.observe(x, layout_);
         observed_ = true;
-        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(observer_.range(c));
+        take_ranges(observer_);
     }
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
+        check("fake_quant.forward", x);
         if (!observed_) {
             channel_observer<Observer> fresh(layout_.count(), initial_);
             fresh.observe(x, layout_);
-            for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(fresh.range(c));
+            take_ranges(fresh);
+        } else {
+            take_ranges(observer_); // another forward may have had scales of its own
         }
-        codes_.resize_discard(layout_.size());
-        values_.resize_discard(layout_.size());
-        mask_.resize_discard(layout_.size());
-        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
-        return values_;
+        return quantize(x, ctx);
+    }
+    /// The same with given scales, one for each entry of params(), for this call only.
+    std::span<const float> forward(std::span<const float> x, std::span<const float> scales,
+                                   const context& ctx = {}) requires(!Range::has_zero_point) {
+        check("fake_quant.forward", x);
+        detail::take_scales("fake_quant.forward", scales, params_);
+        return quantize(x, ctx);
     }
     /// dx for a gradient with respect to the values of the last forward.
     std::span<const float> backward(std::span<const float> dy) {
@@ -125,6 +170,20 @@ public:
     [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
+    void check(const char* where, std::span<const float> x) const {
+        detail::check_quantizer(where, params_.size(), layout_);
+        detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+    }
+    void take_ranges(const channel_observer<Observer>& o) {
+        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(o.range(c));
+    }
+    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
     channel_layout layout_;
     channel_observer<Observer> observer_;
     Observer initial_;

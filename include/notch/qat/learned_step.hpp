@@ -31,6 +31,7 @@ template <range_type Range, class Granularity = per_tensor> class learned_step {
     static_assert(!Range::has_zero_point, "notch::learned_step learns symmetric ranges; use notch::symmetric<Bits>");
 
 public:
+    using range = Range;
     using code_type = typename Range::code_type;
 
     explicit learned_step(std::initializer_list<index_t> extents)
@@ -43,7 +44,7 @@ public:
 
     /// Sets the steps from values, as the paper starts training.
     void initialize(std::span<const float> x) {
-        detail::check_equal("learned_step.initialize", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check("learned_step.initialize", x);
         for (index_t c = 0; c < layout_.count(); ++c) {
             double sum = 0;
             index_t finite = 0;
@@ -61,8 +62,11 @@ public:
     }
     [[nodiscard]] bool initialized() const noexcept { return initialized_; }
 
-    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts as 0.
-    [[nodiscard]] float step(index_t c) const noexcept {
+    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts
+    /// as 0.
+    [[nodiscard]] float step(index_t c) const {
+        if (c < 0 || c >= log_step_.size())
+            fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
         const float t = log_step_[c];
         if (!std::isfinite(t)) return 1.0f;
         const float clamped = t < -87.0f ? -87.0f : t > 69.0f ? 69.0f : t;
@@ -71,14 +75,17 @@ public:
     }
 
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
-        detail::check_equal("learned_step.forward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check("learned_step.forward", x);
         if (!initialized_) initialize(x);
         for (index_t c = 0; c < layout_.count(); ++c) params_[c] = {step(c), 0};
-        codes_.resize_discard(layout_.size());
-        values_.resize_discard(layout_.size());
-        mask_.resize_discard(layout_.size());
-        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
-        return values_;
+        return quantize(x, ctx);
+    }
+    /// The same with given scales instead of the steps, one for each entry of params(), for this call only. backward
+    /// then gives the gradient of the step as if it had this value.
+    std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {}) {
+        check("learned_step.forward", x);
+        detail::take_scales("learned_step.forward", scales, params_);
+        return quantize(x, ctx);
     }
 
     /// Gradients for the x of the last forward: returns dx, and adds to log_step_gradient().
@@ -101,6 +108,7 @@ public:
                 ++n;
                 const auto at = static_cast<std::size_t>(i);
                 const float v = x[at] / s;
+                if (std::isnan(v)) return; // counts for nothing, as in initialize
                 const float slope = v <= static_cast<float>(Range::qmin)  ? static_cast<float>(Range::qmin)
                                     : v >= static_cast<float>(Range::qmax) ? static_cast<float>(Range::qmax)
                                                                           : static_cast<float>(codes_[i]) - v;
@@ -122,6 +130,17 @@ public:
     [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
+    void check(const char* where, std::span<const float> x) const {
+        detail::check_quantizer(where, params_.size(), layout_);
+        detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+    }
+    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
     template <class F> void for_channel(index_t c, const F& f) const {
         detail::for_each_run_of(layout_, c, [&](index_t at, index_t n) {
             for (index_t i = at; i < at + n; ++i) f(i);

@@ -92,6 +92,12 @@ inline std::string json_text(std::string_view what, std::string_view text) {
     return dumped;
 }
 
+inline bool has_tensor(const model_content& model, std::string_view name) {
+    for (const saved_tensor& t : model.tensors)
+        if (t.name == name) return true;
+    return false;
+}
+
 inline void add_tensor(model_content& model, std::string_view name, dtype type,
                        const std::vector<index_t>& shape, std::span<const std::byte> bytes) {
     if (name.empty() || name == "__metadata__")
@@ -100,10 +106,8 @@ inline void add_tensor(model_content& model, std::string_view name, dtype type,
     if (static_cast<int>(type) >= dtype_count)
         fail(errc::invalid_argument, cat("model_writer: ", name_text(name), " has the unknown dtype ", static_cast<int>(type)));
     (void)json_text("tensor name", name);
-    for (const saved_tensor& t : model.tensors)
-        if (t.name == name)
-            fail(errc::invalid_argument,
-                 cat("model_writer: two tensors are called ", name_text(name)));
+    if (has_tensor(model, name))
+        fail(errc::invalid_argument, cat("model_writer: two tensors are called ", name_text(name)));
     if (shape.size() > max_rank)
         fail(errc::invalid_argument,
              cat("model_writer: tensor ", name_text(name), " has ", shape.size(),

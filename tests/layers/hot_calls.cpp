@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The forward pass of an inference layer allocates nothing.
+#if !defined(__SANITIZE_ADDRESS__)
+
+#include "../allocations.hpp"
+#include "../catch.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include <notch/layers/frozen.hpp>
+
+using namespace notch;
+
+namespace {
+
+/// 8 channels in and out, a 3 x 3 window.
+layer_spec some_spec(bool depthwise, bool dynamic, bool float_output) {
+    layer_spec s;
+    s.geometry = window::square(3, 1, 1);
+    s.in_channels = s.out_channels = 8;
+    s.depthwise = depthwise;
+    s.weights = buffer<std::int8_t>(depthwise ? 72 : 576);
+    std::fill(s.weights.begin(), s.weights.end(), std::int8_t{3});
+    s.w_scales = buffer<float>(8);
+    std::fill(s.w_scales.begin(), s.w_scales.end(), 0.01f);
+    if (dynamic)
+        s.float_bias = buffer<float>(8);
+    else
+        s.bias = buffer<std::int32_t>(8);
+    s.x = s.y = {0.05f, 3};
+    s.function = nonlinearity::relu6;
+    s.float_output = float_output;
+    return s;
+}
+template <class Layer, class X, class Y> void check(Layer layer, const std::vector<X>& x, std::vector<Y>& y) {
+    for (isa i : available_isas()) {
+        std::vector<std::byte> memory(static_cast<std::size_t>(layer.workspace_size(2, 6, 5, context(i))));
+        const context ctx(i, {}, memory);
+        const long before = allocations;
+        layer.forward(nhwc_view<const X>(x.data(), 2, 6, 5, 8), nhwc_view<Y>(y.data(), 2, 6, 5, 8), ctx);
+        const long after = allocations;
+        INFO(to_string(i));
+        CHECK(after == before);
+    }
+}
+
+} // namespace
+
+TEST_CASE("forward of a frozen or a dynamic layer allocates nothing, on every instruction set") {
+    const std::vector<std::uint8_t> codes(480, 90);
+    std::vector<float> values(480), real(480);
+    for (std::size_t i = 0; i < 480; ++i) values[i] = static_cast<float>(i % 17) - 8.0f;
+    std::vector<std::uint8_t> y(480);
+    check(frozen_conv2d(some_spec(false, false, false)), codes, y);
+    check(frozen_conv2d(some_spec(false, false, true)), codes, real);
+    check(frozen_depthwise(some_spec(true, false, false)), codes, y);
+    check(frozen_depthwise(some_spec(true, false, true)), codes, real);
+    check(dynamic_conv2d(some_spec(false, true, true)), values, real);
+    check(dynamic_depthwise(some_spec(true, true, true)), values, real);
+}
+
+#endif
