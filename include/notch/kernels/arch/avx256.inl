@@ -146,11 +146,11 @@ NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
             _mm256_madd_epi16(_mm256_or_si256(a.hi, _mm256_slli_epi32(b.hi, 16)), w.hi)};
 }
 
-/// clamp(float(v) * m) as bits where the mask says so, else v.
+/// clamp(float(v) * m + bias) as bits where the mask says so, else v.
 using float_mask = __m256i;
 NOTCH_OP float_mask make_float_mask(bool floats) { return _mm256_set1_epi32(floats ? -1 : 0); }
-NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, float lo, float hi, float_mask floats) {
-    const f32x16 y = min(max(mul(to_f32(v), load_f32(m)), set_f32(lo)), set_f32(hi));
+NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, const float* bias, float lo, float hi, float_mask floats) {
+    const f32x16 y = min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi));
     return {_mm256_blendv_epi8(v.lo, _mm256_castps_si256(y.lo), floats),
             _mm256_blendv_epi8(v.hi, _mm256_castps_si256(y.hi), floats)};
 }

@@ -76,11 +76,11 @@ NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return _mm512_madd_epi16(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)), w);
 }
 
-/// clamp(float(v) * m) as bits where the mask says so, else v.
+/// clamp(float(v) * m + bias) as bits where the mask says so, else v.
 using float_mask = __mmask16;
 NOTCH_OP float_mask make_float_mask(bool floats) { return static_cast<float_mask>(floats ? 0xffff : 0); }
-NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, float lo, float hi, float_mask floats) {
-    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_loadu_ps(m));
+NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, const float* bias, float lo, float hi, float_mask floats) {
+    __m512 y = add_rounded(_mm512_mul_ps(_mm512_cvtepi32_ps(v), _mm512_loadu_ps(m)), _mm512_loadu_ps(bias));
     y = _mm512_min_ps(_mm512_max_ps(y, _mm512_set1_ps(lo)), _mm512_set1_ps(hi));
     return _mm512_mask_mov_epi32(v, floats, _mm512_castps_si512(y));
 }

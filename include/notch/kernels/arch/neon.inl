@@ -215,11 +215,11 @@ NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return a;
 }
 
-/// clamp(float(v) * m) as bits where the mask says so, else v.
+/// clamp(float(v) * m + bias) as bits where the mask says so, else v.
 using float_mask = uint32x4_t;
 NOTCH_OP float_mask make_float_mask(bool floats) { return vdupq_n_u32(floats ? ~0u : 0u); }
-NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, float lo, float hi, float_mask floats) {
-    const acc16 y = bits_of(min(max(mul(to_f32(v), load_f32(m)), set_f32(lo)), set_f32(hi)));
+NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, const float* bias, float lo, float hi, float_mask floats) {
+    const acc16 y = bits_of(min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi)));
     NOTCH_EACH4(v.v[i] = vbslq_s32(floats, y.v[i], v.v[i]));
     return v;
 }

@@ -185,11 +185,11 @@ template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
                             a.v[3] * b.p[4 * i + 3]);
     acc = add(acc, sum);
 }
-/// clamp(float(v) * m) as bits where the mask says so, else v.
+/// clamp(float(v) * m + bias) as bits where the mask says so, else v.
 using float_mask = bool;
 NOTCH_OP float_mask make_float_mask(bool floats) { return floats; }
-NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, float lo, float hi, float_mask floats) {
-    return floats ? bits_of(min(max(mul(to_f32(v), load_f32(m)), set_f32(lo)), set_f32(hi))) : v;
+NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, const float* bias, float lo, float hi, float_mask floats) {
+    return floats ? bits_of(min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi))) : v;
 }
 struct code_stage {};
 NOTCH_OP code_stage make_stage(const epilogue_args&) { return {}; }

@@ -117,7 +117,7 @@ template <lanes L> NOTCH_NOINLINE void store_block(const depthwise_block& b, con
             const index_t left = b.count - 16 * g;
             if (left <= 0) break;
             store_f32(reinterpret_cast<float*>(out) + 16 * g,
-                      min(max(mul(to_f32(natural[g]), load_f32(b.d.ep.multiplier + b.channel + 16 * g)), lo), hi),
+                      min(max(real_value(b.d.ep, natural[g], b.channel + 16 * g), lo), hi),
                       left < 16 ? left : 16);
         }
         return;

@@ -52,18 +52,17 @@ struct tile_job {
     index_t tiles;
 };
 
-/// Accumulators to where they go from the registers: floats without a bias of their own and sums to c, others to `apart`
-/// for store_tile. Without branches: another loop over the accumulators, and g++ 12 would keep them in memory.
+/// Accumulators to where they go from the registers: floats and sums to c, others to `apart` for store_tile. Without branches: another loop over the accumulators, and g++ 12 would keep them in memory.
 struct raw_stage {
     float_mask floats;
-    const float* multiplier;
+    const float *multiplier, *bias;
     bool direct;
 };
-inline constexpr float no_multiplier[16 * max_panels] = {};
+inline constexpr float zeros[16 * max_panels] = {};
 NOTCH_OP raw_stage make_raw_stage(const epilogue_args& ep, index_t channel, bool plain) {
     const bool floats = plain && plain_floats(ep);
-    return {make_float_mask(floats), floats ? ep.multiplier + channel : no_multiplier,
-            floats || (plain && ep.store == store_kind::s32)};
+    return {make_float_mask(floats), floats ? ep.multiplier + channel : zeros,
+            floats && ep.f_bias ? ep.f_bias + channel : zeros, floats || (plain && ep.store == store_kind::s32)};
 }
 template <int MR, int NP>
 NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc)[MR][NP], index_t cols, std::uint8_t* c,
@@ -76,7 +75,7 @@ NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i)
             store_s32(reinterpret_cast<std::int32_t*>(to + i * step + 64 * j),
-                      floats_or_sums(acc[i][j], r.multiplier + 16 * j, ep.f_lo, ep.f_hi, r.floats), width);
+                      floats_or_sums(acc[i][j], r.multiplier + 16 * j, r.bias + 16 * j, ep.f_lo, ep.f_hi, r.floats), width);
     }
 }
 

@@ -108,7 +108,7 @@ inline void requantize(const requantize_args& r) {
     const index_t size = store_size(r.ep.store);
 #if NOTCH_ARCH_HAS_GROUPS
     const bool groups = plain_codes(r.ep) ? within_reach(r.ep.lo - r.ep.zero_point, r.ep.hi - r.ep.zero_point)
-                                          : plain_floats(r.ep);
+                                          : plain_floats(r.ep) && !r.ep.f_bias;
     if (groups && r.lda == r.cols && r.ldc == r.cols && r.cols > 0 && r.cols <= column_block && r.rows >= 4) {
         requantize_dense(r);
         return;

@@ -12,10 +12,10 @@ inline std::int32_t requantize_fixed(const epilogue_args& ep, std::int32_t acc, 
                : requantize_fixed_single(acc, ep.fixed[channel], ep.zero_point, range);
 }
 
-/// What the register paths cover; everything else goes through store_any. Floats: min(max(float(v) * multiplier[c],
-/// f_lo), f_hi) and nothing more. Codes: 8 bits, one product and one rounding; those that are converted before they
+/// What the register paths cover; everything else goes through store_any. Floats: min(max(float(v) * multiplier[c]
+/// + f_bias[c], f_lo), f_hi). Codes: 8 bits, one product and one rounding; those that are converted before they
 /// are clamped need the proof as well.
-NOTCH_OP bool plain_floats(const epilogue_args& ep) { return ep.store == store_kind::f32 && !ep.f_bias; }
+NOTCH_OP bool plain_floats(const epilogue_args& ep) { return ep.store == store_kind::f32; }
 NOTCH_OP bool plain_codes(const epilogue_args& ep) {
     return (ep.store == store_kind::u8 || ep.store == store_kind::s8) && ep.mode == requant_mode::float_scale;
 }
