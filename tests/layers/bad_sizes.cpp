@@ -306,4 +306,31 @@ TEST_CASE("values outside an enumeration, and a mean's backward before any forwa
     const global_average_layer mean;
     std::vector<float> dy(4), dx(4);
     CHECK_THROWS_WITH(mean.backward(dy, dx, 4), contains_text("forward"));
+    for (int bad : {-1, 4, 7}) {
+        const auto p = static_cast<phase>(bad);
+        max_pool_layer pool(window::square(1));
+        CHECK_THROWS_WITH(pool.forward(x, y, p, false, context{}), contains_text("phase"));
+        global_average_layer average;
+        CHECK_THROWS_WITH(average.forward(x, y, p, false, context{}), contains_text("phase"));
+        add_layer add;
+        CHECK_THROWS_WITH(add.forward(x, x, y, p, false, context{}), contains_text("phase"));
+    }
+}
+
+TEST_CASE("backward needs what the last forward left, which a failed forward and another quantizer take away") {
+    depthwise_layer<> layer(4, window::square(1));
+    layer.initialize([] { return 0.75; });
+    activation x = image(1, 4, 4, 4), codes = x, y;
+    quantize_input(codes, {0.02f, 128});
+    std::vector<float> dy(64, 1.0f), dx(64);
+    layer.forward(x, y, phase::calibrate, true, context{});
+    CHECK_THROWS_AS(layer.forward(x, y, phase::quantized, true, context{}), error); // x has no codes
+    CHECK_THROWS_WITH(layer.backward(dy, dx, context{}), contains_text("training = true"));
+    layer.forward(codes, y, phase::quantized, true, context{});
+    layer.backward(dy, dx, context{});
+    CHECK_THROWS_AS(layer.forward(codes, y, phase::fp32, true, context{}), error);
+    CHECK_THROWS_WITH(layer.backward(dy, dx, context{}), contains_text("training = true"));
+    layer.forward(codes, y, phase::quantized, true, context{});
+    layer.weight_quantizer = fake_quant<symmetric<8>, per_channel<2>>({1, 1, 4});
+    CHECK_THROWS_WITH(layer.backward(dy, dx, context{}), contains_text("weight_quantizer"));
 }

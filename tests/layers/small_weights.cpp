@@ -122,6 +122,16 @@ TEST_CASE("a tensor of weights that are all zero keeps its biases") {
     }
 }
 
+TEST_CASE("scales that are powers of two stay so") {
+    conv2d_layer<fake_quant<power_of_two<symmetric<8>>, per_channel<0>>> layer(1, 2, window::square(1));
+    layer.weight[0] = 0.5f;
+    layer.weight[1] = 1e-9f;
+    layer.bias[1] = 0.4f;
+    for (bool training : {false, true}) check_outputs(static_outputs(layer, training));
+    int exponent = 0;
+    for (const quant_params& p : layer.weight_quantizer.params()) CHECK(std::frexp(p.scale, &exponent) == 0.5f);
+}
+
 TEST_CASE("quantizers take scales for one call") {
     fake_quant<symmetric<8>, per_channel<0>> q({2, 2});
     const std::vector<float> x{1.0f, -3.0f, 0.25f, 0.5f}, scales{1.0f, 0.25f};

@@ -319,6 +319,23 @@ TEST_CASE("channel_observer: any layout, in blocks or at once") {
     CHECK_THROWS_AS(o.restore(2, min_max()), error);
 }
 
+TEST_CASE("counts that no longer fit 64 bits, which only files can claim, are not merged") {
+    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+    min_max a = min_max::restore({0.0f, 1.0f}, most - 1, 1), one;
+    one.observe(std::vector<float>{0.5f});
+    CHECK_THROWS_AS(a.merge(one), error);
+    CHECK(a.finite() == most - 1);
+    abs_max b = abs_max::restore(1.0f, 1, most - 1), c;
+    c.observe(std::vector<float>{0.5f});
+    CHECK_THROWS_AS(b.merge(c), error);
+    moving_average d = moving_average::restore(0.5f, {0.0f, 1.0f}, most, 0), e;
+    e.observe(std::vector<float>{0.5f});
+    CHECK_THROWS_AS(d.merge(e), error);
+    mean_sigma f = mean_sigma::restore(1.0f, {{0.0f, 1.0f}, most, 0, 0.5, 1.0}), g;
+    g.observe(std::vector<float>{0.5f});
+    CHECK_THROWS_AS(f.merge(g), error);
+}
+
 TEST_CASE("restore refuses what no observer can have seen") {
     CHECK(min_max::restore({}, 0, 3).nonfinite() == 3);
     CHECK_THROWS_AS(min_max::restore({1.0f, 0.0f}, 2, 0), error);

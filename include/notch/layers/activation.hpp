@@ -75,6 +75,12 @@ inline void check_activation(const char* where, const activation& a) {
                 a.quantized ? a.codes.size() : a.values.size(), a.size());
 }
 
+inline void check_phase(const char* where, phase p) {
+    if (p < phase::fp32 || p > phase::dynamic)
+        fail(errc::invalid_argument,
+             cat(where, ": the phase is ", static_cast<int>(p), ", not one of the enumeration"));
+}
+
 /// The parameters of an output whose range an observer has seen.
 inline quant_params observed_params(const char* where, real_range range) {
     if (range.empty())

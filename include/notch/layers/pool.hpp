@@ -26,6 +26,7 @@ public:
     NOTCH_NOINLINE explicit max_pool_layer(const window& s) : geometry_(s) { detail::check_window("max_pool_layer", s); }
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
+        detail::check_phase("max_pool_layer", p);
         detail::check_activation("max_pool_layer", x);
         if (x.quantized != (p == phase::quantized))
             fail(errc::invalid_argument, "max_pool_layer: x has codes where values are needed, or the reverse");
@@ -97,6 +98,7 @@ public:
     std::optional<quant_params> fixed_params; ///< if set, instead of the observer's: a loaded network
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
+        detail::check_phase("global_average_layer", p);
         detail::check_activation("global_average_layer", x);
         if (p == phase::quantized && !x.quantized)
             fail(errc::invalid_argument, "global_average_layer: quantized arithmetic needs an input with codes");
@@ -165,6 +167,7 @@ public:
     void forward(const activation& a, const activation& b, activation& y, phase p, bool training, const context& ctx) {
         if (a.n != b.n || a.h != b.h || a.w != b.w || a.c != b.c)
             fail(errc::shape_mismatch, "add_layer: a and b have different shapes");
+        detail::check_phase("add_layer", p);
         detail::check_activation("add_layer", a);
         detail::check_activation("add_layer", b);
         if (p == phase::quantized && !(a.quantized && b.quantized))

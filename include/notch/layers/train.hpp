@@ -99,19 +99,18 @@ public:
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
-        if (p < phase::fp32 || p > phase::dynamic)
-            fail(errc::invalid_argument,
-                 detail::cat("train_layer: the phase is ", static_cast<int>(p), ", not one of the enumeration"));
+        detail::check_phase("train_layer", p);
         const window& s = math_.geometry;
         check_parameters();
         detail::shape_output("train_layer", y, {&x}, x.n, s.out_h(x.h), s.out_w(x.w), math_.out);
         x_ = &x;
         x_shape_ = {x.n, x.h, x.w};
         phase_ = p;
-        trained_ = training && p != phase::dynamic;
+        trained_ = false; // until this forward has succeeded
         if (p == phase::quantized) forward_quantized(x, y, training, ctx);
         else if (p == phase::dynamic) forward_dynamic(x, y, ctx);
         else forward_float(x, y, p, training);
+        trained_ = training && p != phase::dynamic;
     }
 
     /// dy: gradient of y (size of y), overwritten. Writes dx unless it is empty; adds to the
@@ -123,6 +122,8 @@ public:
         if (x_->n != x_shape_[0] || x_->h != x_shape_[1] || x_->w != x_shape_[2] || x_->c != math_.in)
             fail(errc::shape_mismatch, "train_layer.backward: the input of the last forward has another shape now");
         check_parameters();
+        if (phase_ == phase::quantized && static_cast<index_t>(weight_quantizer.values().size()) != weight.size())
+            fail(errc::invalid_argument, "train_layer.backward: weight_quantizer is not the one of the last forward");
         if (!dx.empty())
             detail::check_equal("train_layer.backward", "the size of dx", static_cast<index_t>(dx.size()), x_->size());
         straight_through(dy, mask_, dy);
@@ -251,8 +252,10 @@ private:
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));
         for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;
-        if (detail::fit_scales(w, math_.layout(), effective_biases(), x_scale, w_scales_))
-            weight_quantizer.forward(w, w_scales_, ctx);
+        if (!detail::fit_scales(w, math_.layout(), effective_biases(), x_scale, w_scales_)) return;
+        if constexpr (has_power_of_two_scale<typename WeightQuantizer::range>)
+            for (float& s : w_scales_) s = ceil_to_power_of_two(s);
+        weight_quantizer.forward(w, w_scales_, ctx);
     }
     [[nodiscard]] buffer<std::int32_t> integer_bias(quant_params x) const {
         buffer<std::int32_t> b(math_.out);

@@ -42,6 +42,7 @@ public:
         widen(scan.range.max);
     }
     NOTCH_INLINE void merge(const abs_max& other) {
+        detail::check_merge("abs_max.merge", finite_, nonfinite_, other.finite_, other.nonfinite_);
         widen(other.magnitude_);
         finite_ += other.finite_;
         nonfinite_ += other.nonfinite_;

@@ -165,6 +165,7 @@ inline void observe_histogram(histogram_state& s, std::span<const float> x) {
 
 inline void merge_histogram(histogram_state& s, const histogram_state& other) {
     check_equal("histogram.merge", "the number of bins", other.bins, s.bins);
+    check_merge("histogram.merge", s.finite, s.nonfinite, other.finite, other.nonfinite);
     if (&s == &other) {
         const histogram_state copy = other;
         merge_histogram(s, copy);

@@ -135,6 +135,7 @@ public:
     /// k stays that of this observer.
     NOTCH_INLINE void merge(const mean_sigma& other) {
         const moments m = other.moments_; // other may be this
+        detail::check_merge("mean_sigma.merge", moments_.finite, moments_.nonfinite, m.finite, m.nonfinite);
         detail::join_moments(moments_, m);
     }
     /// Empty if no finite value was seen.

@@ -36,6 +36,7 @@ public:
         nonfinite_ += scan.nonfinite;
     }
     NOTCH_INLINE void merge(const min_max& other) {
+        detail::check_merge("min_max.merge", finite_, nonfinite_, other.finite_, other.nonfinite_);
         widen(other.range_);
         finite_ += other.finite_;
         nonfinite_ += other.nonfinite_;

@@ -48,6 +48,7 @@ public:
         range_.max = momentum_ * range_.max + (1.0f - momentum_) * scan.range.max;
     }
     NOTCH_INLINE void merge(const moving_average& other) {
+        detail::check_merge("moving_average.merge", batches_, nonfinite_, other.batches_, other.nonfinite_);
         nonfinite_ += other.nonfinite_;
         if (other.batches_ == 0) return;
         const float share = static_cast<float>(static_cast<double>(other.batches_) /

@@ -60,6 +60,15 @@ inline void check_counts(std::string_view where, std::int64_t finite, std::int64
              cat(where, ": no observer counts ", finite, " finite and ", nonfinite, " other values"));
 }
 
+/// What two observers counted fits together: only files can claim that many values.
+inline void check_merge(std::string_view where, std::int64_t a, std::int64_t a_nonfinite, std::int64_t b,
+                        std::int64_t b_nonfinite) {
+    std::int64_t sum = 0;
+    if (__builtin_add_overflow(a, b, &sum) || __builtin_add_overflow(sum, a_nonfinite, &sum) ||
+        __builtin_add_overflow(sum, b_nonfinite, &sum))
+        fail(errc::overflow, cat(where, ": ", a, " and ", b, " values are too many to count"));
+}
+
 /// The range of so many finite values: finite bounds in order, or empty if there are no values.
 inline void check_observed(std::string_view where, real_range r, std::int64_t finite) {
     if (finite == 0 ? !(r == real_range{}) : !(r.min <= r.max && r.min >= -FLT_MAX && r.max <= FLT_MAX))
