@@ -204,7 +204,7 @@ TEST_CASE("amx: several blocks of rows, several threads, the longest K") {
     for (std::int32_t v : y) CHECK(v == 127 * 128 * k);
 }
 
-TEST_CASE("amx: a functor may use the tiles itself, and may throw") {
+TEST_CASE("amx: a functor may use the tiles itself") {
     if (missing()) return;
     std::mt19937 g(3);
     const index_t m = 300, n = 70, k = 130;
@@ -219,10 +219,8 @@ TEST_CASE("amx: a functor may use the tiles itself, and may throw") {
     std::vector<std::int32_t> want(static_cast<std::size_t>(m * n)), y(want.size()), inner(want.size()),
         seen(want.size());
     gemm(xv, p, plain, matrix_view<std::int32_t>(want.data(), m, n), ctx);
-    index_t left = -1;
     const auto functor = [&](const tile<std::int32_t>& t) {
         REQUIRE_FALSE(tiles_in_use());
-        if (left-- == 0) throw std::runtime_error("enough");
         gemm(xv, p, plain, matrix_view<std::int32_t>(inner.data(), m, n), ctx);
         for (index_t r = 0; r < t.rows; ++r)
             for (index_t c = 0; c < t.cols; ++c) {
@@ -235,8 +233,6 @@ TEST_CASE("amx: a functor may use the tiles itself, and may throw") {
     index_t wrong = 0;
     for (std::size_t i = 0; i < want.size(); ++i) wrong += seen[i] != 1 || y[i] != want[i] + 1 || inner[i] != want[i];
     CHECK(wrong == 0);
-    left = 2;
-    CHECK_THROWS_AS(gemm(xv, p, ep, matrix_view<std::int32_t>(y.data(), m, n), ctx), std::runtime_error);
     CHECK_FALSE(tiles_in_use());
 }
 

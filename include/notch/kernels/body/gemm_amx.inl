@@ -344,7 +344,7 @@ inline NOTCH_NOINLINE bool multiply_rows(const gemm_args& g, const row_grid& gri
                 multiply_block<2>(p, t, grid, tiles, count, row);
             else
                 multiply_block<1>(p, t, grid, tiles, count, row);
-            if (g.ep.on_tile) { // may use tiles itself, or throw
+            if (g.ep.on_tile) { // may use tiles itself
                 release_tiles();
                 loaded = false;
                 tell_tiles(g, t, grid, row, last);
