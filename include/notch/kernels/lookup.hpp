@@ -11,6 +11,7 @@
 #include <span>
 #include <type_traits>
 
+#include <notch/core/view.hpp>
 #include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 #include <notch/ref/lookup.hpp>
