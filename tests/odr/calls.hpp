@@ -259,23 +259,23 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
         const channel_layout by_group = layout_of<per_group<32>>(std::array<index_t, 2>{m, k});
         buffer<std::uint8_t> packed_blocks(packed_size<fp6_e3m2>(size)), block_scales(block_count<nvfp4>(size));
         buffer<std::int8_t> group_codes(size);
-        buffer<float> back(size);
+        buffer<float> floats_again(size);
         buffer<quant_params> group_params(by_group.count());
-        for (quant_params& p : group_params) p = {0.03f, 0};
+        for (quant_params& each : group_params) each = {0.03f, 0};
         quantize_blocks<mxfp6_e3m2>(floats, packed_blocks, block_scales.span().first(static_cast<std::size_t>(block_count<mxfp6_e3m2>(size))));
         d.add(packed_blocks);
         const auto half = packed_blocks.span().first(static_cast<std::size_t>(packed_size<nf4>(size)));
         quantize_blocks<nvfp4>(floats, half, block_scales, 0.01f);
-        dequantize_blocks<nvfp4>(half, block_scales, back, 0.01f);
-        d.add(back);
-        quantize_blocks<nf4_blocks<>>(floats, half, back.span().first(static_cast<std::size_t>(block_count<nf4_blocks<>>(size))));
+        dequantize_blocks<nvfp4>(half, block_scales, floats_again, 0.01f);
+        d.add(floats_again);
+        quantize_blocks<nf4_blocks<>>(floats, half, floats_again.span().first(static_cast<std::size_t>(block_count<nf4_blocks<>>(size))));
         d.add(packed_blocks);
         quantize<symmetric<8>>(floats, by_group, group_params, group_codes, ctx);
         d.add(group_codes);
         quantize<symmetric<8>>(floats, by_group, group_params, group_codes, stochastic{3, 4});
         d.add(group_codes);
-        dequantize<std::int8_t>(group_codes, by_group, group_params, back, ctx);
-        d.add(back);
+        dequantize<std::int8_t>(group_codes, by_group, group_params, floats_again, ctx);
+        d.add(floats_again);
     }
 
     buffer<float> group_scales(n * 5), group_y(m * n);
