@@ -60,14 +60,7 @@ template <range_type Range, class Progress = detail::no_progress>
 void adaround(matrix_view<const float> w, const input_moments& x, std::span<const quant_params> params,
               matrix_view<typename Range::code_type> codes, const adaround_options& o = {}, Progress&& progress = {}) {
     constexpr const char* where = "adaround";
-    detail::check_view(where, "w", w);
-    detail::check_view(where, "codes", codes);
-    detail::check_equal(where, "the number of columns of w", w.cols, x.inputs());
-    detail::check_equal(where, "the number of rows of codes", codes.rows, w.rows);
-    detail::check_equal(where, "the number of columns of codes", codes.cols, w.cols);
-    if (params.size() != 1)
-        detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), w.rows);
-    for (const quant_params& p : params) detail::check_params(where, "params", p, Range::qmin, Range::qmax);
+    detail::check_rounding<Range>(where, w, x, params, 1, codes);
     if (o.iterations < 1 || !(o.learning_rate > 0.0f) || !std::isfinite(o.learning_rate) || !(o.lambda >= 0.0f) ||
         !std::isfinite(o.lambda) || !(o.beta_begin >= 1.0f) || !(o.beta_end >= 1.0f) || !std::isfinite(o.beta_begin) ||
         !std::isfinite(o.beta_end) || !(o.warm_up >= 0.0f && o.warm_up < 1.0f))

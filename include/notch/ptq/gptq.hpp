@@ -43,19 +43,12 @@ template <range_type Range, class Progress = detail::no_progress>
 void gptq(matrix_view<const float> w, const input_moments& x, std::span<const quant_params> params,
           matrix_view<typename Range::code_type> codes, const gptq_options& o = {}, Progress&& progress = {}) {
     constexpr const char* where = "gptq";
-    detail::check_view(where, "w", w);
-    detail::check_view(where, "codes", codes);
-    detail::check_equal(where, "the number of columns of w", w.cols, x.inputs());
-    detail::check_equal(where, "the number of rows of codes", codes.rows, w.rows);
-    detail::check_equal(where, "the number of columns of codes", codes.cols, w.cols);
     if (!(o.damping > 0.0) || !std::isfinite(o.damping) || o.block < 1 || o.group < 0)
         fail(errc::invalid_argument,
              detail::cat(where, ": damping ", o.damping, ", block ", o.block, ", group ", o.group));
     const index_t n = w.cols, group = o.group == 0 ? std::max<index_t>(n, 1) : o.group,
                   groups = (n + group - 1) / group;
-    if (params.size() != 1)
-        detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), w.rows * groups);
-    for (const quant_params& p : params) detail::check_params(where, "params", p, Range::qmin, Range::qmax);
+    detail::check_rounding<Range>(where, w, x, params, groups, codes);
     if (n == 0 || w.rows == 0) return;
     for (index_t r = 0; r < w.rows; ++r)
         for (index_t c = 0; c < n; ++c)

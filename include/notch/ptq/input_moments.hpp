@@ -12,9 +12,11 @@
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 
 #include <notch/core/error.hpp>
 #include <notch/core/view.hpp>
+#include <notch/scheme/range.hpp>
 
 NOTCH_KEYED_BEGIN
 
@@ -65,6 +67,23 @@ private:
     Eigen::MatrixXd sum_; // its lower triangle
     std::int64_t rows_ = 0, skipped_ = 0;
 };
+
+namespace detail {
+/// The matrices and parameters of a method that chooses codes: w and codes are outputs x inputs, params has one entry
+/// for all, or `groups` for each output.
+template <range_type Range>
+void check_rounding(const char* where, matrix_view<const float> w, const input_moments& x,
+                    std::span<const quant_params> params, index_t groups, matrix_view<typename Range::code_type> codes) {
+    check_view(where, "w", w);
+    check_view(where, "codes", codes);
+    check_equal(where, "the number of columns of w", w.cols, x.inputs());
+    check_equal(where, "the number of rows of codes", codes.rows, w.rows);
+    check_equal(where, "the number of columns of codes", codes.cols, w.cols);
+    if (params.size() != 1)
+        check_equal(where, "the number of params", static_cast<index_t>(params.size()), checked_product(where, w.rows, groups));
+    for (const quant_params& p : params) check_params(where, "params", p, Range::qmin, Range::qmax);
+}
+} // namespace detail
 
 /// The error of y over the inputs seen: sum over rows x of |(W - Wq) x|^2 = trace (W - Wq) H (W - Wq)^T.
 [[nodiscard]] inline double output_error(matrix_view<const float> w, matrix_view<const float> w_quantized,

@@ -76,12 +76,47 @@ namespace detail {
 inline void check_quantizer(const char* where, index_t params, const channel_layout& layout) {
     if (params != layout.count()) fail(errc::invalid_argument, cat(where, ": the quantizer was moved from"));
 }
-/// Scales given by the caller, as symmetric parameters.
-inline void take_scales(const char* where, std::span<const float> scales, buffer<quant_params>& params) {
-    check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params.size());
-    for (index_t c = 0; c < params.size(); ++c) check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
-    for (index_t c = 0; c < params.size(); ++c) params[c] = {scales[static_cast<std::size_t>(c)], 0};
-}
+/// What all quantizers for training have: parameters, and what the last forward made with them.
+template <range_type Range> class quantizer {
+public:
+    using range = Range;
+    using code_type = typename Range::code_type;
+
+    /// One entry for each channel or group of layout().
+    [[nodiscard]] std::span<const quant_params> params() const noexcept { return params_; }
+    /// Of the last forward: codes, their values, and 1 where the gradient passes. Empty before any.
+    [[nodiscard]] std::span<const code_type> codes() const noexcept { return codes_; }
+    [[nodiscard]] std::span<const float> values() const noexcept { return values_; }
+    [[nodiscard]] std::span<const std::uint8_t> mask() const noexcept { return mask_; }
+    [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
+
+protected:
+    quantizer(const channel_layout& layout, quant_params p) : layout_(layout), params_(layout.count()) {
+        for (quant_params& each : params_) each = p;
+    }
+    void check(const char* where, std::span<const float> x) const {
+        check_quantizer(where, params_.size(), layout_);
+        check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+    }
+    /// Scales given by the caller, as symmetric parameters.
+    void take_scales(const char* where, std::span<const float> scales) {
+        check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params_.size());
+        for (index_t c = 0; c < params_.size(); ++c) check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
+        for (index_t c = 0; c < params_.size(); ++c) params_[c] = {scales[static_cast<std::size_t>(c)], 0};
+    }
+    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+        codes_.resize_discard(layout_.size());
+        values_.resize_discard(layout_.size());
+        mask_.resize_discard(layout_.size());
+        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
+        return values_;
+    }
+    channel_layout layout_;
+    buffer<quant_params> params_;
+    buffer<code_type> codes_;
+    buffer<float> values_, gradient_;
+    buffer<std::uint8_t> mask_;
+};
 } // namespace detail
 
 /// What the training layers ask of a quantizer of weights: symmetric codes of int8, as the kernels take them.
@@ -116,18 +151,16 @@ concept symmetric_quantizer =
 ///
 /// Without a call of observe(), forward takes the range of the very values it is given, as weights
 /// need; after observe(), the parameters come from the observer. Not thread-safe.
-template <range_type Range, class Granularity = per_tensor, observer Observer = min_max> class fake_quant {
-public:
-    using range = Range;
-    using code_type = typename Range::code_type;
+template <range_type Range, class Granularity = per_tensor, observer Observer = min_max>
+class fake_quant : public detail::quantizer<Range> {
+    using base = detail::quantizer<Range>;
+    using base::check, base::quantize, base::layout_, base::params_, base::gradient_, base::mask_;
 
+public:
     explicit fake_quant(std::initializer_list<index_t> extents, const Observer& o = Observer{})
         : fake_quant(std::span<const index_t>(extents.begin(), extents.size()), o) {}
     explicit fake_quant(std::span<const index_t> extents, const Observer& o = Observer{})
-        : layout_(layout_of<Granularity>(extents)), observer_(layout_.count(), o), initial_(o),
-          params_(layout_.count()) {
-        for (quant_params& p : params_) p = params_from_range<Range>({});
-    }
+        : base(layout_of<Granularity>(extents), params_from_range<Range>({})), observer_(layout_.count(), o), initial_(o) {}
 
     /// Shows values to the observers and updates the parameters.
     void observe(std::span<const float> x) {
@@ -151,7 +184,7 @@ public:
     std::span<const float> forward(std::span<const float> x, std::span<const float> scales,
                                    const context& ctx = {}) requires(!Range::has_zero_point) {
         check("fake_quant.forward", x);
-        detail::take_scales("fake_quant.forward", scales, params_);
+        this->take_scales("fake_quant.forward", scales);
         return quantize(x, ctx);
     }
     /// dx for a gradient with respect to the values of the last forward.
@@ -163,34 +196,13 @@ public:
     }
     /// The same, with the signature of learned_step::backward: x is not needed here.
     std::span<const float> backward(std::span<const float>, std::span<const float> dy) { return backward(dy); }
-    [[nodiscard]] std::span<const quant_params> params() const noexcept { return params_; }
-    [[nodiscard]] std::span<const code_type> codes() const noexcept { return codes_; }
-    [[nodiscard]] std::span<const float> values() const noexcept { return values_; }
-    [[nodiscard]] std::span<const std::uint8_t> mask() const noexcept { return mask_; }
-    [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
-    void check(const char* where, std::span<const float> x) const {
-        detail::check_quantizer(where, params_.size(), layout_);
-        detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
-    }
     void take_ranges(const channel_observer<Observer>& o) {
         for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(o.range(c));
     }
-    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
-        codes_.resize_discard(layout_.size());
-        values_.resize_discard(layout_.size());
-        mask_.resize_discard(layout_.size());
-        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
-        return values_;
-    }
-    channel_layout layout_;
     channel_observer<Observer> observer_;
     Observer initial_;
-    buffer<quant_params> params_;
-    buffer<code_type> codes_;
-    buffer<float> values_, gradient_;
-    buffer<std::uint8_t> mask_;
     bool observed_ = false;
 };
 

@@ -26,21 +26,20 @@
 
 NOTCH_KEYED_BEGIN
 
-/// Symmetric ranges only: there is no zero_point to learn. Not thread-safe.
-template <range_type Range, class Granularity = per_tensor> class learned_step {
+/// Symmetric ranges only: there is no zero_point to learn. params() are the steps of the last forward, or of
+/// initialize; before either 1. Not thread-safe.
+template <range_type Range, class Granularity = per_tensor> class learned_step : public detail::quantizer<Range> {
     static_assert(!Range::has_zero_point, "notch::learned_step learns symmetric ranges; use notch::symmetric<Bits>");
 
-public:
-    using range = Range;
-    using code_type = typename Range::code_type;
+    using base = detail::quantizer<Range>;
+    using base::check, base::quantize, base::layout_, base::params_, base::codes_, base::gradient_, base::mask_;
 
+public:
     explicit learned_step(std::initializer_list<index_t> extents)
         : learned_step(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_step(std::span<const index_t> extents)
-        : layout_(layout_of<Granularity>(extents)), log_step_(layout_.count()), log_step_gradient_(layout_.count()),
-          params_(layout_.count()) {
-        for (quant_params& p : params_) p = {1.0f, 0};
-    }
+        : base(layout_of<Granularity>(extents), {1.0f, 0}), log_step_(layout_.count()),
+          log_step_gradient_(layout_.count()) {}
 
     /// Sets the steps from values, as the paper starts training.
     void initialize(std::span<const float> x) {
@@ -84,7 +83,7 @@ public:
     /// then gives the gradient of the step as if it had this value.
     std::span<const float> forward(std::span<const float> x, std::span<const float> scales, const context& ctx = {}) {
         check("learned_step.forward", x);
-        detail::take_scales("learned_step.forward", scales, params_);
+        this->take_scales("learned_step.forward", scales);
         return quantize(x, ctx);
     }
 
@@ -123,35 +122,14 @@ public:
     /// What an optimizer trains: one t = log(step) for each channel, and its gradient.
     [[nodiscard]] std::span<float> log_step() noexcept { return log_step_; }
     [[nodiscard]] std::span<float> log_step_gradient() noexcept { return log_step_gradient_; }
-    /// The steps of the last forward (or of initialize; before either, 1).
-    [[nodiscard]] std::span<const quant_params> params() const noexcept { return params_; }
-    [[nodiscard]] std::span<const code_type> codes() const noexcept { return codes_; }
-    [[nodiscard]] std::span<const float> values() const noexcept { return values_; }
-    [[nodiscard]] const channel_layout& layout() const noexcept { return layout_; }
 
 private:
-    void check(const char* where, std::span<const float> x) const {
-        detail::check_quantizer(where, params_.size(), layout_);
-        detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
-    }
-    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
-        codes_.resize_discard(layout_.size());
-        values_.resize_discard(layout_.size());
-        mask_.resize_discard(layout_.size());
-        fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
-        return values_;
-    }
     template <class F> void for_channel(index_t c, const F& f) const {
         detail::for_each_run_of(layout_, c, [&](index_t at, index_t n) {
             for (index_t i = at; i < at + n; ++i) f(i);
         });
     }
-    channel_layout layout_;
     buffer<float> log_step_, log_step_gradient_;
-    buffer<quant_params> params_;
-    buffer<code_type> codes_;
-    buffer<float> values_, gradient_;
-    buffer<std::uint8_t> mask_;
     bool initialized_ = false;
 };
 
