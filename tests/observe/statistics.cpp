@@ -320,7 +320,7 @@ TEST_CASE("channel_observer: any layout, in blocks or at once") {
 }
 
 TEST_CASE("counts that no longer fit 64 bits, which only files can claim, are not merged") {
-    constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+    constexpr std::int64_t most = std::int64_t{1} << 62;
     min_max a = min_max::restore({0.0f, 1.0f}, most - 1, 1), one;
     one.observe(std::vector<float>{0.5f});
     CHECK_THROWS_AS(a.merge(one), error);

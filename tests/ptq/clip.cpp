@@ -3,6 +3,7 @@
 // Ranges from statistics: by hand, against plain loops, and on the histograms of other libraries.
 #include "../golden/golden.hpp"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -383,4 +384,13 @@ TEST_CASE("bad input is named") {
     CHECK_THROWS_WITH(quantization_error(histogram_view{0, 1, counts, r}, {1.0f, 0}, {0, 255}, -1.0),
                       contains_text("power"));
     CHECK_THROWS_WITH((least_error_range<affine<8>>(histogram_view{0, 1, counts, r}, 2.0, 1)), contains_text("steps"));
+}
+
+TEST_CASE("calibrate: a pair of parameters for each group of a row") {
+    const std::vector<float> x = {1.0f, -2.0f, 0.5f, 0.25f, 4.0f, 3.0f, -7.0f, 0.0f};
+    const channel_layout layout = layout_of<per_group<2>>(std::array<index_t, 2>{2, 4});
+    std::vector<quant_params> p(4);
+    calibrate<symmetric<4>>(x, layout, {}, p);
+    const float largest[] = {2.0f, 0.5f, 4.0f, 7.0f};
+    for (std::size_t i = 0; i < 4; ++i) CHECK(p[i].scale == largest[i] / 7.0f);
 }

@@ -148,3 +148,15 @@ TEST_CASE("layouts with groups are refused where channels are needed, and wrong 
     CHECK_THROWS_WITH(o.observe(x, l), contains_text("the number of groups is 4, expected 3"));
     CHECK_THROWS_WITH(detail::check_channel_layout("fold", l), contains_text("fold: the layout has groups"));
 }
+
+TEST_CASE("learned steps of a power_of_two range are powers of two") {
+    learned_step<power_of_two<symmetric<8>>> q({4});
+    const std::vector<float> x = {0.3f, -0.7f, 1.1f, 0.2f};
+    (void)q.forward(x);
+    int exponent = 0;
+    CHECK(std::frexp(q.params()[0].scale, &exponent) == 0.5f);
+    q.log_step()[0] = std::log(0.26f);
+    CHECK(q.step(0) == 0.5f);
+    q.log_step()[0] = std::log(0.24f);
+    CHECK(q.step(0) == 0.25f);
+}

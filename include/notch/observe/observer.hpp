@@ -53,9 +53,12 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-/// What an observer counted: each at least 0, and their sum fits.
+/// No observer sees more values. So much room is left that counting on from here cannot overflow.
+inline constexpr std::int64_t most_counted = std::int64_t{1} << 62;
+
+/// What an observer counted: each at least 0, and together not more than that.
 inline void check_counts(std::string_view where, std::int64_t finite, std::int64_t nonfinite) {
-    if (finite < 0 || nonfinite < 0 || finite > std::numeric_limits<std::int64_t>::max() - nonfinite)
+    if (finite < 0 || nonfinite < 0 || finite > most_counted || nonfinite > most_counted - finite)
         fail(errc::invalid_argument,
              cat(where, ": no observer counts ", finite, " finite and ", nonfinite, " other values"));
 }
@@ -65,7 +68,7 @@ inline void check_merge(std::string_view where, std::int64_t a, std::int64_t a_n
                         std::int64_t b_nonfinite) {
     std::int64_t sum = 0;
     if (__builtin_add_overflow(a, b, &sum) || __builtin_add_overflow(sum, a_nonfinite, &sum) ||
-        __builtin_add_overflow(sum, b_nonfinite, &sum))
+        __builtin_add_overflow(sum, b_nonfinite, &sum) || sum > most_counted)
         fail(errc::overflow, cat(where, ": ", a, " and ", b, " values are too many to count"));
 }
 

@@ -24,8 +24,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <vector>
 
-#include <notch/core/buffer.hpp>
 #include <notch/core/error.hpp>
 #include <notch/observe/histogram.hpp>
 #include <notch/observe/min_max.hpp>
@@ -123,7 +123,7 @@ template <range_type Range> [[nodiscard]] quant_params calibrate(const histogram
 }
 
 /// Parameters for the values themselves, as for weights: params has one entry, for all of x, or
-/// layout.channels entries, one for each channel.
+/// layout.count() entries, one for each channel or group.
 template <range_type Range>
 void calibrate(std::span<const float> x, const channel_layout& layout, const clip& how,
                std::span<quant_params> params) {
@@ -134,14 +134,15 @@ void calibrate(std::span<const float> x, const channel_layout& layout, const cli
         params[0] = params_from_range<Range>(clip_range<Range>(x, how));
         return;
     }
-    detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), layout.channels);
-    buffer<float> channel(layout.outer * layout.inner);
-    for (index_t c = 0; c < layout.channels; ++c) {
-        float* to = channel.data();
-        for (index_t o = 0; o < layout.outer; ++o)
-            for (index_t i = 0; i < layout.inner; ++i)
-                *to++ = x[static_cast<std::size_t>((o * layout.channels + c) * layout.inner + i)];
-        params[static_cast<std::size_t>(c)] = params_from_range<Range>(clip_range<Range>(channel.span(), how));
+    detail::check_equal(where, "the number of params", static_cast<index_t>(params.size()), layout.count());
+    std::vector<float> gathered;
+    for (index_t c = 0; c < layout.count(); ++c) {
+        gathered.clear();
+        detail::for_each_run_of(layout, c, [&](index_t at, index_t n) {
+            const auto run = x.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(n));
+            gathered.insert(gathered.end(), run.begin(), run.end());
+        });
+        params[static_cast<std::size_t>(c)] = params_from_range<Range>(clip_range<Range>(gathered, how));
     }
 }
 

@@ -47,7 +47,7 @@ void gptq(matrix_view<const float> w, const input_moments& x, std::span<const qu
         fail(errc::invalid_argument,
              detail::cat(where, ": damping ", o.damping, ", block ", o.block, ", group ", o.group));
     const index_t n = w.cols, group = o.group == 0 ? std::max<index_t>(n, 1) : o.group,
-                  groups = (n + group - 1) / group;
+                  groups = n / group + (n % group != 0 ? 1 : 0);
     detail::check_rounding<Range>(where, w, x, params, groups, codes);
     if (n == 0 || w.rows == 0) return;
     for (index_t r = 0; r < w.rows; ++r)

@@ -120,7 +120,9 @@ inline quant_params hqq_group(std::span<const float> w, quant_params p, code_ran
             square += (q - zero) * (q - zero);
         }
         const double scale = product / square;
-        if (!(scale >= static_cast<double>(FLT_MIN) && scale <= s * 2.0)) return best; // nothing left to fit
+        if (!(scale >= static_cast<double>(FLT_MIN) && scale <= s * 2.0 &&
+              scale * (range.hi - range.lo) <= static_cast<double>(FLT_MAX)))
+            return best; // nothing left to fit
         p = {static_cast<float>(scale), static_cast<std::int32_t>(zero)};
         beta *= o.growth;
     }
@@ -134,6 +136,7 @@ template <range_type Range>
 void hqq(matrix_view<const float> w, index_t group, matrix_view<typename Range::code_type> codes,
          std::span<quant_params> params, const hqq_options& o = {}) {
     static_assert(Range::has_zero_point, "notch::hqq finds zero points: the type of codes must have them");
+    static_assert(!has_power_of_two_scale<Range>, "notch::hqq fits scales freely: they would not stay powers of two");
     constexpr const char* where = "hqq";
     constexpr code_range range{Range::qmin, Range::qmax};
     detail::check_view(where, "w", w);

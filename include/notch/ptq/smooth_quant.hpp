@@ -68,7 +68,7 @@ inline void smooth_weights(std::span<float> w, const weight_shape& shape, std::s
 /// the layer that makes the activations, by their output channels.
 inline void smooth_source(std::span<float> x, const channel_layout& layout, std::span<const float> s) {
     constexpr const char* where = "smooth_source";
-    detail::check_layout(where, layout);
+    detail::check_channel_layout(where, layout);
     detail::check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout.size());
     detail::check_equal(where, "the size of s", static_cast<index_t>(s.size()), layout.channels);
     for (float f : s) detail::check_scale(where, "s", f);

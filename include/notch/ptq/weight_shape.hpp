@@ -47,8 +47,8 @@ NOTCH_KEYED_BEGIN
 namespace detail {
 
 inline void check_weights(std::string_view where, std::size_t size, const weight_shape& s) {
-    check_layout(where, s.outputs);
-    check_layout(where, s.inputs);
+    check_channel_layout(where, s.outputs);
+    check_channel_layout(where, s.inputs);
     check_equal(where, "the size of the weights", static_cast<index_t>(size), s.outputs.size());
     check_equal(where, "the size of the inputs' layout", s.inputs.size(), s.outputs.size());
 }

@@ -62,7 +62,8 @@ public:
     [[nodiscard]] bool initialized() const noexcept { return initialized_; }
 
     /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts
-    /// as 0.
+    /// as 0. For a power_of_two range rounded up to a power of two, through which the gradient passes straight (Jain et
+    /// al. 2020, arXiv:1903.08066).
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
@@ -70,7 +71,9 @@ public:
         if (!std::isfinite(t)) return 1.0f;
         const float clamped = t < -87.0f ? -87.0f : t > 69.0f ? 69.0f : t;
         const float s = std::exp(clamped);
-        return s < FLT_MIN ? FLT_MIN : s;
+        const float step = s < FLT_MIN ? FLT_MIN : s;
+        if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(step);
+        return step;
     }
 
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
