@@ -23,7 +23,7 @@ inline constexpr index_t depthwise_width = 64;
 /// What a kernel stores for each accumulator.
 enum class store_kind : std::int32_t { u8, s8, s16, s32, f32, bf16 };
 
-/// How the operands of a product come to the kernel; see kernels/body/gemm.inl.
+/// How the operands of a product come to the kernel; see kernels/body/gemm_tile.inl.
 enum class operand_form { direct, pairs, wide, offset };
 
 /// A correction of all accumulators: v[i][c] -= row[i] * col[c]. None if row is null.

@@ -100,7 +100,7 @@ NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), q.even);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), q.odd);
 }
-/// The same of fewer than eight quads; zeros fill the vectors.
+/// The same of fewer than eight quads; what fills the vectors has no meaning.
 NOTCH_OP void widen_quads(const std::uint8_t* src, index_t quads, bool flip, std::uint8_t* dst) {
     const __m256i v = _mm256_maskload_epi32(reinterpret_cast<const int*>(src), first8(quads));
     const a_quad q = split_a<operand_form::direct>(flip ? nflip(v) : v);

@@ -67,6 +67,8 @@ NOTCH_OP void store_s32(std::int32_t* p, acc16 v, index_t n) {
     _mm256_maskstore_epi32(p, first8(n), v.lo);
     _mm256_maskstore_epi32(p + 8, first8(n - 8), v.hi);
 }
+/// The bits of the lanes, whatever type of four bytes stands at p.
+NOTCH_OP void store_bits(void* p, acc16 v, index_t n) { store_s32(static_cast<std::int32_t*>(p), v, n); } // x86: may alias
 NOTCH_OP void store_f32(float* p, f32x16 v, index_t n) {
     if (n >= 16) {
         _mm256_storeu_ps(p, v.lo);

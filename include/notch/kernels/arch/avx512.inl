@@ -28,6 +28,8 @@ NOTCH_OP acc16 load_s8(const std::uint8_t* p, index_t n) {
     return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first16(n), p));
 }
 NOTCH_OP void store_s32(std::int32_t* p, acc16 v, index_t n) { _mm512_mask_storeu_epi32(p, first16(n), v); }
+/// The bits of the lanes, whatever type of four bytes stands at p.
+NOTCH_OP void store_bits(void* p, acc16 v, index_t n) { _mm512_mask_storeu_epi32(p, first16(n), v); }
 NOTCH_OP void store_f32(float* p, f32x16 v, index_t n) { _mm512_mask_storeu_ps(p, first16(n), v); }
 /// The low byte of each lane.
 NOTCH_OP void store_bytes(std::uint8_t* p, acc16 v, index_t n) {

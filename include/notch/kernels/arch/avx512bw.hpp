@@ -82,7 +82,7 @@ NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), _mm256_and_si256(u, _mm256_set1_epi32(0x00ff00ff)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), _mm256_srli_epi16(u, 8));
 }
-/// The same of fewer than eight quads; zeros fill the vectors.
+/// The same of fewer than eight quads; what fills the vectors has no meaning.
 NOTCH_OP void widen_quads(const std::uint8_t* src, index_t quads, bool flip, std::uint8_t* dst) {
     const __m256i v = _mm256_maskz_loadu_epi32(static_cast<__mmask8>((1u << quads) - 1u), src);
     const __m256i u = flip ? _mm256_xor_si256(v, _mm256_set1_epi8(-128)) : v;

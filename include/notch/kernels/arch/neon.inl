@@ -96,6 +96,11 @@ NOTCH_OP void store_s32(std::int32_t* p, acc16 x, index_t n) {
     NOTCH_EACH4(vst1q_s32(copy + 4 * i, x.v[i]));
     for (index_t i = 0; i < n; ++i) p[i] = copy[i];
 }
+/// The bits of the lanes, whatever type of four bytes stands at p.
+NOTCH_OP void store_bits(void* p, acc16 x, index_t n) {
+    if (n >= 16) __builtin_memcpy(p, x.v, 64);
+    else __builtin_memcpy(p, x.v, static_cast<std::size_t>(4 * n));
+}
 NOTCH_OP void store_f32(float* p, f32x16 x, index_t n) {
     if (n >= 16) {
         NOTCH_EACH4(vst1q_f32(p + 4 * i, x.v[i]));

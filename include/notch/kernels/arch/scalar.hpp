@@ -83,6 +83,8 @@ NOTCH_OP acc16 load_s8(const std::uint8_t* p, index_t n) {
 NOTCH_OP void store_s32(std::int32_t* p, acc16 x, index_t n) {
     for (index_t i = 0; i < n; ++i) p[i] = x.v[i];
 }
+/// The bits of the lanes, whatever type of four bytes stands at p.
+NOTCH_OP void store_bits(void* p, acc16 x, index_t n) { __builtin_memcpy(p, x.v, static_cast<std::size_t>(4 * n)); }
 NOTCH_OP void store_f32(float* p, f32x16 x, index_t n) {
     for (index_t i = 0; i < n; ++i) p[i] = x.v[i];
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by kernels/conv_tile.hpp in the region of each instruction set: the product of kernels/body/gemm.inl
+// Included by kernels/conv_tile.hpp in the region of each instruction set: the product of kernels/body/gemm_tile.inl
 // for the pixels of several image rows. A tile has a pointer for each of its pixels, so that it can
 // begin in one image row and end in another; images narrower than a tile fill it all the same.
 
@@ -152,12 +152,12 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
         const std::uint8_t* rows[MR];
         const std::uint8_t* last = line;
         index_t out[MR], number[MR];
-        bool even = taken == height;
+        bool contiguous = taken == height;
         for (index_t i = 0; i < taken; ++i) {
             rows[i] = last = line + x * g.lda;
             out[i] = out_line + x * g.ldc;
             number[i] = row + x;
-            even = even && out[i] == out[0] + i * g.ldc;
+            contiguous = contiguous && out[i] == out[0] + i * g.ldc;
             if (++x == r.cols) {
                 x = 0;
                 line += a.in_line;
@@ -169,21 +169,21 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
         alignas(64) std::uint8_t apart[MR * NP * 16 * 4];
         // Without a functor, all whole tiles of this image row at once.
         index_t tiles = 1;
-        if (even && !g.ep.on_tile && height == MR && x >= MR) {
+        if (contiguous && !g.ep.on_tile && height == MR && x >= MR) {
             const index_t more = (r.cols - x) / MR, rest = (pixels - m) / MR - 1;
             tiles += more < rest ? more : rest;
         }
-        std::uint8_t* const c = even ? base + out[0] * size : apart;
-        const index_t ldc_bytes = (even ? g.ldc : 16 * NP) * size;
+        std::uint8_t* const c = contiguous ? base + out[0] * size : apart;
+        const index_t ldc_bytes = (contiguous ? g.ldc : 16 * NP) * size;
         const std::uint8_t* const ends = a.end_groups > 0 ? a.ends + m * 4 * a.end_groups : g.a;
         if (height == MR)
             conv_tile<MR, NP, P>(a, r, rows, ends, b, column, cols, c, ldc_bytes, tiles);
         else
             conv_tile<Few, NP, P>(a, r, rows, ends, b, column, cols, c, ldc_bytes, 1);
-        if (!even)
+        if (!contiguous)
             for (index_t i = 0; i < taken; ++i)
-                for (index_t k = 0; k < cols * size; ++k) base[out[i] * size + k] = apart[i * ldc_bytes + k];
-        if (g.ep.on_tile) { // pixels that lie evenly, one rectangle each
+                __builtin_memcpy(base + out[i] * size, apart + i * ldc_bytes, static_cast<std::size_t>(cols * size));
+        if (g.ep.on_tile) { // contiguous pixels, one rectangle each
             for (index_t i = 0; i < taken;) {
                 index_t rows_of = 1;
                 while (i + rows_of < taken && out[i + rows_of] == out[i] + rows_of * g.ldc &&

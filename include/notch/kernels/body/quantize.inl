@@ -80,7 +80,7 @@ index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciproc
     return i;
 }
 
-/// Codes alone that use the whole of their type: packing saturates, so nothing need be clamped. Some groups at a time:
+/// Codes alone that use the whole of their type, with steps within_reach: packing saturates, so nothing need be clamped. Some groups at a time:
 /// if there was a NaN or an overflow among them, they are done again.
 template <bool Signed, bool Streaming> index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
     constexpr index_t most = 8;
@@ -268,14 +268,13 @@ NOTCH_OP f32x16 load_repeated(const float* p, index_t n) {
 
 /// Widens r by the finite ones of n values.
 inline void range_part(const float* x, index_t count, const range_args& r) {
-    constexpr float big = 3.402823466e+38f; // FLT_MAX
-    f32x16 lo = set_f32(big), hi = set_f32(-big);
+    f32x16 lo = set_f32(largest_float), hi = set_f32(-largest_float);
     for (index_t i = 0; i < count; i += 16) {
         // Lanes past the end repeat the last value.
         const index_t n = count - i < 16 ? count - i : 16;
         const f32x16 v = n == 16 ? load_f32(x + i) : load_repeated(x + i, n);
-        lo = min(lo, finite_or(v, set_f32(big)));
-        hi = max(hi, finite_or(v, set_f32(-big)));
+        lo = min(lo, finite_or(v, set_f32(largest_float)));
+        hi = max(hi, finite_or(v, set_f32(-largest_float)));
     }
     float lanes[32];
     store_f32(lanes, lo, 16);
@@ -287,17 +286,16 @@ inline void range_part(const float* x, index_t count, const range_args& r) {
 }
 
 inline void range(const range_args& r) {
-    constexpr float big = 3.402823466e+38f; // FLT_MAX
-    *r.min = big;
-    *r.max = -big;
+    *r.min = largest_float;
+    *r.max = -largest_float;
     index_t done = 0;
 #if NOTCH_ARCH_HAS_GROUPS
     // nmin(x, lo) is lo where x is NaN. An infinity shows in the result; then all is scanned again.
     nfloat lo[4], hi[4];
     NOTCH_UNROLL
     for (int k = 0; k < 4; ++k) {
-        lo[k] = set_nfloat(big);
-        hi[k] = set_nfloat(-big);
+        lo[k] = set_nfloat(largest_float);
+        hi[k] = set_nfloat(-largest_float);
     }
     for (; done + byte_width <= r.n; done += byte_width) {
         NOTCH_UNROLL
@@ -314,9 +312,9 @@ inline void range(const range_args& r) {
         *r.min = lanes[k] < *r.min ? lanes[k] : *r.min;
         *r.max = lanes[native_lanes + k] > *r.max ? lanes[native_lanes + k] : *r.max;
     }
-    if (*r.min < -big || *r.max > big) {
-        *r.min = big;
-        *r.max = -big;
+    if (*r.min < -largest_float || *r.max > largest_float) {
+        *r.min = largest_float;
+        *r.max = -largest_float;
         done = 0;
     }
 #endif
