@@ -101,6 +101,51 @@ TEST_CASE("window: output extents count exactly the places that fit") {
                     }
 }
 
+namespace {
+
+// What a layer's constructor does with a constant window. g++ 12 compiles the copy with AVX-512 as a
+// move of 64 constant bytes; where their high words are 0 and their other words equal, it broadcasts
+// one of them to all (the 512-bit constant is stored without its leading zeros). Only then: the
+// compiler must see the constants, and the function that hides the address must not see them.
+struct window_holder {
+    window geometry;
+    index_t in, out;
+};
+NOTCH_NOINLINE void look_at(window& w) {
+    static window* volatile seen;
+    seen = &w;
+    *seen = window{};
+}
+template <int K, int S, int P> NOTCH_NOINLINE void copy_constant_window(window_holder& to) {
+    window w = window::square(K, S, P);
+    look_at(w);
+    w = window::square(K, S, P);
+    to.geometry = w;
+}
+
+template <int K, int S, int P> void check_copied_window() {
+    window_holder h{{}, 1, 2};
+    copy_constant_window<K, S, P>(h);
+    CAPTURE(K, S, P);
+    const index_t wanted[] = {K, K, S, S, P, P, P, P, 1, 1};
+    const window& g = h.geometry;
+    const index_t got[] = {g.kernel_h, g.kernel_w, g.stride_h,   g.stride_w,  g.pad_top,
+                           g.pad_left, g.pad_right, g.pad_bottom, g.dilation_h, g.dilation_w};
+    for (int i = 0; i < 10; ++i) CHECK(got[i] == wanted[i]);
+}
+
+} // namespace
+
+TEST_CASE("window: constant ones are copied as they are, by every compiler") {
+    check_copied_window<1, 1, 0>();
+    check_copied_window<2, 2, 0>();
+    check_copied_window<3, 3, 0>();
+    check_copied_window<3, 1, 0>();
+    check_copied_window<3, 1, 1>();
+    check_copied_window<3, 2, 1>();
+    check_copied_window<1, 1, 1>();
+}
+
 TEST_CASE("window: an invalid one has no outputs, whatever the size of the image") {
     const auto changed = [](index_t window::*member, index_t value) {
         window s = window::square(3, 2, 1);

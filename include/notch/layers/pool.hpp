@@ -21,9 +21,7 @@ NOTCH_KEYED_BEGIN
 /// Maximum over windows. The gradient goes to the first maximum of each window. Not thread-safe.
 class max_pool_layer {
 public:
-    // Not inlined: g++ 12 at -O3 -march=native (AVX-512) stored a constant window with the stride as its
-    // padding.
-    NOTCH_NOINLINE explicit max_pool_layer(const window& s) : geometry_(s) { detail::check_window("max_pool_layer", s); }
+    explicit max_pool_layer(const window& s) : geometry_(s) { detail::check_window("max_pool_layer", s); }
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         detail::check_phase("max_pool_layer", p);
