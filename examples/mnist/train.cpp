@@ -256,7 +256,7 @@ public:
         statically<int8_per_channel>(net, "static_int8_per_channel", "static PTQ, per channel", "int8");
         statically<mixed_int4_int8>(net, "mixed_int4_int8", "mixed PTQ: int4, sensitive layers int8", "int4/int8");
         qat<int8_per_channel>(net, "qat_int8", "QAT, 8 bits", "int8", qat8_epochs, 2e-4f);
-        qat<int4_learned>(net, "qat_int4", "QAT, 4-bit weights (LSQ)", "int4", qat4_epochs, 5e-4f);
+        qat<int4_learned>(net, "qat_int4", "QAT, 4-bit weights (LSQ)", "int4", qat4_epochs, 1e-3f);
     }
 
 private:
@@ -472,7 +472,7 @@ int train_and_quantize(const settings& s) {
     std::thread first([&] {
         guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(14, 2, 3, 2e-3f); });
     });
-    guarded(failed[1], [&] { s.quick ? b.run(3, 1, 1, 2e-3f) : b.run(18, 2, 3, 4e-3f); });
+    guarded(failed[1], [&] { s.quick ? b.run(3, 1, 1, 2e-3f) : b.run(18, 2, 8, 4e-3f); });
     first.join();
     for (const auto& f : failed)
         if (f) std::rethrow_exception(f);
