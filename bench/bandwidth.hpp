@@ -31,7 +31,8 @@ template <class F> double fastest(std::size_t bytes, const F& f) {
     for (int r = 0; r < 60; ++r) {
         const auto begin = clock::now();
         for (long i = 0; i < repeat; ++i) f();
-        best = std::min(best, std::chrono::duration<double>(clock::now() - begin).count() / static_cast<double>(repeat));
+        best =
+            std::min(best, std::chrono::duration<double>(clock::now() - begin).count() / static_cast<double>(repeat));
     }
     return best;
 }
@@ -40,10 +41,11 @@ template <class F> double fastest(std::size_t bytes, const F& f) {
 NOTCH_TARGET_BEGIN_AVX512BW
 __attribute__((noinline)) inline void read_zmm(const char* p, std::size_t bytes) {
     for (std::size_t i = 0; i + 256 <= bytes; i += 256)
-        __asm__ volatile("vmovups (%0), %%zmm0\n vmovups 64(%0), %%zmm1\n vmovups 128(%0), %%zmm2\n vmovups 192(%0), %%zmm3"
-                         :
-                         : "r"(p + i)
-                         : "xmm0", "xmm1", "xmm2", "xmm3");
+        __asm__ volatile(
+            "vmovups (%0), %%zmm0\n vmovups 64(%0), %%zmm1\n vmovups 128(%0), %%zmm2\n vmovups 192(%0), %%zmm3"
+            :
+            : "r"(p + i)
+            : "xmm0", "xmm1", "xmm2", "xmm3");
 }
 template <bool Streaming> __attribute__((noinline)) void copy_zmm(char* to, const char* from, std::size_t bytes) {
     for (std::size_t i = 0; i + 128 <= bytes; i += 128) {
@@ -62,10 +64,11 @@ NOTCH_TARGET_END
 NOTCH_TARGET_BEGIN_AVX2
 __attribute__((noinline)) inline void read_ymm(const char* p, std::size_t bytes) {
     for (std::size_t i = 0; i + 128 <= bytes; i += 128)
-        __asm__ volatile("vmovups (%0), %%ymm0\n vmovups 32(%0), %%ymm1\n vmovups 64(%0), %%ymm2\n vmovups 96(%0), %%ymm3"
-                         :
-                         : "r"(p + i)
-                         : "xmm0", "xmm1", "xmm2", "xmm3");
+        __asm__ volatile(
+            "vmovups (%0), %%ymm0\n vmovups 32(%0), %%ymm1\n vmovups 64(%0), %%ymm2\n vmovups 96(%0), %%ymm3"
+            :
+            : "r"(p + i)
+            : "xmm0", "xmm1", "xmm2", "xmm3");
 }
 template <bool Streaming> __attribute__((noinline)) void copy_ymm(char* to, const char* from, std::size_t bytes) {
     for (std::size_t i = 0; i + 64 <= bytes; i += 64) {

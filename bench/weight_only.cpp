@@ -56,8 +56,7 @@ void run(benchmark::State& state, notch::isa isa, setting s) {
                  bytes = static_cast<double>(w.bytes()) * calls;
     state.counters["OP/s"] = benchmark::Counter(operations, benchmark::Counter::kIsRate);
     if (s.m == 1) state.counters["bytes/s"] = benchmark::Counter(bytes, benchmark::Counter::kIsRate);
-    if (level > 0)
-        state.counters["of_bandwidth"] = benchmark::Counter(bytes / level, benchmark::Counter::kIsRate);
+    if (level > 0) state.counters["of_bandwidth"] = benchmark::Counter(bytes / level, benchmark::Counter::kIsRate);
     if (peak > 0) state.counters["of_peak"] = benchmark::Counter(operations / peak, benchmark::Counter::kIsRate);
 }
 

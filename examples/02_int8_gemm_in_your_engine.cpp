@@ -14,20 +14,22 @@ int main() {
     std::vector<float> w_scales(static_cast<std::size_t>(out), 0.004f); // per output channel
     std::vector<std::int32_t> bias(static_cast<std::size_t>(out), 100); // on the grid x.scale * w_scale
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<std::uint8_t>(i * 7);
-    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<std::int8_t>(static_cast<int>(i * 13 % 255) - 127);
+    for (std::size_t i = 0; i < weights.size(); ++i)
+        weights[i] = static_cast<std::int8_t>(static_cast<int>(i * 13 % 255) - 127);
 
     const notch::quant_params x_q{0.02f, 128}, y_q{0.05f, 10};
 
     // Once, when the model is loaded. Overflow is ruled out here, for every possible input.
     const notch::packed_weights w = notch::pack({weights.data(), out, in});
-    const auto epilogue = notch::make_epilogue(w, notch::stage::bias{bias}, notch::stage::requantize{x_q, w_scales, y_q},
-                                               notch::stage::relu{});
+    const auto epilogue = notch::make_epilogue(w, notch::stage::bias{bias},
+                                               notch::stage::requantize{x_q, w_scales, y_q}, notch::stage::relu{});
 
     // For each call: no allocation, views of your memory, any row stride.
     std::vector<std::uint8_t> y(static_cast<std::size_t>(batch * out));
     notch::gemm(notch::matrix_view<const std::uint8_t>(x.data(), batch, in), w, epilogue,
                 notch::matrix_view<std::uint8_t>(y.data(), batch, out));
-    std::printf("kernel %s, y[0] = %d %d %d %d\n", notch::gemm_kernels_of(notch::default_isa()).name, y[0], y[1], y[2], y[3]);
+    std::printf("kernel %s, y[0] = %d %d %d %d\n", notch::gemm_kernels_of(notch::default_isa()).name, y[0], y[1], y[2],
+                y[3]);
 
     // Every instruction set gives the same codes.
     for (notch::isa i : notch::available_isas()) {

@@ -31,7 +31,8 @@ struct mean_k_sigma {
     [[nodiscard]] notch::real_range range() const {
         if (count == 0) return {}; // empty: nothing seen
         const double mean = sum / count, sigma = std::sqrt(std::max(0.0, squares / count - mean * mean));
-        return {static_cast<float>(mean - static_cast<double>(k) * sigma), static_cast<float>(mean + static_cast<double>(k) * sigma)};
+        return {static_cast<float>(mean - static_cast<double>(k) * sigma),
+                static_cast<float>(mean + static_cast<double>(k) * sigma)};
     }
 };
 static_assert(notch::observer<mean_k_sigma>);

@@ -14,7 +14,8 @@ int main() {
     std::vector<std::uint8_t> x(static_cast<std::size_t>(rows * in));
     std::vector<std::int8_t> weights(static_cast<std::size_t>(out * in));
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<std::uint8_t>(i * 31 % 256);
-    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<std::int8_t>(static_cast<int>(i * 17 % 255) - 127);
+    for (std::size_t i = 0; i < weights.size(); ++i)
+        weights[i] = static_cast<std::int8_t>(static_cast<int>(i * 17 % 255) - 127);
     const std::vector<float> w_scale{0.003f};
     const notch::quant_params x_q{0.02f, 100};
     const notch::packed_weights w = notch::pack({weights.data(), out, in});
@@ -40,7 +41,9 @@ int main() {
     for (std::size_t i = 0; i < y.size(); ++i)
         if (y[i] != (z[i] < 0.0f ? 0.1f * z[i] : z[i])) return 1;
     for (notch::index_t r = 0; r < rows; ++r)
-        if (row_max[static_cast<std::size_t>(r)] != *std::max_element(y.begin() + r * out, y.begin() + (r + 1) * out)) return 1;
-    std::printf("fused leaky ReLU and row maxima agree with separate passes; row 0: max %.4f\n", static_cast<double>(row_max[0]));
+        if (row_max[static_cast<std::size_t>(r)] != *std::max_element(y.begin() + r * out, y.begin() + (r + 1) * out))
+            return 1;
+    std::printf("fused leaky ReLU and row maxima agree with separate passes; row 0: max %.4f\n",
+                static_cast<double>(row_max[0]));
     return 0;
 }

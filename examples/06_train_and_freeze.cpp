@@ -55,7 +55,8 @@ int main() {
         x.quantized = false;
         for (float& v : x.values) v = static_cast<float>(2.0 * uniform() - 1.0);
         notch::buffer<float> target(64);
-        for (notch::index_t i = 0; i < 64; ++i) target[i] = x.values[2 * i] * x.values[2 * i + 1]; // to learn: a product
+        for (notch::index_t i = 0; i < 64; ++i)
+            target[i] = x.values[2 * i] * x.values[2 * i + 1]; // to learn: a product
         if (p == phase::quantized) notch::quantize_input(x, input_q, ctx);
         n.forward(x, p, true, ctx);
         loss = 0;
@@ -80,7 +81,8 @@ int main() {
     notch::buffer<std::uint8_t> h(64 * 32);
     notch::buffer<float> y(64);
     hidden.forward(std::as_const(x).code_view(), notch::nhwc_view<std::uint8_t>(h.data(), 64, 1, 1, 32), ctx);
-    last.forward(notch::nhwc_view<const std::uint8_t>(h.data(), 64, 1, 1, 32), notch::nhwc_view<float>(y.data(), 64, 1, 1, 1), ctx);
+    last.forward(notch::nhwc_view<const std::uint8_t>(h.data(), 64, 1, 1, 32),
+                 notch::nhwc_view<float>(y.data(), 64, 1, 1, 1), ctx);
     int different = 0;
     for (notch::index_t i = 0; i < h.size(); ++i) different += h[i] != n.h.codes[i];
     for (notch::index_t i = 0; i < y.size(); ++i) different += y[i] != n.y.values[i];

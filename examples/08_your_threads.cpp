@@ -22,8 +22,7 @@ struct plain_threads {
     [[nodiscard]] notch::index_t concurrency() const { return threads; }
     void run(notch::index_t n, notch::task_ref task) const {
         std::vector<std::jthread> team;
-        for (notch::index_t t = 1; t < threads; ++t)
-            team.emplace_back([=, this] { work(t, n, task); });
+        for (notch::index_t t = 1; t < threads; ++t) team.emplace_back([=, this] { work(t, n, task); });
         work(0, n, task);
     }
     void work(notch::index_t first, notch::index_t n, notch::task_ref task) const {
@@ -61,7 +60,8 @@ int main() {
     const auto ep = notch::make_epilogue(w, notch::stage::requantize{{0.02f, 128}, w_scale, {0.05f, 100}});
     const auto run = [&](const notch::context& ctx) {
         std::vector<std::uint8_t> y(static_cast<std::size_t>(m * n));
-        notch::gemm(notch::matrix_view<const std::uint8_t>(x.data(), m, k), w, ep, notch::matrix_view<std::uint8_t>(y.data(), m, n), ctx);
+        notch::gemm(notch::matrix_view<const std::uint8_t>(x.data(), m, k), w, ep,
+                    notch::matrix_view<std::uint8_t>(y.data(), m, n), ctx);
         return y;
     };
 

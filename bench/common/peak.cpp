@@ -60,8 +60,9 @@ BENCH_SPIN(dot_vex, BENCH_ZERO_ALL, BENCH_DOT_VEX)
 #define BENCH_SUM(v, t, i) "vpaddd %%" v #t ", %%" v #i ", %%" v #i "\n"
 #define BENCH_WORDS(v, i, j, k, l)                                                                                     \
     BENCH_PRODUCT(v, 10)                                                                                               \
-    BENCH_PRODUCT(v, 11) BENCH_PRODUCT(v, 12) BENCH_PRODUCT(v, 13) BENCH_SUM(v, 10, i) BENCH_SUM(v, 11, j)             \
-        BENCH_SUM(v, 12, k) BENCH_SUM(v, 13, l)
+    BENCH_PRODUCT(v, 11)                                                                                               \
+    BENCH_PRODUCT(v, 12)                                                                                               \
+    BENCH_PRODUCT(v, 13) BENCH_SUM(v, 10, i) BENCH_SUM(v, 11, j) BENCH_SUM(v, 12, k) BENCH_SUM(v, 13, l)
 #define BENCH_SPIN_WORDS(name, v)                                                                                      \
     void name() {                                                                                                      \
         long n = rounds;                                                                                               \

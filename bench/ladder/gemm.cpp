@@ -88,7 +88,8 @@ void version3(problem& p) {
         for (index_t i = 0; i < p.m; ++i) {
             __m512i acc = _mm512_setzero_si512();
             const std::int8_t* b = p.packed.data() + j * p.k;
-            for (index_t k = 0; k < p.k; k += 4, b += 64) dot(acc, quad(p.x.data() + i * p.k + k), _mm512_loadu_si512(b));
+            for (index_t k = 0; k < p.k; k += 4, b += 64)
+                dot(acc, quad(p.x.data() + i * p.k + k), _mm512_loadu_si512(b));
             _mm512_storeu_si512(p.acc.data() + i * p.n + j, acc);
         }
     for (std::size_t e = 0; e < p.y.size(); ++e) p.y[e] = code(p.acc[e], p.scale);
@@ -99,7 +100,8 @@ inline __attribute__((always_inline)) __m512i steps(__m512i acc, __m512 scale) {
 }
 /// Codes of 64 accumulators: int32 -> float, scaled, -> int32 (round to even) -> 16 bits -> 8 bits. By
 /// value: g++ 12 would keep an array that is passed by reference in memory.
-inline __attribute__((always_inline)) void store64(std::uint8_t* y, __m512i a, __m512i b, __m512i c, __m512i d, __m512 scale) {
+inline __attribute__((always_inline)) void store64(std::uint8_t* y, __m512i a, __m512i b, __m512i c, __m512i d,
+                                                   __m512 scale) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i ab = _mm512_packs_epi32(steps(a, scale), steps(b, scale));
     const __m512i cd = _mm512_packs_epi32(steps(c, scale), steps(d, scale));
@@ -136,7 +138,8 @@ template <bool Codes> void tiles(problem& p) {
                     store64(y + r * p.n, acc[r][0], acc[r][1], acc[r][2], acc[r][3], scale);
                 } else {
                     NOTCH_UNROLL
-                    for (int c = 0; c < 4; ++c) _mm512_storeu_si512(p.acc.data() + (i + r) * p.n + j + 16 * c, acc[r][c]);
+                    for (int c = 0; c < 4; ++c)
+                        _mm512_storeu_si512(p.acc.data() + (i + r) * p.n + j + 16 * c, acc[r][c]);
                 }
             }
         }
@@ -167,10 +170,12 @@ int main(int argc, char** argv) {
     p.packed.resize(p.w.size());
     p.scale = 1.0f / static_cast<float>(40 * p.k);
     for (std::size_t i = 0; i < p.x.size(); ++i) p.x[i] = static_cast<std::uint8_t>(i * 97 >> 3);
-    for (std::size_t i = 0; i < p.w.size(); ++i) p.w[i] = static_cast<std::int8_t>(static_cast<int>(i * 89 % 255) - 100);
+    for (std::size_t i = 0; i < p.w.size(); ++i)
+        p.w[i] = static_cast<std::int8_t>(static_cast<int>(i * 89 % 255) - 100);
     for (index_t j = 0; j < p.n; ++j)
         for (index_t k = 0; k < p.k; ++k)
-            p.packed[static_cast<std::size_t>(j / 16 * 16 * p.k + k / 4 * 64 + j % 16 * 4 + k % 4)] = p.w[static_cast<std::size_t>(j * p.k + k)];
+            p.packed[static_cast<std::size_t>(j / 16 * 16 * p.k + k / 4 * 64 + j % 16 * 4 + k % 4)] =
+                p.w[static_cast<std::size_t>(j * p.k + k)];
 
     const auto w = notch::pack({p.w.data(), p.n, p.k});
     const std::vector<float> w_scale{p.scale};
@@ -194,7 +199,8 @@ int main(int argc, char** argv) {
             best = std::min(best, std::chrono::duration<double>(clock::now() - begin).count());
         } while (clock::now() < end);
         const double rate = 2e-9 * static_cast<double>(p.m * p.n * p.k) / best;
-        std::printf("%d  %-36s %8.1f GOP/s  %5.2f x  %s\n", number, idea, rate, before > 0 ? rate / before : 1.0, right ? "exact" : "WRONG");
+        std::printf("%d  %-36s %8.1f GOP/s  %5.2f x  %s\n", number, idea, rate, before > 0 ? rate / before : 1.0,
+                    right ? "exact" : "WRONG");
         before = rate;
     };
     run(1, "three loops", [&] { version1(p); });

@@ -31,20 +31,17 @@ void product(const fp32_step& s, const float* a, Eigen::Index rows, Eigen::Index
 /// The image with its zero border.
 const float* padded(const fp32_step& s, const float* x, float* scratch) {
     if (s.pad == 0) return x;
-    const std::size_t width =
-        static_cast<std::size_t>(s.in_w + 2 * s.pad) * static_cast<std::size_t>(s.in_c);
+    const std::size_t width = static_cast<std::size_t>(s.in_w + 2 * s.pad) * static_cast<std::size_t>(s.in_c);
     const std::size_t inner = static_cast<std::size_t>(s.in_w * s.in_c);
     std::fill_n(scratch, width * static_cast<std::size_t>(s.in_h + 2 * s.pad), 0.0f);
     for (int y = 0; y < s.in_h; ++y)
-        std::memcpy(scratch + static_cast<std::size_t>(y + s.pad) * width +
-                        static_cast<std::size_t>(s.pad * s.in_c),
+        std::memcpy(scratch + static_cast<std::size_t>(y + s.pad) * width + static_cast<std::size_t>(s.pad * s.in_c),
                     x + static_cast<std::size_t>(y) * inner, inner * sizeof(float));
     return scratch;
 }
 
 void conv(const fp32_step& s, const float* x, float* y, int batch, float* scratch) {
-    const Eigen::Index in = Eigen::Index{s.in_h} * s.in_w * s.in_c,
-                       pixels = Eigen::Index{s.out_h} * s.out_w;
+    const Eigen::Index in = Eigen::Index{s.in_h} * s.in_w * s.in_c, pixels = Eigen::Index{s.out_h} * s.out_w;
     if (s.kernel == 1 && s.stride == 1 && s.pad == 0) {
         product(s, x, batch * pixels, s.in_c, y);
         return;
@@ -53,8 +50,7 @@ void conv(const fp32_step& s, const float* x, float* y, int batch, float* scratc
     const int width = s.in_w + 2 * s.pad;
     const std::size_t run = static_cast<std::size_t>(s.kernel * s.in_c);
     float* image = scratch;
-    float* col = scratch + static_cast<std::size_t>(s.in_h + 2 * s.pad) *
-                               static_cast<std::size_t>(width * s.in_c);
+    float* col = scratch + static_cast<std::size_t>(s.in_h + 2 * s.pad) * static_cast<std::size_t>(width * s.in_c);
     for (int n = 0; n < batch; ++n) {
         const float* from = padded(s, x + n * in, image);
         float* to = col;
@@ -62,9 +58,7 @@ void conv(const fp32_step& s, const float* x, float* y, int batch, float* scratc
             for (int ox = 0; ox < s.out_w; ++ox)
                 for (int ky = 0; ky < s.kernel; ++ky, to += run) {
                     const float* p =
-                        from +
-                        (static_cast<std::ptrdiff_t>(oy * s.stride + ky) * width + ox * s.stride) *
-                            s.in_c;
+                        from + (static_cast<std::ptrdiff_t>(oy * s.stride + ky) * width + ox * s.stride) * s.in_c;
                     if (run == 3) { // a loop of known length
                         to[0] = p[0];
                         to[1] = p[1];
@@ -73,30 +67,23 @@ void conv(const fp32_step& s, const float* x, float* y, int batch, float* scratc
                         std::memcpy(to, p, run * sizeof(float));
                     }
                 }
-        product(s, col, pixels, static_cast<Eigen::Index>(run) * s.kernel,
-                y + n * pixels * s.out_c);
+        product(s, col, pixels, static_cast<Eigen::Index>(run) * s.kernel, y + n * pixels * s.out_c);
     }
 }
 
 void depthwise(const fp32_step& s, const float* x, float* y, int batch, float* scratch) {
     const std::ptrdiff_t c = s.in_c, width = (s.in_w + 2 * s.pad) * c;
     for (int n = 0; n < batch; ++n) {
-        const float* from =
-            padded(s, x + static_cast<std::ptrdiff_t>(n) * s.in_h * s.in_w * c, scratch);
+        const float* from = padded(s, x + static_cast<std::ptrdiff_t>(n) * s.in_h * s.in_w * c, scratch);
         for (int oy = 0; oy < s.out_h; ++oy)
             for (int ox = 0; ox < s.out_w; ++ox, y += c) {
                 const float* p = from + oy * s.stride * width + ox * s.stride * c;
-                const auto in = [&](int ky, int kx) {
-                    return const_row(p + ky * width + kx * c, c);
-                };
-                const auto w = [&](int ky, int kx) {
-                    return const_row(s.w + (ky * 3 + kx) * c, c);
-                };
+                const auto in = [&](int ky, int kx) { return const_row(p + ky * width + kx * c, c); };
+                const auto w = [&](int ky, int kx) { return const_row(s.w + (ky * 3 + kx) * c, c); };
                 // 3 x 3 in one expression: the sums stay in registers.
-                row(y, c) = (const_row(s.b, c) + in(0, 0) * w(0, 0) + in(0, 1) * w(0, 1) +
-                             in(0, 2) * w(0, 2) + in(1, 0) * w(1, 0) + in(1, 1) * w(1, 1) +
-                             in(1, 2) * w(1, 2) + in(2, 0) * w(2, 0) + in(2, 1) * w(2, 1) +
-                             in(2, 2) * w(2, 2))
+                row(y, c) = (const_row(s.b, c) + in(0, 0) * w(0, 0) + in(0, 1) * w(0, 1) + in(0, 2) * w(0, 2) +
+                             in(1, 0) * w(1, 0) + in(1, 1) * w(1, 1) + in(1, 2) * w(1, 2) + in(2, 0) * w(2, 0) +
+                             in(2, 1) * w(2, 1) + in(2, 2) * w(2, 2))
                                 .max(s.lo)
                                 .min(s.hi);
             }
@@ -126,22 +113,17 @@ NOTCH_DEMO_FP32(NOTCH_DEMO_ISA) {
         const fp32_step& s = steps[i];
         const float* x = buffers[s.x];
         float* y = buffers[s.y];
-        const std::ptrdiff_t size =
-            static_cast<std::ptrdiff_t>(batch) * s.out_h * s.out_w * s.out_c;
+        const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(batch) * s.out_h * s.out_w * s.out_c;
         switch (s.op) {
         case fp32_op::conv: conv(s, x, y, batch, scratch); break;
         case fp32_op::depthwise: depthwise(s, x, y, batch, scratch); break;
         case fp32_op::max_pool: max_pool(s, x, y, batch); break;
-        case fp32_op::add:
-            row(y, size) = const_row(x, size) + const_row(buffers[s.other], size);
-            break;
+        case fp32_op::add: row(y, size) = const_row(x, size) + const_row(buffers[s.other], size); break;
         case fp32_op::global_average: {
             const Eigen::Index pixels = Eigen::Index{s.in_h} * s.in_w;
             for (int n = 0; n < batch; ++n)
                 Eigen::Map<Eigen::RowVectorXf>(y + std::ptrdiff_t{n} * s.in_c, s.in_c) =
-                    Eigen::Map<const matrix>(x + n * pixels * s.in_c, pixels, s.in_c)
-                        .colwise()
-                        .mean();
+                    Eigen::Map<const matrix>(x + n * pixels * s.in_c, pixels, s.in_c).colwise().mean();
             break;
         }
         }

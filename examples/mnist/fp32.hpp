@@ -28,8 +28,8 @@ struct fp32_step {
 // One entry a build; scratch holds fp32_scratch floats.
 #define NOTCH_DEMO_FP32_NAME_(isa) notch_demo_fp32_##isa
 #define NOTCH_DEMO_FP32_NAME(isa) NOTCH_DEMO_FP32_NAME_(isa)
-#define NOTCH_DEMO_FP32(isa)                                                                                   \
-    extern "C" __attribute__((visibility("default"))) void NOTCH_DEMO_FP32_NAME(isa)(                          \
+#define NOTCH_DEMO_FP32(isa)                                                                                           \
+    extern "C" __attribute__((visibility("default"))) void NOTCH_DEMO_FP32_NAME(isa)(                                  \
         const mnist::fp32_step* steps, int count, float* const* buffers, int batch, float* scratch)
 NOTCH_DEMO_FP32(baseline);
 NOTCH_DEMO_FP32(avx2);

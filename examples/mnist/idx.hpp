@@ -30,9 +30,7 @@ struct dataset {
     notch::index_t count = 0, height = 0, width = 0;
 
     /// Image i: height * width bytes.
-    [[nodiscard]] const std::uint8_t* image(notch::index_t i) const {
-        return pixels.data() + i * height * width;
-    }
+    [[nodiscard]] const std::uint8_t* image(notch::index_t i) const { return pixels.data() + i * height * width; }
 };
 
 namespace detail {
@@ -46,14 +44,12 @@ public:
     std::uint32_t number() {
         std::uint8_t b[4];
         bytes(b, 4);
-        return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 |
-               std::uint32_t{b[3]};
+        return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | std::uint32_t{b[3]};
     }
     void bytes(std::uint8_t* out, unsigned count) {
         const int got = gzread(file_.get(), out, count);
         if (got < 0) damaged();
-        if (static_cast<unsigned>(got) != count)
-            notch::fail(notch::errc::corrupt, path_ + ": is truncated");
+        if (static_cast<unsigned>(got) != count) notch::fail(notch::errc::corrupt, path_ + ": is truncated");
     }
     /// So many bytes, in steps: a size that lies costs no more memory than the file has bytes.
     std::vector<std::uint8_t> bytes(std::size_t count) {
@@ -70,13 +66,11 @@ public:
         std::uint8_t more = 0;
         const int got = gzread(file_.get(), &more, 1);
         if (got < 0) damaged();
-        if (got > 0)
-            notch::fail(notch::errc::corrupt, path_ + ": has more bytes than its sizes say");
+        if (got > 0) notch::fail(notch::errc::corrupt, path_ + ": has more bytes than its sizes say");
         int state = Z_OK;
         (void)gzerror(file_.get(), &state);
         if (state != Z_OK) damaged();
-        if (gzclose_r(file_.release()) != Z_OK)
-            notch::fail(notch::errc::corrupt, path_ + ": is truncated");
+        if (gzclose_r(file_.release()) != Z_OK) notch::fail(notch::errc::corrupt, path_ + ": is truncated");
     }
     [[nodiscard]] const std::string& path() const { return path_; }
 
@@ -97,18 +91,15 @@ private:
 inline void check_magic(idx_file& file, std::uint32_t expected, const char* what) {
     const std::uint32_t found = file.number();
     if (found != expected)
-        notch::fail(notch::errc::corrupt, file.path() + ": is not an IDX file of " + what +
-                                              " (it starts with " + std::to_string(found) +
-                                              ", expected " + std::to_string(expected) + ")");
+        notch::fail(notch::errc::corrupt, file.path() + ": is not an IDX file of " + what + " (it starts with " +
+                                              std::to_string(found) + ", expected " + std::to_string(expected) + ")");
 }
 
-inline notch::index_t extent(idx_file& file, const char* what, std::uint32_t least,
-                             std::uint32_t most) {
+inline notch::index_t extent(idx_file& file, const char* what, std::uint32_t least, std::uint32_t most) {
     const std::uint32_t found = file.number();
     if (found < least || found > most)
-        notch::fail(notch::errc::corrupt, file.path() + ": its " + what + " is " +
-                                              std::to_string(found) + ", expected " +
-                                              std::to_string(least) + ".." + std::to_string(most));
+        notch::fail(notch::errc::corrupt, file.path() + ": its " + what + " is " + std::to_string(found) +
+                                              ", expected " + std::to_string(least) + ".." + std::to_string(most));
     return static_cast<notch::index_t>(found);
 }
 
@@ -127,25 +118,22 @@ inline dataset read_idx(const std::string& images_path, const std::string& label
     data.width = detail::extent(images, "width", 1, max_side);
     if (data.count > max_pixels / (data.height * data.width))
         notch::fail(notch::errc::corrupt, images_path + ": has more than 2^30 pixels");
-    data.pixels =
-        images.bytes(static_cast<std::size_t>(data.count) * static_cast<std::size_t>(data.height) *
-                     static_cast<std::size_t>(data.width));
+    data.pixels = images.bytes(static_cast<std::size_t>(data.count) * static_cast<std::size_t>(data.height) *
+                               static_cast<std::size_t>(data.width));
     images.end();
 
     detail::idx_file labels(labels_path);
     detail::check_magic(labels, 0x801, "labels");
     const notch::index_t count = detail::extent(labels, "number of labels", 1, max_count);
     if (count != data.count)
-        notch::fail(notch::errc::corrupt, labels_path + ": has " + std::to_string(count) +
-                                              " labels for the " + std::to_string(data.count) +
-                                              " images of " + images_path);
+        notch::fail(notch::errc::corrupt, labels_path + ": has " + std::to_string(count) + " labels for the " +
+                                              std::to_string(data.count) + " images of " + images_path);
     data.labels = labels.bytes(static_cast<std::size_t>(count));
     labels.end();
     for (std::size_t i = 0; i < data.labels.size(); ++i)
         if (data.labels[i] > 9)
-            notch::fail(notch::errc::corrupt, labels_path + ": label " + std::to_string(i) +
-                                                  " is " + std::to_string(data.labels[i]) +
-                                                  ", expected 0..9");
+            notch::fail(notch::errc::corrupt, labels_path + ": label " + std::to_string(i) + " is " +
+                                                  std::to_string(data.labels[i]) + ", expected 0..9");
     return data;
 }
 

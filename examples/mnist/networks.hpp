@@ -26,8 +26,7 @@ using notch::window;
 // kept<Axis> for the sensitive ones (first, depthwise).
 
 struct int8_per_channel {
-    template <int Axis>
-    using weight = notch::fake_quant<notch::symmetric<8>, notch::per_channel<Axis>>;
+    template <int Axis> using weight = notch::fake_quant<notch::symmetric<8>, notch::per_channel<Axis>>;
     template <int Axis> using kept = weight<Axis>;
 };
 struct int8_per_tensor {
@@ -36,15 +35,12 @@ struct int8_per_tensor {
 };
 /// Mixed precision: 4-bit weights, the sensitive layers kept at 8.
 struct mixed_int4_int8 {
-    template <int Axis>
-    using weight = notch::fake_quant<notch::symmetric<4>, notch::per_channel<Axis>>;
-    template <int Axis>
-    using kept = notch::fake_quant<notch::symmetric<8>, notch::per_channel<Axis>>;
+    template <int Axis> using weight = notch::fake_quant<notch::symmetric<4>, notch::per_channel<Axis>>;
+    template <int Axis> using kept = notch::fake_quant<notch::symmetric<8>, notch::per_channel<Axis>>;
 };
 /// 4-bit weights everywhere, with learned steps.
 struct int4_learned {
-    template <int Axis>
-    using weight = notch::learned_step<notch::symmetric<4>, notch::per_channel<Axis>>;
+    template <int Axis> using weight = notch::learned_step<notch::symmetric<4>, notch::per_channel<Axis>>;
     template <int Axis> using kept = weight<Axis>;
 };
 
@@ -58,8 +54,7 @@ template <class Scheme> struct small_cnn {
     notch::conv2d_layer<typename Scheme::template kept<0>> conv{
         1, 32, window::square(3), {.function = nonlinearity::relu}};
     notch::max_pool_layer pool{window::square(2, 2)};
-    notch::linear_layer<typename Scheme::template weight<0>> dense{
-        13 * 13 * 32, 10, {.float_output = true}};
+    notch::linear_layer<typename Scheme::template weight<0>> dense{13 * 13 * 32, 10, {.float_output = true}};
     activation conv_out, pool_out, logits;
 
     const activation& forward(const activation& x, phase p, bool training, const context& ctx) {
@@ -101,14 +96,14 @@ template <class Scheme> struct mobile_net {
     template <int Axis> using weight = typename Scheme::template weight<Axis>;
     template <int Axis> using kept = typename Scheme::template kept<Axis>;
 
-    notch::conv2d_layer<kept<0>> stem{1, 32, window::square(3, 2, 1), fused};       // 14 x 14 x 32
-    notch::depthwise_layer<kept<2>> dw1{32, window::square(3, 1, 1), fused};        // 14 x 14 x 32
+    notch::conv2d_layer<kept<0>> stem{1, 32, window::square(3, 2, 1), fused}; // 14 x 14 x 32
+    notch::depthwise_layer<kept<2>> dw1{32, window::square(3, 1, 1), fused};  // 14 x 14 x 32
     notch::conv2d_layer<weight<0>> pw1{32, 32, window::square(1), {.batch_norm = true}};
-    notch::add_layer residual;                                                      // stem + pw1
-    notch::depthwise_layer<kept<2>> dw2{32, window::square(3, 2, 1), fused};        //  7 x  7 x 32
-    notch::conv2d_layer<weight<0>> pw2{32, 128, window::square(1), fused};          //  7 x  7 x 128
-    notch::depthwise_layer<kept<2>> dw3{128, window::square(3, 2, 1), fused};       //  4 x  4 x 128
-    notch::conv2d_layer<weight<0>> pw3{128, 512, window::square(1), fused};         //  4 x  4 x 512
+    notch::add_layer residual;                                                // stem + pw1
+    notch::depthwise_layer<kept<2>> dw2{32, window::square(3, 2, 1), fused};  //  7 x  7 x 32
+    notch::conv2d_layer<weight<0>> pw2{32, 128, window::square(1), fused};    //  7 x  7 x 128
+    notch::depthwise_layer<kept<2>> dw3{128, window::square(3, 2, 1), fused}; //  4 x  4 x 128
+    notch::conv2d_layer<weight<0>> pw3{128, 512, window::square(1), fused};   //  4 x  4 x 512
     notch::global_average_layer average;
     notch::linear_layer<weight<0>> dense{512, 10, {.float_output = true}};
     activation stem_out, dw1_out, pw1_out, sum, dw2_out, pw2_out, dw3_out, pw3_out, mean, logits;
@@ -179,8 +174,7 @@ template <class Scheme> struct mobile_net {
 // notch::frozen_layer (codes flow) or notch::dynamic_layer (floats flow).
 
 template <template <class> class Layer>
-inline constexpr bool is_dynamic =
-    std::is_same_v<Layer<notch::packed_weights>, notch::dynamic_conv2d>;
+inline constexpr bool is_dynamic = std::is_same_v<Layer<notch::packed_weights>, notch::dynamic_conv2d>;
 
 /// Runs one layer into an activation; buffers are kept from call to call.
 template <class L> void run(L& layer, const activation& x, activation& y, const context& ctx) {
@@ -188,8 +182,7 @@ template <class L> void run(L& layer, const activation& x, activation& y, const 
     y.reshape(x.n, s.geometry.out_h(x.h), s.geometry.out_w(x.w), s.out_channels);
     if constexpr (requires { notch::dynamic_layer(layer); }) {
         y.values.resize_discard(y.size());
-        layer.forward(notch::nhwc_view<const float>(x.values.data(), x.n, x.h, x.w, x.c),
-                      y.value_view(), ctx);
+        layer.forward(notch::nhwc_view<const float>(x.values.data(), x.n, x.h, x.w, x.c), y.value_view(), ctx);
     } else if (s.float_output) {
         y.values.resize_discard(y.size());
         layer.forward(x.code_view(), y.value_view(), ctx);
@@ -208,8 +201,7 @@ template <template <class> class Layer> struct frozen_small_cnn {
 
     const activation& forward(const activation& x, const context& ctx) {
         run(conv, x, conv_out, ctx);
-        pool.forward(conv_out, pool_out, is_dynamic<Layer> ? phase::dynamic : phase::quantized,
-                     false, ctx);
+        pool.forward(conv_out, pool_out, is_dynamic<Layer> ? phase::dynamic : phase::quantized, false, ctx);
         pool_out.reshape(x.n, 1, 1, 13 * 13 * 32);
         run(dense, pool_out, logits, ctx);
         return logits;
@@ -278,8 +270,7 @@ template <template <class> class Layer> struct frozen_mobile_net {
 /// The codes of one layer output, as bytes to compare. Codes are what integer networks exchange; a
 /// real-valued output counts by its quantized codes and parameters (dynamic), or by its bits
 /// (logits).
-inline void append_codes(std::vector<std::uint8_t>& out, const activation& a, bool logits,
-                         const context& ctx) {
+inline void append_codes(std::vector<std::uint8_t>& out, const activation& a, bool logits, const context& ctx) {
     const auto bytes = [&](const void* p, std::size_t n) {
         const auto* b = static_cast<const std::uint8_t*>(p);
         out.insert(out.end(), b, b + n);
@@ -295,21 +286,17 @@ inline void append_codes(std::vector<std::uint8_t>& out, const activation& a, bo
     const index_t per = a.h * a.w * a.c;
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(per));
     for (index_t i = 0; i < a.n; ++i) {
-        const std::span<const float> image(a.values.data() + i * per,
-                                           static_cast<std::size_t>(per));
-        const notch::quant_params p =
-            notch::params_from_range<notch::affine<8>>(notch::scan_range(image).range);
+        const std::span<const float> image(a.values.data() + i * per, static_cast<std::size_t>(per));
+        const notch::quant_params p = notch::params_from_range<notch::affine<8>>(notch::scan_range(image).range);
         notch::quantize<notch::affine<8>>(image, p, codes, ctx);
         bytes(&p, sizeof p);
         bytes(codes.data(), codes.size());
     }
 }
 
-template <class Net>
-void append_codes(std::vector<std::uint8_t>& out, const Net& net, const context& ctx) {
-    net.outputs([&](const char* name, const activation& a) {
-        append_codes(out, a, std::string(name) == "dense", ctx);
-    });
+template <class Net> void append_codes(std::vector<std::uint8_t>& out, const Net& net, const context& ctx) {
+    net.outputs(
+        [&](const char* name, const activation& a) { append_codes(out, a, std::string(name) == "dense", ctx); });
 }
 
 } // namespace mnist

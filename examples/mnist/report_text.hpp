@@ -88,9 +88,7 @@ inline std::string brief_real(std::optional<double> value) {
     return (*value < 0 ? "−" : "") + std::string(out);
 }
 
-inline std::string kilobytes(std::optional<double> bytes) {
-    return bytes ? brief(*bytes / 1000) : std::string(dash);
-}
+inline std::string kilobytes(std::optional<double> bytes) { return bytes ? brief(*bytes / 1000) : std::string(dash); }
 
 inline std::string with_sign(std::optional<double> value) {
     if (!value) return dash;
@@ -118,8 +116,8 @@ inline std::string escape(const std::string& raw) {
 
 /// Columns that UTF-8 text takes on a terminal.
 inline std::size_t columns(const std::string& s) {
-    return static_cast<std::size_t>(std::count_if(
-        s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<std::size_t>(
+        std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 inline std::string join(const std::vector<std::string>& parts, const char* between) {
@@ -138,10 +136,8 @@ inline std::vector<network> networks(const json& results) {
     std::vector<network> all;
     for (const json& row : list(results, "rows")) {
         const std::string name = text(row, "network");
-        auto found =
-            std::find_if(all.begin(), all.end(), [&](const network& n) { return n.name == name; });
-        if (found == all.end())
-            found = all.insert(all.end(), {name, text(row, "network_title", name.c_str()), {}});
+        auto found = std::find_if(all.begin(), all.end(), [&](const network& n) { return n.name == name; });
+        if (found == all.end()) found = all.insert(all.end(), {name, text(row, "network_title", name.c_str()), {}});
         found->rows.push_back(&row);
     }
     return all;
@@ -166,8 +162,7 @@ inline agreement total_agreement(const json& results) {
     agreement sum;
     sum.images = count(at(results, "meta"), "test_images", 0);
     const auto add_isa = [&](const std::string& isa) {
-        if (!isa.empty() && std::find(sum.isas.begin(), sum.isas.end(), isa) == sum.isas.end())
-            sum.isas.push_back(isa);
+        if (!isa.empty() && std::find(sum.isas.begin(), sum.isas.end(), isa) == sum.isas.end()) sum.isas.push_back(isa);
     };
     for (const json& row : list(results, "rows")) {
         const auto mismatched = number(row, "mismatched_codes");
@@ -196,11 +191,9 @@ inline agreement total_agreement(const json& results) {
     std::vector<std::string> order;
     for (const json& isa : list(at(results, "meta"), "isas"))
         if (isa.is_string()) order.push_back(isa.get<std::string>());
-    std::stable_sort(sum.isas.begin(), sum.isas.end(),
-                     [&](const std::string& a, const std::string& b) {
-                         return std::find(order.begin(), order.end(), a) <
-                                std::find(order.begin(), order.end(), b);
-                     });
+    std::stable_sort(sum.isas.begin(), sum.isas.end(), [&](const std::string& a, const std::string& b) {
+        return std::find(order.begin(), order.end(), a) < std::find(order.begin(), order.end(), b);
+    });
     return sum;
 }
 
@@ -215,14 +208,13 @@ inline std::string where(const agreement& a) {
     std::vector<std::string> isas;
     for (const std::string& isa : a.isas) {
         const auto part = a.part.find(isa);
-        isas.push_back(part == a.part.end() ? isa
-                                            : isa + " (the first " + grouped(part->second) + " of " +
-                                                  grouped(a.images) + " images)");
+        isas.push_back(part == a.part.end()
+                           ? isa
+                           : isa + " (the first " + grouped(part->second) + " of " + grouped(a.images) + " images)");
     }
     std::string out = enumerate(isas);
     if (!threads.empty())
-        out += ", with " + enumerate(threads) +
-               (threads == std::vector<std::string>{"1"} ? " thread" : " threads");
+        out += ", with " + enumerate(threads) + (threads == std::vector<std::string>{"1"} ? " thread" : " threads");
     return out;
 }
 

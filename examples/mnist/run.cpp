@@ -67,8 +67,7 @@ void load_batch(const digits& d, index_t first, index_t n, bool real, activation
     x.quantized = !real;
     if (real) {
         x.values.resize_discard(x.size());
-        for (index_t i = 0; i < x.size(); ++i)
-            x.values[i] = static_cast<float>(from[i]) * pixel_params.scale;
+        for (index_t i = 0; i < x.size(); ++i) x.values[i] = static_cast<float>(from[i]) * pixel_params.scale;
     } else {
         x.params = pixel_params;
         x.codes.resize_discard(x.size());
@@ -90,14 +89,12 @@ index_t count_right(const digits& d, index_t first, const float* logits, index_t
 /// A float model, batch norm folded, as steps for the Eigen builds.
 class fp32_network {
 public:
-    fp32_network(const std::string& path, const std::string& name)
-        : file_(notch::model_file::load(path)) {
+    fp32_network(const std::string& path, const std::string& name) : file_(notch::model_file::load(path)) {
         constexpr float none = std::numeric_limits<float>::infinity();
         if (name == small_cnn<int8_per_channel>::name) {
             conv("conv", fp32_op::conv, {0, 1}, {28, 28, 1}, {26, 26, 32}, {3, 1, 0}, 0.0f, none);
             plain(fp32_op::max_pool, {1, 2}, 0, {26, 26, 32}, {13, 13, 32});
-            conv("dense", fp32_op::conv, {2, 3}, {1, 1, 13 * 13 * 32}, {1, 1, 10}, {1, 1, 0}, -none,
-                 none);
+            conv("dense", fp32_op::conv, {2, 3}, {1, 1, 13 * 13 * 32}, {1, 1, 10}, {1, 1, 0}, -none, none);
         } else {
             conv("stem", fp32_op::conv, {0, 1}, {28, 28, 1}, {14, 14, 32}, {3, 2, 1}, 0.0f, 6.0f);
             conv("dw1", fp32_op::depthwise, {1, 2}, {14, 14, 32}, {14, 14, 32}, {3, 1, 1}, 0.0f, 6.0f);
@@ -116,8 +113,7 @@ public:
         pointers_.clear();
         buffers_[0] = buffer<float>(batch * image_size);
         for (const fp32_step& s : steps_)
-            buffers_[static_cast<std::size_t>(s.y)] =
-                buffer<float>(batch * s.out_h * s.out_w * s.out_c);
+            buffers_[static_cast<std::size_t>(s.y)] = buffer<float>(batch * s.out_h * s.out_w * s.out_c);
         for (auto& b : buffers_) pointers_.push_back(b.data());
     }
     buffer<float>& input() { return buffers_[0]; }
@@ -129,8 +125,8 @@ public:
 #else
         (void)i;
 #endif
-        run_steps(steps_.data(), static_cast<int>(steps_.size()), pointers_.data(),
-                  static_cast<int>(batch), scratch_.data());
+        run_steps(steps_.data(), static_cast<int>(steps_.size()), pointers_.data(), static_cast<int>(batch),
+                  scratch_.data());
         return pointers_.back();
     }
 
@@ -152,13 +148,11 @@ private:
         for (index_t i = 0; i < v.size(); ++i) {
             std::uint16_t bits;
             std::memcpy(&bits, bytes.data() + 2 * i, 2);
-            v[i] =
-                type == notch::dtype::f16 ? notch::from_float16(bits) : notch::from_bfloat16(bits);
+            v[i] = type == notch::dtype::f16 ? notch::from_float16(bits) : notch::from_bfloat16(bits);
         }
         return v;
     }
-    void conv(const std::string& name, fp32_op op, link l, size in, size out, shape s, float lo,
-              float hi) {
+    void conv(const std::string& name, fp32_op op, link l, size in, size out, shape s, float lo, float hi) {
         buffer<float> w = read(name + ".w"), b = read(name + ".b");
         if (file_.contains(name + ".g")) {
             notch::batch_norm norm(out.c);
@@ -177,13 +171,11 @@ private:
         }
         arrays_.push_back(std::move(w));
         arrays_.push_back(std::move(b));
-        steps_.push_back({op, l.x, l.y, 0, in.h, in.w, in.c, out.h, out.w, out.c, s.kernel,
-                          s.stride, s.pad, arrays_[arrays_.size() - 2].data(),
-                          arrays_.back().data(), lo, hi});
+        steps_.push_back({op, l.x, l.y, 0, in.h, in.w, in.c, out.h, out.w, out.c, s.kernel, s.stride, s.pad,
+                          arrays_[arrays_.size() - 2].data(), arrays_.back().data(), lo, hi});
     }
     void plain(fp32_op op, link l, int other, size in, size out) {
-        steps_.push_back({op, l.x, l.y, other, in.h, in.w, in.c, out.h, out.w, out.c, 0, 0, 0,
-                          nullptr, nullptr, 0, 0});
+        steps_.push_back({op, l.x, l.y, other, in.h, in.w, in.c, out.h, out.w, out.c, 0, 0, 0, nullptr, nullptr, 0, 0});
     }
     notch::model_file file_;
     std::vector<fp32_step> steps_;
@@ -202,15 +194,12 @@ template <class Net> void load_network(Net& net, const std::string& path) {
     });
     net.observed([&](const std::string& name, auto& layer) {
         if (!file.contains(name + ".s")) return; // dynamic
-        layer.fixed_params = notch::quant_params{file.copy<float>(name + ".s")[0],
-                                                 file.copy<std::int32_t>(name + ".z")[0]};
+        layer.fixed_params =
+            notch::quant_params{file.copy<float>(name + ".s")[0], file.copy<std::int32_t>(name + ".z")[0]};
     });
 }
 
-double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 double median(std::vector<double> v) {
     std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
     return v[v.size() / 2];
@@ -271,8 +260,7 @@ public:
     }
 
     /// Fills a row for an integer network: codes on every ISA with 1 and 2 threads, then times.
-    template <class Net>
-    void measure_integer(json& row, fp32_network& reference, bool dynamic, progress& bar) {
+    template <class Net> void measure_integer(json& row, fp32_network& reference, bool dynamic, progress& bar) {
         Net net;
         load_network(net, path(row, ".notch"));
         const std::vector<std::uint8_t> expected = read_bytes(path(row, ".codes"));
@@ -288,9 +276,7 @@ public:
                 std::size_t at = 0;
                 std::int64_t wrong = 0;
                 // The scalar kernels define the results and are slow: in a quick run, a part.
-                const index_t images = s_.quick && i == isa::scalar
-                                           ? std::min<index_t>(200, test_.count)
-                                           : test_.count;
+                const index_t images = s_.quick && i == isa::scalar ? std::min<index_t>(200, test_.count) : test_.count;
                 for (index_t first = 0; first < images; first += 100) {
                     load_batch(test_, first, std::min<index_t>(100, images - first), dynamic, x);
                     const activation& logits = net.forward(x, ctx);
@@ -302,8 +288,7 @@ public:
                     at += codes.size();
                 }
                 if (images == test_.count)
-                    wrong +=
-                        static_cast<std::int64_t>(expected.size() - std::min(at, expected.size()));
+                    wrong += static_cast<std::int64_t>(expected.size() - std::min(at, expected.size()));
                 checked += static_cast<std::int64_t>(at);
                 mismatched += wrong;
                 json entry{{"isa", to_string(i)},
@@ -319,8 +304,7 @@ public:
                         reference.reserve(batch);
                         fill(reference, 0, batch);
                         const timing t = in_turns(
-                            rounds(batch), [&] { net.forward(x, alone); },
-                            [&] { reference.run(i, batch); });
+                            rounds(batch), [&] { net.forward(x, alone); }, [&] { reference.run(i, batch); });
                         add_times(entry, batch, t);
                     }
                 }
@@ -333,14 +317,11 @@ public:
         if (!s_.keep_codes) std::filesystem::remove(path(row, ".codes"));
     }
     [[nodiscard]] std::string path(const json& row, const std::string& ending) const {
-        return s_.out + "/" + row["network"].get<std::string>() + "." +
-               row["method"].get<std::string>() + ending;
+        return s_.out + "/" + row["network"].get<std::string>() + "." + row["method"].get<std::string>() + ending;
     }
 
 private:
-    [[nodiscard]] int rounds(index_t batch) const {
-        return batch == 1 ? (s_.quick ? 150 : 500) : (s_.quick ? 11 : 31);
-    }
+    [[nodiscard]] int rounds(index_t batch) const { return batch == 1 ? (s_.quick ? 150 : 500) : (s_.quick ? 11 : 31); }
     [[nodiscard]] double percent(index_t right) const {
         return 100.0 * static_cast<double>(right) / static_cast<double>(test_.count);
     }
@@ -354,8 +335,7 @@ private:
     void fill(fp32_network& net, index_t first, index_t n) const {
         for (index_t i = 0; i < n * image_size; ++i)
             net.input()[i] =
-                static_cast<float>(test_.pixels[static_cast<std::size_t>(first * image_size + i)]) *
-                pixel_params.scale;
+                static_cast<float>(test_.pixels[static_cast<std::size_t>(first * image_size + i)]) * pixel_params.scale;
     }
     static void add_times(json& entry, index_t batch, timing t) {
         if (batch == 1) {
@@ -370,15 +350,13 @@ private:
     }
     /// The row's own figures are those of the best instruction set.
     static void choose_best(json& row) {
-        for (const char* key :
-             {"latency_us", "images_per_s_b1", "images_per_s_b64", "speedup_b1", "speedup_b64"})
+        for (const char* key : {"latency_us", "images_per_s_b1", "images_per_s_b64", "speedup_b1", "speedup_b64"})
             row[key] = nullptr;
         row["isa"] = nullptr;
         for (const json& e : row["per_isa"]) {
             if (!e.contains("latency_us")) continue;
             row["isa"] = e["isa"];
-            for (const char* key :
-                 {"latency_us", "images_per_s_b1", "images_per_s_b64", "speedup_b1", "speedup_b64"})
+            for (const char* key : {"latency_us", "images_per_s_b1", "images_per_s_b64", "speedup_b1", "speedup_b64"})
                 row[key] = e[key];
         }
     }
@@ -401,17 +379,13 @@ std::string cpu_name() {
 
 int check_and_time(const settings& s) {
     std::ifstream in(s.out + "/training.json");
-    if (!in)
-        notch::fail(notch::errc::io,
-                    "cannot read " + s.out + "/training.json (run mnist_train first)");
+    if (!in) notch::fail(notch::errc::io, "cannot read " + s.out + "/training.json (run mnist_train first)");
     json results = json::parse(in);
     const digits test = read_digits(s.data, "test");
     json isas = json::array();
     for (isa i : notch::available_isas()) isas.push_back(to_string(i));
     for (int i = 0; i < notch::isa_count; ++i)
-        std::printf("%s %s\n",
-                    is_available(static_cast<isa>(i)) ? "checking on"
-                                                      : "not run here, this CPU lacks",
+        std::printf("%s %s\n", is_available(static_cast<isa>(i)) ? "checking on" : "not run here, this CPU lacks",
                     to_string(static_cast<isa>(i)));
     results["meta"]["cpu"] = cpu_name();
     results["meta"]["isas"] = isas;
@@ -423,28 +397,22 @@ int check_and_time(const settings& s) {
     std::int64_t bad = 0;
     for (json& row : results["rows"]) {
         const bool small = row["network"] == small_cnn<int8_per_channel>::name;
-        fp32_network reference(s.out + "/" + row["network"].get<std::string>() + ".fp32.notch",
-                               row["network"]);
+        fp32_network reference(s.out + "/" + row["network"].get<std::string>() + ".fp32.notch", row["network"]);
         if (row["kind"] == "float")
             check.measure_float(row, reference);
         else if (row["kind"] == "dynamic" && small)
-            check.measure_integer<frozen_small_cnn<notch::dynamic_layer>>(row, reference, true,
-                                                                          bar);
+            check.measure_integer<frozen_small_cnn<notch::dynamic_layer>>(row, reference, true, bar);
         else if (row["kind"] == "dynamic")
-            check.measure_integer<frozen_mobile_net<notch::dynamic_layer>>(row, reference, true,
-                                                                           bar);
+            check.measure_integer<frozen_mobile_net<notch::dynamic_layer>>(row, reference, true, bar);
         else if (small)
-            check.measure_integer<frozen_small_cnn<notch::frozen_layer>>(row, reference, false,
-                                                                         bar);
+            check.measure_integer<frozen_small_cnn<notch::frozen_layer>>(row, reference, false, bar);
         else
-            check.measure_integer<frozen_mobile_net<notch::frozen_layer>>(row, reference, false,
-                                                                          bar);
+            check.measure_integer<frozen_mobile_net<notch::frozen_layer>>(row, reference, false, bar);
         if (row["mismatched_codes"].is_number()) bad += row["mismatched_codes"].get<std::int64_t>();
         if (row["kind"] != "float" && row["top1_loaded"] != row["top1"]) ++bad;
         double fp32_bytes = 0;
         for (const json& other : results["rows"])
-            if (other["network"] == row["network"] && other["method"] == "fp32")
-                fp32_bytes = other["bytes"];
+            if (other["network"] == row["network"] && other["method"] == "fp32") fp32_bytes = other["bytes"];
         row["size_ratio"] = row["bytes"].get<double>() / fp32_bytes;
     }
     bar.finish();
@@ -452,11 +420,10 @@ int check_and_time(const settings& s) {
     std::ofstream(partial) << results.dump(1) << '\n';
     std::filesystem::rename(partial, s.out + "/results.json");
     write_report(results, s.out + "/report.html");
-    std::printf("%s\nwrote %s/results.json and %s/report.html\n", text_table(results).c_str(),
-                s.out.c_str(), s.out.c_str());
+    std::printf("%s\nwrote %s/results.json and %s/report.html\n", text_table(results).c_str(), s.out.c_str(),
+                s.out.c_str());
     if (bad)
-        std::fprintf(stderr, "mnist_run: %lld codes differ from the training network\n",
-                     static_cast<long long>(bad));
+        std::fprintf(stderr, "mnist_run: %lld codes differ from the training network\n", static_cast<long long>(bad));
     return bad ? 1 : 0;
 }
 

@@ -85,14 +85,13 @@ private:
 
 /// Images [first, first + n) of order as a batch; shifted by up to one pixel when augmenting.
 template <class Random>
-void load_batch(const digits& d, const std::vector<index_t>& order, index_t first, index_t n,
-                activation& x, Random* random) {
+void load_batch(const digits& d, const std::vector<index_t>& order, index_t first, index_t n, activation& x,
+                Random* random) {
     x.reshape(n, 28, 28, 1);
     x.quantized = false;
     x.values.resize_discard(n * image_size);
     for (index_t i = 0; i < n; ++i) {
-        const std::uint8_t* from =
-            d.pixels.data() + order[static_cast<std::size_t>(first + i)] * image_size;
+        const std::uint8_t* from = d.pixels.data() + order[static_cast<std::size_t>(first + i)] * image_size;
         const index_t dy = random ? static_cast<index_t>((*random)() % 3) - 1 : 0,
                       dx = random ? static_cast<index_t>((*random)() % 3) - 1 : 0;
         for (index_t r = 0; r < 28; ++r)
@@ -106,8 +105,8 @@ void load_batch(const digits& d, const std::vector<index_t>& order, index_t firs
 }
 
 /// Softmax cross-entropy: the mean loss, and its gradient with respect to the logits.
-float cross_entropy(const activation& logits, const digits& d, const std::vector<index_t>& order,
-                    index_t first, buffer<float>& gradient) {
+float cross_entropy(const activation& logits, const digits& d, const std::vector<index_t>& order, index_t first,
+                    buffer<float>& gradient) {
     gradient.resize_discard(logits.size());
     double loss = 0;
     for (index_t i = 0; i < logits.n; ++i) {
@@ -115,11 +114,10 @@ float cross_entropy(const activation& logits, const digits& d, const std::vector
         const float top = *std::max_element(z, z + 10);
         float sum = 0;
         for (index_t k = 0; k < 10; ++k) sum += std::exp(z[k] - top);
-        const int label =
-            d.labels[static_cast<std::size_t>(order[static_cast<std::size_t>(first + i)])];
+        const int label = d.labels[static_cast<std::size_t>(order[static_cast<std::size_t>(first + i)])];
         for (index_t k = 0; k < 10; ++k)
-            gradient[i * 10 + k] = (std::exp(z[k] - top) / sum - (k == label ? 1.0f : 0.0f)) /
-                                   static_cast<float>(logits.n);
+            gradient[i * 10 + k] =
+                (std::exp(z[k] - top) / sum - (k == label ? 1.0f : 0.0f)) / static_cast<float>(logits.n);
         loss -= static_cast<double>(z[label] - top - std::log(sum));
     }
     return static_cast<float>(loss / static_cast<double>(logits.n));
@@ -132,8 +130,7 @@ std::vector<index_t> in_order(index_t n) {
 }
 
 template <class Net>
-void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned seed,
-           const std::string& label) {
+void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned seed, const std::string& label) {
     const context ctx;
     constexpr index_t batch = 64;
     std::mt19937 random(seed);
@@ -145,8 +142,7 @@ void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned 
     progress bar(label, total);
     index_t step = 0;
     for (int e = 0; e < epochs; ++e) {
-        for (std::size_t i = order.size() - 1; i > 0; --i)
-            std::swap(order[i], order[random() % (i + 1)]);
+        for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
         for (index_t b = 0; b < steps; ++b, ++step) {
             load_batch(d, order, b * batch, batch, x, &random);
             if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
@@ -155,8 +151,7 @@ void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned 
             net.backward(gradient, ctx);
             const float progress_made = static_cast<float>(step) / static_cast<float>(total);
             const float warm = std::min(1.0f, static_cast<float>(step + 1) / 50.0f);
-            optimizer.step(net,
-                           rate * warm * 0.5f * (1.0f + std::cos(3.14159265f * progress_made)));
+            optimizer.step(net, rate * warm * 0.5f * (1.0f + std::cos(3.14159265f * progress_made)));
             bar.step();
         }
     }
@@ -164,22 +159,19 @@ void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned 
 }
 
 /// Runs all test images; returns the top-1 accuracy in percent, and the codes if wanted.
-template <class Net>
-double evaluate(Net& net, const digits& test, phase p, std::vector<std::uint8_t>* codes) {
+template <class Net> double evaluate(Net& net, const digits& test, phase p, std::vector<std::uint8_t>* codes) {
     const context ctx;
     const std::vector<index_t> order = in_order(test.count);
     activation x;
     index_t right = 0;
     constexpr index_t batch = 100;
     for (index_t first = 0; first < test.count; first += batch) {
-        load_batch<std::mt19937>(test, order, first, std::min(batch, test.count - first), x,
-                                 nullptr);
+        load_batch<std::mt19937>(test, order, first, std::min(batch, test.count - first), x, nullptr);
         if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
         const activation& logits = net.forward(x, p, false, ctx);
         for (index_t i = 0; i < logits.n; ++i) {
             const float* z = logits.values.data() + i * 10;
-            right +=
-                std::max_element(z, z + 10) - z == test.labels[static_cast<std::size_t>(first + i)];
+            right += std::max_element(z, z + 10) - z == test.labels[static_cast<std::size_t>(first + i)];
         }
         if (codes) append_codes(*codes, net, ctx);
     }
@@ -212,8 +204,7 @@ template <class To, class From> void copy_network(To& to, From& from) {
 
 void write_file(const std::string& path, const std::vector<std::uint8_t>& bytes) {
     std::ofstream f(path, std::ios::binary);
-    f.write(reinterpret_cast<const char*>(bytes.data()),
-            static_cast<std::streamsize>(bytes.size()));
+    f.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     if (!f.flush()) notch::fail(notch::errc::io, "cannot write " + path);
 }
 
@@ -223,10 +214,8 @@ json histogram(std::span<const float> x) {
     std::vector<int> counts(bins);
     const float width = r.empty() || r.max == r.min ? 1.0f : (r.max - r.min) / bins;
     for (float v : x)
-        ++counts[static_cast<std::size_t>(
-            std::clamp(static_cast<int>((v - r.min) / width), 0, bins - 1))];
-    return {
-        {"min", r.empty() ? 0.0f : r.min}, {"max", r.empty() ? 1.0f : r.max}, {"counts", counts}};
+        ++counts[static_cast<std::size_t>(std::clamp(static_cast<int>((v - r.min) / width), 0, bins - 1))];
+    return {{"min", r.empty() ? 0.0f : r.min}, {"max", r.empty() ? 1.0f : r.max}, {"counts", counts}};
 }
 
 /// Everything about one network; results collects rows and histograms.
@@ -275,16 +264,15 @@ private:
                         {"kind", kind},
                         {"top1", top1},
                         {"delta_top1", top1 - fp32_top1_},
-                        {"bytes", static_cast<std::int64_t>(
-                                      std::filesystem::file_size(base(method) + ".notch"))}});
+                        {"bytes", static_cast<std::int64_t>(std::filesystem::file_size(base(method) + ".notch"))}});
         char line[120];
         std::snprintf(line, sizeof line, "%-11s %-40s top-1 %6.2f%%", Net<int8_per_channel>::name, title.c_str(), top1);
         progress::print(line);
     }
 
     /// The float network as it was trained: weights, bias or the four arrays of batch norm.
-    void save_float(fp32_net& net, const std::string& method, const std::string& title,
-                    notch::dtype type, double top1) {
+    void save_float(fp32_net& net, const std::string& method, const std::string& title, notch::dtype type,
+                    double top1) {
         notch::model_writer w(Net<int8_per_channel>::name);
         const auto add = [&](const std::string& name, const buffer<float>& v) {
             if (type == notch::dtype::f32) {
@@ -312,8 +300,7 @@ private:
         row(method, title, method, "fp32", top1, "float");
     }
 
-    void half(fp32_net& net, const std::string& method, const std::string& title,
-              notch::dtype type) {
+    void half(fp32_net& net, const std::string& method, const std::string& title, notch::dtype type) {
         fp32_net rounded;
         copy_network(rounded, net);
         const auto round = [&](buffer<float>& v) {
@@ -355,12 +342,11 @@ private:
         save_static(q, method, title, weights);
     }
     template <class Scheme>
-    void qat(fp32_net& net, const std::string& method, const std::string& title,
-             const std::string& weights, int epochs, float rate) {
+    void qat(fp32_net& net, const std::string& method, const std::string& title, const std::string& weights, int epochs,
+             float rate) {
         Net<Scheme> q;
         copy_network(q, net);
-        train(q, train_, phase::quantized, epochs, rate, s_.seed + 1,
-              std::string(Net<Scheme>::name) + ": " + title);
+        train(q, train_, phase::quantized, epochs, rate, s_.seed + 1, std::string(Net<Scheme>::name) + ": " + title);
         save_static(q, method, title, weights);
     }
 
@@ -385,8 +371,7 @@ private:
         q.observed([&](const std::string& name, auto& layer) {
             const notch::quant_params p = layer.output_params();
             w.template add<float>(name + ".s", {1}, std::span<const float>(&p.scale, 1));
-            w.template add<std::int32_t>(name + ".z", {1},
-                                         std::span<const std::int32_t>(&p.zero_point, 1));
+            w.template add<std::int32_t>(name + ".z", {1}, std::span<const std::int32_t>(&p.zero_point, 1));
         });
         params.erase(params.begin());
         draw_outputs(method, q, params);
@@ -469,9 +454,7 @@ int train_and_quantize(const settings& s) {
             slot = std::current_exception();
         }
     };
-    std::thread first([&] {
-        guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(14, 2, 3, 2e-3f); });
-    });
+    std::thread first([&] { guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(14, 2, 3, 2e-3f); }); });
     guarded(failed[1], [&] { s.quick ? b.run(3, 1, 1, 2e-3f) : b.run(18, 2, 8, 4e-3f); });
     first.join();
     for (const auto& f : failed)
@@ -496,8 +479,7 @@ int train_and_quantize(const settings& s) {
 
 int main(int argc, char** argv) {
     mnist::settings s{NOTCH_DEMO_DATA, "out/demo"};
-    CLI::App app(
-        "Trains and quantizes the networks of the demo; mnist_run then checks and times them");
+    CLI::App app("Trains and quantizes the networks of the demo; mnist_run then checks and times them");
     app.add_option("--data", s.data, "folder of the IDX files")->capture_default_str();
     app.add_option("--out", s.out, "folder of the results")->capture_default_str();
     app.add_option("--seed", s.seed, "seed of all random numbers")->capture_default_str();

@@ -129,7 +129,7 @@ template <int K, int S, int P> void check_copied_window() {
     CAPTURE(K, S, P);
     const index_t wanted[] = {K, K, S, S, P, P, P, P, 1, 1};
     const window& g = h.geometry;
-    const index_t got[] = {g.kernel_h, g.kernel_w, g.stride_h,   g.stride_w,  g.pad_top,
+    const index_t got[] = {g.kernel_h, g.kernel_w,  g.stride_h,   g.stride_w,   g.pad_top,
                            g.pad_left, g.pad_right, g.pad_bottom, g.dilation_h, g.dilation_w};
     for (int i = 0; i < 10; ++i) CHECK(got[i] == wanted[i]);
 }
@@ -180,7 +180,8 @@ TEST_CASE("window: an invalid one has no outputs, whatever the size of the image
 
 TEST_CASE("executor_ref: serial by default, any executor by reference") {
     std::vector<int> seen(5);
-    const task_ref task{[](void* c, index_t i) { ++(*static_cast<std::vector<int>*>(c))[static_cast<std::size_t>(i)]; }, &seen};
+    const task_ref task{[](void* c, index_t i) { ++(*static_cast<std::vector<int>*>(c))[static_cast<std::size_t>(i)]; },
+                        &seen};
     executor_ref().run(5, task);
     CHECK(executor_ref().concurrency() == 1);
     struct backwards {
@@ -210,7 +211,8 @@ TEST_CASE("workspace: an aligned block fits wherever the span begins; errors car
             REQUIRE(begin + n <= span.data() + span.size());
         }
     CHECK(detail::workspace_bytes(0) == 0);
-    CHECK_THROWS_WITH(detail::workspace_begin("op", "ask_me", {}, 1), contains_text("op: the workspace has 0 bytes, 1 are needed; ask ask_me"));
+    CHECK_THROWS_WITH(detail::workspace_begin("op", "ask_me", {}, 1),
+                      contains_text("op: the workspace has 0 bytes, 1 are needed; ask ask_me"));
     try {
         detail::check_scale("op", "y.scale", -0.0f);
         FAIL("accepted");

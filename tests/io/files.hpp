@@ -38,8 +38,7 @@ struct scratch_folder {
     scratch_folder& operator=(const scratch_folder&) = delete;
     [[nodiscard]] std::string file(const std::string& name) const { return (path / name).string(); }
     [[nodiscard]] std::size_t count() const {
-        return static_cast<std::size_t>(
-            std::distance(std::filesystem::directory_iterator(path), {}));
+        return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
     }
 };
 
@@ -53,8 +52,7 @@ inline bytes_t read_bytes(const std::string& path) {
 
 inline void write_bytes(const std::string& path, std::span<const std::byte> bytes) {
     std::ofstream out(path, std::ios::binary);
-    out.write(reinterpret_cast<const char*>(bytes.data()),
-              static_cast<std::streamsize>(bytes.size()));
+    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
 }
 
 /// A safetensors file of this header and so many bytes of data, 0, 1, 2...
@@ -63,8 +61,7 @@ inline bytes_t container(std::string_view header, std::size_t data_bytes) {
     const std::uint64_t length = header.size();
     std::memcpy(file.data(), &length, 8);
     std::memcpy(file.data() + 8, header.data(), header.size());
-    for (std::size_t i = 0; i < data_bytes; ++i)
-        file[8 + header.size() + i] = static_cast<std::byte>(i);
+    for (std::size_t i = 0; i < data_bytes; ++i) file[8 + header.size() + i] = static_cast<std::byte>(i);
     return file;
 }
 
@@ -80,8 +77,6 @@ template <class F> std::string error_of(notch::errc code, F&& f) {
     return {};
 }
 
-inline bool contains(const std::string& text, std::string_view part) {
-    return text.find(part) != std::string::npos;
-}
+inline bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 } // namespace io_test

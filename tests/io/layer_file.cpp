@@ -28,11 +28,14 @@ layer_spec some_layer(int bits, bool depthwise, bool dynamic) {
     s.weight_bits = bits;
     s.weights = buffer<std::int8_t>(depthwise ? 45 : 135);
     const int top = (1 << (bits - 1)) - 1;
-    for (auto& w : s.weights) w = static_cast<std::int8_t>(static_cast<int>(g() % static_cast<unsigned>(2 * top + 1)) - top);
+    for (auto& w : s.weights)
+        w = static_cast<std::int8_t>(static_cast<int>(g() % static_cast<unsigned>(2 * top + 1)) - top);
     s.w_scales = buffer<float>(5);
     for (float& v : s.w_scales) v = 0.01f;
-    if (dynamic) s.float_bias = buffer<float>(5);
-    else s.bias = buffer<std::int32_t>(5);
+    if (dynamic)
+        s.float_bias = buffer<float>(5);
+    else
+        s.bias = buffer<std::int32_t>(5);
     s.x = {0.02f, 7};
     s.y = {0.3f, 250};
     s.function = nonlinearity::relu6;
@@ -62,8 +65,11 @@ template <class Change> model_file lying(Change change, bool depthwise = false) 
     save_layer(w, "a", some_layer(8, depthwise, false));
     const model_file f = model_file::parse(w.to_bytes().span());
     const auto all = []<class T>(std::span<const T> values) { return std::vector<T>(values.begin(), values.end()); };
-    tensors t{all(f.tensor<std::int8_t>("a.w")), all(f.tensor<float>("a.s")), all(f.tensor<std::int32_t>("a.b")),
-              {}, all(f.tensor<std::int32_t>("a.p"))};
+    tensors t{all(f.tensor<std::int8_t>("a.w")),
+              all(f.tensor<float>("a.s")),
+              all(f.tensor<std::int32_t>("a.b")),
+              {},
+              all(f.tensor<std::int32_t>("a.p"))};
     change(t);
     model_writer lie("t");
     const auto add = [&]<class T>(const char* name, const std::vector<T>& values) {
@@ -71,8 +77,10 @@ template <class Change> model_file lying(Change change, bool depthwise = false) 
     };
     add("a.w", t.w);
     add("a.s", t.s);
-    if (t.float_b.empty()) add("a.b", t.b);
-    else add("a.b", t.float_b);
+    if (t.float_b.empty())
+        add("a.b", t.b);
+    else
+        add("a.b", t.float_b);
     add("a.p", t.p);
     return model_file::parse(lie.to_bytes().span());
 }
@@ -121,9 +129,13 @@ TEST_CASE("a layer whose fields lie is refused, though its checksum is right") {
     refused("135 weights, expected 162", [](tensors& t) { t.p[12] = 6; });
     refused("address space", [](tensors& t) { t.p[1] = t.p[2] = t.p[11] = t.p[12] = 1 << 20; });
     refused("flags", [](tensors& t) { t.p[13] = 4; });
-    refused("depthwise layer", [](tensors& t) { t.p[11] = 4; }, true);
+    refused(
+        "depthwise layer", [](tensors& t) { t.p[11] = 4; }, true);
     refused("weight_bits", [](tensors& t) { t.p[14] = 9; });
-    refused("does not fit 7 bits", [](tensors& t) { t.p[14] = 7; t.w[3] = 64; });
+    refused("does not fit 7 bits", [](tensors& t) {
+        t.p[14] = 7;
+        t.w[3] = 64;
+    });
     refused("nonlinearity", [](tensors& t) { t.p[15] = 7; });
     refused("nonlinearity", [](tensors& t) { t.p[15] = -1; });
     refused("x.scale", [=](tensors& t) { t.p[16] = std::bit_cast<std::int32_t>(nan); });
@@ -134,10 +146,9 @@ TEST_CASE("a layer whose fields lie is refused, though its checksum is right") {
     refused("4 weight scales", [](tensors& t) { t.s.pop_back(); });
     refused("a weight scale is 0", [](tensors& t) { t.s[2] = 0.0f; });
     refused("3 biases", [](tensors& t) { t.b.resize(3); });
-    refused("a bias is inf", [](tensors& t) {
-        t.float_b = {0, 0, 0, 0, std::numeric_limits<float>::infinity()};
-    });
-    CHECK(message_of([] { (void)load_layer(lying([](tensors& t) { t.p[0] = 2; }), "a"); }).find("version 2") != std::string::npos);
+    refused("a bias is inf", [](tensors& t) { t.float_b = {0, 0, 0, 0, std::numeric_limits<float>::infinity()}; });
+    CHECK(message_of([] { (void)load_layer(lying([](tensors& t) { t.p[0] = 2; }), "a"); }).find("version 2") !=
+          std::string::npos);
     CHECK_THROWS_AS(load_layer(lying([](tensors&) {}), "b"), error);
     // A bias that could overflow the accumulator is caught when the layer is packed.
     const model_file huge = lying([](tensors& t) { t.b[0] = std::numeric_limits<std::int32_t>::max(); });
@@ -164,15 +175,18 @@ TEST_CASE("an invalid layer_spec is neither saved nor made a layer") {
     refused("134 weights", [](layer_spec& s) { s.weights = buffer<std::int8_t>(134); });
     refused("weight_bits", [](layer_spec& s) { s.weight_bits = 99; });
     refused("weight_bits", [](layer_spec& s) { s.weight_bits = 0; });
-    refused("does not fit 4 bits", [](layer_spec& s) { s.weights[0] = 8; }, 4);
-    refused("does not fit 2 bits", [](layer_spec& s) { s.weights[0] = -3; }, 2);
+    refused(
+        "does not fit 4 bits", [](layer_spec& s) { s.weights[0] = 8; }, 4);
+    refused(
+        "does not fit 2 bits", [](layer_spec& s) { s.weights[0] = -3; }, 2);
     refused("nonlinearity", [](layer_spec& s) { s.function = static_cast<nonlinearity>(3); });
     refused("a weight scale", [](layer_spec& s) { s.w_scales[4] = std::numeric_limits<float>::infinity(); });
     refused("both bias", [](layer_spec& s) { s.float_bias = buffer<float>(5); });
     refused("in_channels", [](layer_spec& s) { s.in_channels = 0; });
 
     // Each kind of layer takes its own kind of spec.
-    const layer_spec fixed = some_layer(8, false, false), dynamic = some_layer(8, false, true), dw = some_layer(8, true, false);
+    const layer_spec fixed = some_layer(8, false, false), dynamic = some_layer(8, false, true),
+                     dw = some_layer(8, true, false);
     CHECK_THROWS_AS(frozen_conv2d(dynamic), error);
     CHECK_THROWS_AS(dynamic_conv2d(fixed), error);
     CHECK_THROWS_AS(frozen_conv2d(dw), error);
@@ -207,8 +221,10 @@ TEST_CASE("a layer without a bias is saved, loaded and gives what zeros give") {
                 layer.forward(nhwc_view<const X>(x.data(), 1, h, h, 3), nhwc_view<Y>(y.data(), 1, out, wide, 5), ctx);
                 return y;
             };
-            if (dynamic) CHECK(run(dynamic_conv2d(t), real, 0.0f) == run(dynamic_conv2d(zeros), real, 0.0f));
-            else CHECK(run(frozen_conv2d(t), codes, std::uint8_t{}) == run(frozen_conv2d(zeros), codes, std::uint8_t{}));
+            if (dynamic)
+                CHECK(run(dynamic_conv2d(t), real, 0.0f) == run(dynamic_conv2d(zeros), real, 0.0f));
+            else
+                CHECK(run(frozen_conv2d(t), codes, std::uint8_t{}) == run(frozen_conv2d(zeros), codes, std::uint8_t{}));
         }
 }
 
@@ -217,9 +233,10 @@ TEST_CASE("4-bit weights: odd and even counts, whichever extent decides") {
         index_t kernel_h, kernel_w, in, out;
         bool depthwise;
     };
-    for (const extents& e : {extents{3, 3, 3, 5, false}, extents{2, 3, 3, 5, false}, extents{3, 2, 3, 5, false}, extents{3, 3, 2, 5, false},
-                             extents{3, 3, 3, 4, false}, extents{1, 1, 1, 1, false}, extents{3, 3, 5, 5, true}, extents{2, 3, 5, 5, true},
-                             extents{3, 2, 5, 5, true}, extents{3, 3, 4, 4, true}}) {
+    for (const extents& e :
+         {extents{3, 3, 3, 5, false}, extents{2, 3, 3, 5, false}, extents{3, 2, 3, 5, false},
+          extents{3, 3, 2, 5, false}, extents{3, 3, 3, 4, false}, extents{1, 1, 1, 1, false}, extents{3, 3, 5, 5, true},
+          extents{2, 3, 5, 5, true}, extents{3, 2, 5, 5, true}, extents{3, 3, 4, 4, true}}) {
         layer_spec s;
         s.geometry.kernel_h = e.kernel_h;
         s.geometry.kernel_w = e.kernel_w;

@@ -107,8 +107,7 @@ TEST_CASE("model_file: the format is as documented") {
     std::string zeroed(reinterpret_cast<const char*>(file.data()), file.size());
     zeroed.replace(8 + 26, 8, "00000000");
     char text[16];
-    std::snprintf(text, sizeof text, "%08x",
-                  notch::detail::crc32(0, std::as_bytes(std::span(zeroed))));
+    std::snprintf(text, sizeof text, "%08x", notch::detail::crc32(0, std::as_bytes(std::span(zeroed))));
     CHECK(crc == text);
     // The check value of this CRC's definition.
     CHECK(notch::detail::crc32(0, std::as_bytes(std::span("123456789", 9))) == 0xcbf43926u);
@@ -118,10 +117,7 @@ TEST_CASE("model_file: the same content gives the same bytes, in whatever order 
     const std::uint8_t a[1] = {1}, b[1] = {2};
     notch::model_writer one("x"), other("x");
     one.add<std::uint8_t>("a", {1}, a).add<std::uint8_t>("b", {1}, b).meta("k", "1").meta("l", "2");
-    other.meta("l", "2")
-        .add<std::uint8_t>("b", {1}, b)
-        .meta("k", "1")
-        .add<std::uint8_t>("a", {1}, a);
+    other.meta("l", "2").add<std::uint8_t>("b", {1}, b).meta("k", "1").add<std::uint8_t>("a", {1}, a);
     CHECK(as_vector(one.to_bytes()) == as_vector(other.to_bytes()));
     CHECK(as_vector(small_model().to_bytes()) == as_vector(small_model().to_bytes()));
 }
@@ -133,8 +129,7 @@ TEST_CASE("model_file: every flipped bit is noticed") {
         bytes_t file = original;
         file[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
         CAPTURE(bit);
-        CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(file, "m"); }),
-                       "m: "));
+        CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(file, "m"); }), "m: "));
     }
 }
 
@@ -145,8 +140,7 @@ TEST_CASE("model_file: a damaged file on disk is refused as one in memory") {
         bytes_t file = original;
         file[at] ^= std::byte{4};
         write_bytes(folder.file("m"), file);
-        const std::string message =
-            error_of(errc::corrupt, [&] { (void)notch::model_file::load(folder.file("m")); });
+        const std::string message = error_of(errc::corrupt, [&] { (void)notch::model_file::load(folder.file("m")); });
         CHECK(contains(message, folder.file("m")));
     }
 }
@@ -154,17 +148,14 @@ TEST_CASE("model_file: a damaged file on disk is refused as one in memory") {
 TEST_CASE("model_file: truncated at every byte, or longer") {
     bytes_t file = as_vector(small_model().to_bytes());
     for (std::size_t size = 0; size < file.size(); ++size)
-        (void)error_of(errc::corrupt,
-                       [&] { (void)notch::model_file::parse(std::span(file).first(size)); });
+        (void)error_of(errc::corrupt, [&] { (void)notch::model_file::parse(std::span(file).first(size)); });
     file.push_back(std::byte{0});
     (void)error_of(errc::corrupt, [&] { (void)notch::model_file::parse(file); });
     // Also with a checksum that fits.
-    CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(resealed(file)); }),
-                   "belong to none"));
+    CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(resealed(file)); }), "belong to none"));
 }
 
-TEST_CASE(
-    "model_file: every flipped bit with a right checksum is an error or another valid model") {
+TEST_CASE("model_file: every flipped bit with a right checksum is an error or another valid model") {
     const bytes_t original = as_vector(small_model().to_bytes());
     for (std::size_t bit = 0; bit < original.size() * 8; ++bit) {
         bytes_t file = original;
@@ -180,26 +171,21 @@ TEST_CASE(
 
 TEST_CASE("model_file: another version and foreign files are told apart from damage") {
     bytes_t file = as_vector(small_model().to_bytes());
-    const std::size_t version =
-        8 + std::string_view(R"({"__metadata__":{"crc32":"00000000","notch":")").size();
+    const std::size_t version = 8 + std::string_view(R"({"__metadata__":{"crc32":"00000000","notch":")").size();
     REQUIRE(file[version] == std::byte{'1'});
     file[version] = std::byte{'2'};
-    CHECK(contains(
-        error_of(errc::unsupported, [&] { (void)notch::model_file::parse(resealed(file)); }),
-        "format version \"2\""));
+    CHECK(contains(error_of(errc::unsupported, [&] { (void)notch::model_file::parse(resealed(file)); }),
+                   "format version \"2\""));
     CHECK(contains(error_of(errc::corrupt,
                             [&] {
-                                (void)notch::model_file::parse(container(
-                                    R"({"a":{"dtype":"I8","shape":[64],"data_offsets":[0,64]}})",
-                                    64));
+                                (void)notch::model_file::parse(
+                                    container(R"({"a":{"dtype":"I8","shape":[64],"data_offsets":[0,64]}})", 64));
                             }),
                    "not a saved model of notch"));
     const bytes_t bare = container(R"({"__metadata__":{"crc32":"00000000","notch":"1"}})", 0);
-    CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(resealed(bare)); }),
-                   "architecture"));
+    CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(resealed(bare)); }), "architecture"));
     const bytes_t none = container(R"({"__metadata__":{"crc32":"00000000"}})", 0);
-    CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(resealed(none)); }),
-                   "version"));
+    CHECK(contains(error_of(errc::corrupt, [&] { (void)notch::model_file::parse(resealed(none)); }), "version"));
 }
 
 TEST_CASE("model_writer: bad arguments are named and change nothing") {
@@ -212,16 +198,14 @@ TEST_CASE("model_writer: bad arguments are named and change nothing") {
         CHECK(as_vector(out.to_bytes()) == before);
         return message;
     };
-    CHECK(contains(refused(errc::invalid_argument, [&] { out.add<std::uint8_t>("a", {2}, codes); }),
-                   "\"a\""));
+    CHECK(contains(refused(errc::invalid_argument, [&] { out.add<std::uint8_t>("a", {2}, codes); }), "\"a\""));
     CHECK(contains(refused(errc::shape_mismatch, [&] { out.add<std::uint8_t>("b", {3}, codes); }),
                    "\"b\" of shape [3] and dtype U8 needs 3 bytes, 2 were given"));
     (void)refused(errc::shape_mismatch, [&] { out.add<std::uint8_t>("b", {}, codes); });
     (void)refused(errc::shape_mismatch, [&] { out.add<std::uint8_t>("b", {1}, {}); });
     (void)refused(errc::invalid_argument, [&] { out.add<std::uint8_t>("b", {-2}, codes); });
     (void)refused(errc::invalid_argument, [&] { out.add<std::uint8_t>("", {2}, codes); });
-    (void)refused(errc::invalid_argument,
-                  [&] { out.add<std::uint8_t>("__metadata__", {2}, codes); });
+    (void)refused(errc::invalid_argument, [&] { out.add<std::uint8_t>("__metadata__", {2}, codes); });
     (void)refused(errc::invalid_argument, [&] { out.add<std::uint8_t>("\xff", {2}, codes); });
     (void)refused(errc::invalid_argument,
                   [&] { out.add<std::uint8_t>("b", std::vector<notch::index_t>(33, 1), codes); });
@@ -252,8 +236,7 @@ TEST_CASE("model_writer: a failed save leaves no file and keeps the old one") {
     const auto out = small_model();
     const std::string path = folder.file("m.notch");
 
-    CHECK(contains(error_of(errc::io, [&] { out.save(folder.file("no/such/folder/m")); }),
-                   "no/such/folder/m"));
+    CHECK(contains(error_of(errc::io, [&] { out.save(folder.file("no/such/folder/m")); }), "no/such/folder/m"));
     CHECK(folder.count() == 0);
     (void)error_of(errc::io, [&] { out.save(""); });
 

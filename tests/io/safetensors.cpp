@@ -66,12 +66,10 @@ TEST_CASE("safetensors: a header of any length leaves the data aligned") {
 }
 
 TEST_CASE("safetensors: an unaligned tensor is refused as a span and read as a copy") {
-    const auto st = notch::safetensors::parse(
-        container(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-                  R"("b":{"dtype":"I32","shape":[1],"data_offsets":[1,5]}})",
-                  5));
-    CHECK(contains(error_of(notch::errc::unsupported, [&] { (void)st.tensor<std::int32_t>("b"); }),
-                   "copy<T>"));
+    const auto st = notch::safetensors::parse(container(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                                        R"("b":{"dtype":"I32","shape":[1],"data_offsets":[1,5]}})",
+                                                        5));
+    CHECK(contains(error_of(notch::errc::unsupported, [&] { (void)st.tensor<std::int32_t>("b"); }), "copy<T>"));
     CHECK(st.copy<std::int32_t>("b")[0] == 0x04030201);
 }
 
@@ -86,13 +84,8 @@ TEST_CASE("safetensors: asking for what is not there names the tensor and the fi
     CHECK(error_of(errc::shape_mismatch, [&] {
               (void)st.tensor<std::int8_t>("w", {3, 2});
           }) == R"(some/file: tensor "w" has shape [2, 3], expected [3, 2])");
-    CHECK(contains(error_of(errc::shape_mismatch, [&] { (void)st.tensor<std::int8_t>("w", {6}); }),
-                   "[6]"));
-    CHECK(contains(error_of(errc::shape_mismatch,
-                            [&] {
-                                (void)st.tensor<std::int8_t>("w", {2, -2});
-                            }),
-                   "[2, -2]"));
+    CHECK(contains(error_of(errc::shape_mismatch, [&] { (void)st.tensor<std::int8_t>("w", {6}); }), "[6]"));
+    CHECK(contains(error_of(errc::shape_mismatch, [&] { (void)st.tensor<std::int8_t>("w", {2, -2}); }), "[2, -2]"));
     CHECK(contains(error_of(errc::invalid_argument,
                             [&] {
                                 (void)st.tensor<std::uint16_t>("w", {2, 3}, notch::dtype::i8);
@@ -135,15 +128,11 @@ TEST_CASE("safetensors: hostile headers") {
         {R"({"a":{"dtype":"I8","shape":[true],"data_offsets":[0,1]}})", 1, "a boolean"},
         {R"({"a":{"dtype":"I8","shape":[-1],"data_offsets":[0,1]}})", 1, "a negative number"},
         {R"({"a":{"dtype":"I8","shape":[1.0],"data_offsets":[0,1]}})", 1, "not a 64-bit integer"},
-        {R"({"a":{"dtype":"I8","shape":[18446744073709551616],"data_offsets":[0,1]}})", 1,
-         "not a 64-bit integer"},
+        {R"({"a":{"dtype":"I8","shape":[18446744073709551616],"data_offsets":[0,1]}})", 1, "not a 64-bit integer"},
         {R"({"a":{"dtype":"I8","shape":[1e999],"data_offsets":[0,1]}})", 1, ""},
-        {R"({"a":{"dtype":"I8","shape":[9223372036854775808],"data_offsets":[0,1]}})", 1,
-         "too large"},
-        {R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,1]}})", 1,
-         "overflows"},
-        {R"({"a":{"dtype":"I8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
-         "overflows"},
+        {R"({"a":{"dtype":"I8","shape":[9223372036854775808],"data_offsets":[0,1]}})", 1, "too large"},
+        {R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,1]}})", 1, "overflows"},
+        {R"({"a":{"dtype":"I8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "overflows"},
         {R"({"a":{"dtype":"I8","shape":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}})",
          1, "more than 32 dimensions"},
         {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0]}})", 1, "not two numbers"},
@@ -151,8 +140,7 @@ TEST_CASE("safetensors: hostile headers") {
         {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[-1,0]}})", 1, "a negative number"},
         {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[1,0]}})", 1, "outside"},
         {R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 1, "outside the 1 bytes"},
-        {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[9223372036854775807,9223372036854775807]}})",
-         1, "outside"},
+        {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[9223372036854775807,9223372036854775807]}})", 1, "outside"},
         {R"({"a":{"dtype":"I16","shape":[1],"data_offsets":[0,1]}})", 1, "needs 2 bytes"},
         {R"({"a":{"dtype":"I8","shape":[0],"data_offsets":[0,1]}})", 1, "needs 0 bytes"},
         {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[1,2]}})", 2, "after a gap"},
@@ -164,8 +152,7 @@ TEST_CASE("safetensors: hostile headers") {
          2, "two tensors are called \"a\""},
         {R"({"a":{"dtype":"I8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1, "two dtypes"},
         {R"({"a":{"dtype":"I8","shape":[1],"shape":[1],"data_offsets":[0,1]}})", 1, "two shape"},
-        {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1],"data_offsets":[0,1]}})", 1,
-         "two data_offsets"},
+        {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1],"data_offsets":[0,1]}})", 1, "two data_offsets"},
         {R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1],"more":"x"}})", 1, "a string"},
         {R"({"__metadata__":{"a":"1","a":"2"}})", 0, "two metadata are called \"a\""},
         {R"({"__metadata__":{},"__metadata__":{}})", 0, "two __metadata__"},
@@ -176,23 +163,20 @@ TEST_CASE("safetensors: hostile headers") {
     };
     for (const hostile& h : cases) {
         CAPTURE(h.header);
-        const std::string message = error_of(notch::errc::corrupt, [&] {
-            (void)notch::safetensors::parse(container(h.header, h.data_bytes), "evil");
-        });
+        const std::string message = error_of(
+            notch::errc::corrupt, [&] { (void)notch::safetensors::parse(container(h.header, h.data_bytes), "evil"); });
         CAPTURE(message);
         CHECK(message.rfind("evil: ", 0) == 0);
         CHECK(contains(message, h.expected));
         CHECK(message.size() < 500);
     }
     const std::string zero_byte("{}\0{}", 5);
-    (void)error_of(notch::errc::corrupt,
-                   [&] { (void)notch::safetensors::parse(container(zero_byte, 0)); });
+    (void)error_of(notch::errc::corrupt, [&] { (void)notch::safetensors::parse(container(zero_byte, 0)); });
     const std::string deep = "{\"a\":" + std::string(1'000'000, '[');
-    (void)error_of(notch::errc::corrupt,
-                   [&] { (void)notch::safetensors::parse(container(deep, 0)); });
+    (void)error_of(notch::errc::corrupt, [&] { (void)notch::safetensors::parse(container(deep, 0)); });
     const std::string long_name = "{\"" + std::string(1'000'000, 'n') + "\":{}}";
-    const std::string message = error_of(
-        notch::errc::corrupt, [&] { (void)notch::safetensors::parse(container(long_name, 0)); });
+    const std::string message =
+        error_of(notch::errc::corrupt, [&] { (void)notch::safetensors::parse(container(long_name, 0)); });
     CHECK(message.size() < 200);
 }
 
@@ -216,15 +200,14 @@ TEST_CASE("safetensors: truncated at every byte") {
                                    8);
     REQUIRE_NOTHROW((void)notch::safetensors::parse(file));
     for (std::size_t size = 0; size < file.size(); ++size)
-        (void)error_of(notch::errc::corrupt,
-                       [&] { (void)notch::safetensors::parse(std::span(file).first(size)); });
+        (void)error_of(notch::errc::corrupt, [&] { (void)notch::safetensors::parse(std::span(file).first(size)); });
 }
 
 TEST_CASE("safetensors: any flipped bit is an error or another valid file, never a crash") {
-    const bytes_t original = container(
-        R"({"__metadata__":{"k":"v"},"a":{"dtype":"I16","shape":[2,1],"data_offsets":[0,4]},)"
-        R"("b":{"dtype":"I8","shape":[4],"data_offsets":[4,8]}})",
-        8);
+    const bytes_t original =
+        container(R"({"__metadata__":{"k":"v"},"a":{"dtype":"I16","shape":[2,1],"data_offsets":[0,4]},)"
+                  R"("b":{"dtype":"I8","shape":[4],"data_offsets":[4,8]}})",
+                  8);
     for (std::size_t bit = 0; bit < original.size() * 8; ++bit) {
         bytes_t file = original;
         file[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
@@ -250,11 +233,9 @@ TEST_CASE("safetensors: files that cannot be read") {
     (void)error_of(errc::corrupt, [&] { (void)notch::safetensors::load(path); });
     const bytes_t file = container(R"({"a":{"dtype":"I8","shape":[4],"data_offsets":[0,4]}})", 4);
     write_bytes(path, file);
-    CHECK(notch::safetensors::load(path, file.size()).file_bytes() ==
-          static_cast<notch::index_t>(file.size()));
-    CHECK(
-        contains(error_of(errc::io, [&] { (void)notch::safetensors::load(path, file.size() - 1); }),
-                 "more than the limit"));
+    CHECK(notch::safetensors::load(path, file.size()).file_bytes() == static_cast<notch::index_t>(file.size()));
+    CHECK(contains(error_of(errc::io, [&] { (void)notch::safetensors::load(path, file.size() - 1); }),
+                   "more than the limit"));
 
     // A huge file without contents is refused before memory for it is taken.
     std::filesystem::resize_file(path, std::uint64_t{1} << 42);

@@ -25,7 +25,8 @@ TEST_CASE("requantize masks an accumulator of 0 under a ReLU in every mode") {
     for (isa i : available_isas()) {
         const auto mask_of = [&](const auto& ep) {
             bits mask(acc.size(), 7), codes(acc.size());
-            requantize(matrix_view<const std::int32_t>(acc.data(), 8, 1), ep, matrix_view<std::uint8_t>(codes.data(), 8, 1), mask, context(i));
+            requantize(matrix_view<const std::int32_t>(acc.data(), 8, 1), ep,
+                       matrix_view<std::uint8_t>(codes.data(), 8, 1), mask, context(i));
             return mask;
         };
         const auto check = [&](requant_mode mode, const bits& plain) {
@@ -38,7 +39,8 @@ TEST_CASE("requantize masks an accumulator of 0 under a ReLU in every mode") {
         check(requant_mode::fixed_point_single_rounding, {0, 1, 1, 1, 1, 1, 0, 0});
         INFO(to_string(i));
         CHECK(mask_of(make_epilogue(w, stage::requantize{x, w_scale, y})) == bits{0, 1, 1, 1, 1, 1, 0, 0});
-        CHECK(mask_of(make_epilogue(w, stage::requantize{x, w_scale, y}, stage::relu{})) == bits{0, 0, 0, 1, 1, 1, 0, 0});
+        CHECK(mask_of(make_epilogue(w, stage::requantize{x, w_scale, y}, stage::relu{})) ==
+              bits{0, 0, 0, 1, 1, 1, 0, 0});
     }
 }
 
@@ -52,7 +54,8 @@ TEST_CASE("requantize adds the real bias of every channel, as the fused kernel d
     const std::vector<std::int32_t> acc(5 * 70, 3);
     for (isa i : available_isas()) {
         std::vector<float> y(acc.size());
-        requantize(matrix_view<const std::int32_t>(acc.data(), 5, 70), ep, matrix_view<float>(y.data(), 5, 70), {}, context(i));
+        requantize(matrix_view<const std::int32_t>(acc.data(), 5, 70), ep, matrix_view<float>(y.data(), 5, 70), {},
+                   context(i));
         for (std::size_t at = 0; at < y.size(); ++at) REQUIRE(y[at] == 103.0f + static_cast<float>(at % 70));
     }
 }
@@ -69,18 +72,23 @@ TEST_CASE("requantize masks what 16-bit codes and bfloat16 clamp") {
         std::vector<std::int16_t> y(6);
         bits mask(6, 7);
         const matrix_view<std::int16_t> out(y.data(), 6, 1);
-        requantize(in, make_epilogue(w, stage::requantize<symmetric<16>>{{1.0f, 0}, w_scale, {1.0f, 0}}), out, mask, context(i));
+        requantize(in, make_epilogue(w, stage::requantize<symmetric<16>>{{1.0f, 0}, w_scale, {1.0f, 0}}), out, mask,
+                   context(i));
         CHECK(y == std::vector<std::int16_t>{-32767, -32767, -32767, 0, 32767, 32767});
         CHECK(mask == bits{0, 0, 1, 1, 1, 0});
-        requantize(in, make_epilogue(w, stage::requantize_fixed<symmetric<16>>{{1.0f, 0}, w_scale, {1.0f, 0}}), out, mask, context(i));
+        requantize(in, make_epilogue(w, stage::requantize_fixed<symmetric<16>>{{1.0f, 0}, w_scale, {1.0f, 0}}), out,
+                   mask, context(i));
         CHECK(mask == bits{0, 0, 1, 1, 1, 0});
         std::vector<bfloat16> real(6);
         const std::vector<float> bias{32767.5f};
         const matrix_view<bfloat16> real_out(real.data(), 6, 1);
-        requantize(in, make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::relu{}), real_out, mask, context(i));
+        requantize(in, make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::relu{}), real_out, mask,
+                   context(i));
         CHECK(mask == bits{0, 0, 0, 0, 1, 1});
         // With a bias of 32767.5 the values are -7232.5, -0.5, 0.5, ...: the sign of the value counts.
-        requantize(in, make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::real_bias{bias}, stage::relu{}), real_out, mask, context(i));
+        requantize(in,
+                   make_epilogue(w, stage::dequantize_bf16{{1.0f, 0}, w_scale}, stage::real_bias{bias}, stage::relu{}),
+                   real_out, mask, context(i));
         CHECK(mask == bits{0, 0, 1, 1, 1, 1});
     }
 }
@@ -100,7 +108,8 @@ TEST_CASE("add takes all that make_add makes for u8 codes, up to ratios just bel
         CHECK(y == std::vector<std::uint8_t>{0, 0, 0, 1, 255});
         std::vector<std::uint8_t> many(200, 1), sums(200), want(200);
         add(many, many, make_add({65535.5f, 255}, {65535.5f, -128}, {1.0f, 255}), sums, context(i));
-        for (std::uint8_t& v : want) v = ref::add<std::uint8_t>(1, 1, make_add({65535.5f, 255}, {65535.5f, -128}, {1.0f, 255}));
+        for (std::uint8_t& v : want)
+            v = ref::add<std::uint8_t>(1, 1, make_add({65535.5f, 255}, {65535.5f, -128}, {1.0f, 255}));
         CHECK(sums == want);
     }
     std::vector<std::uint8_t> y(5);

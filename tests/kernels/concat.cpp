@@ -24,7 +24,8 @@ template <class T> void check(std::mt19937& g, index_t rows, const std::vector<i
     for (index_t c : cols) {
         const index_t ld = c + static_cast<index_t>(g() % 3);
         memory.push_back(std::make_unique<guarded<T>>(
-            random_codes<T>(g, static_cast<std::size_t>(rows > 0 ? (rows - 1) * ld + c : 0)), at_front ? guard::before : guard::after));
+            random_codes<T>(g, static_cast<std::size_t>(rows > 0 ? (rows - 1) * ld + c : 0)),
+            at_front ? guard::before : guard::after));
         x.emplace_back(memory.back()->data(), rows, c, ld);
         const quant_params q{0.01f * static_cast<float>(1 + g() % 20), full_range<T>.lo + static_cast<int>(g() % 256)};
         p.push_back(make_concat<T>(g() % 3 ? q : y_params, y_params));

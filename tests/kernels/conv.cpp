@@ -22,7 +22,9 @@ using namespace notch;
 namespace {
 
 using rng = std::mt19937;
-index_t pick(rng& g, index_t lo, index_t hi) { return lo + static_cast<index_t>(g() % static_cast<unsigned>(hi - lo + 1)); }
+index_t pick(rng& g, index_t lo, index_t hi) {
+    return lo + static_cast<index_t>(g() % static_cast<unsigned>(hi - lo + 1));
+}
 
 enum class fill { random, extreme, small };
 
@@ -39,10 +41,11 @@ struct problem {
 
 std::string describe(const problem& p, isa i) {
     const window& s = p.s;
-    return detail::cat(to_string(i), p.transposed ? " transposed " : " ", p.n, "x", p.h, "x", p.w, "x", p.c, " -> ", p.out, " groups ",
-                       p.groups, " kernel ", s.kernel_h, "x", s.kernel_w, " stride ", s.stride_h, "x", s.stride_w, " dilation ",
-                       s.dilation_h, "x", s.dilation_w, " pads ", s.pad_top, " ", s.pad_left, " ", s.pad_bottom, " ", s.pad_right,
-                       " output pads ", p.output_pad_h, " ", p.output_pad_w, p.slices ? " slices" : "", p.zeros ? " zeros" : "", " threads ", p.threads);
+    return detail::cat(to_string(i), p.transposed ? " transposed " : " ", p.n, "x", p.h, "x", p.w, "x", p.c, " -> ",
+                       p.out, " groups ", p.groups, " kernel ", s.kernel_h, "x", s.kernel_w, " stride ", s.stride_h,
+                       "x", s.stride_w, " dilation ", s.dilation_h, "x", s.dilation_w, " pads ", s.pad_top, " ",
+                       s.pad_left, " ", s.pad_bottom, " ", s.pad_right, " output pads ", p.output_pad_h, " ",
+                       p.output_pad_w, p.slices ? " slices" : "", p.zeros ? " zeros" : "", " threads ", p.threads);
 }
 
 /// A view that ends with the last element of memory of exactly its size.
@@ -58,18 +61,24 @@ template <class T> struct image {
 };
 
 template <class Packed> index_t workspace_of(const Packed& w, const problem& p, const context& ctx) {
-    if constexpr (std::is_same_v<Packed, packed_transposed>) return conv2d_transposed_workspace_size(w, p.n, p.h, p.w, ctx);
-    else return conv2d_workspace_size(w, p.n, p.h, p.w, ctx);
+    if constexpr (std::is_same_v<Packed, packed_transposed>)
+        return conv2d_transposed_workspace_size(w, p.n, p.h, p.w, ctx);
+    else
+        return conv2d_workspace_size(w, p.n, p.h, p.w, ctx);
 }
 template <class X, class E, class Y>
-void run(nhwc_view<const X> x, const packed_weights& w, const E& ep, nhwc_view<Y> y, const context& ctx) { conv2d(x, w, ep, y, ctx); }
+void run(nhwc_view<const X> x, const packed_weights& w, const E& ep, nhwc_view<Y> y, const context& ctx) {
+    conv2d(x, w, ep, y, ctx);
+}
 template <class X, class E, class Y>
-void run(nhwc_view<const X> x, const packed_transposed& w, const E& ep, nhwc_view<Y> y, const context& ctx) { conv2d_transposed(x, w, ep, y, ctx); }
+void run(nhwc_view<const X> x, const packed_transposed& w, const E& ep, nhwc_view<Y> y, const context& ctx) {
+    conv2d_transposed(x, w, ep, y, ctx);
+}
 
 /// Runs the kernel into an image of the element type of the epilogue and compares with expected(acc, channel).
 template <class X, class Packed, class Out, class F, class Expected>
-void compare(const image<X>& x, const Packed& w, const epilogue<Out, F>& ep, const image<std::int32_t>& acc, const problem& p, isa i,
-             const Expected& expected) {
+void compare(const image<X>& x, const Packed& w, const epilogue<Out, F>& ep, const image<std::int32_t>& acc,
+             const problem& p, isa i, const Expected& expected) {
     const thread_team threads{p.threads};
     context ctx(i, threads);
     image<Out> y(acc.view.n, acc.view.h, acc.view.w, acc.view.c, p.slices);
@@ -84,27 +93,31 @@ void compare(const image<X>& x, const Packed& w, const epilogue<Out, F>& ep, con
         for (index_t r = 0; r < y.view.h; ++r)
             for (index_t c = 0; c < y.view.w; ++c)
                 for (index_t o = 0; o < y.view.c; ++o)
-                    want[static_cast<std::size_t>(n * y.view.stride_n + r * y.view.stride_h + c * y.view.stride_w + o)] =
-                        static_cast<Out>(expected(acc.view(n, r, c, o), o));
+                    want[static_cast<std::size_t>(n * y.view.stride_n + r * y.view.stride_h + c * y.view.stride_w +
+                                                  o)] = static_cast<Out>(expected(acc.view(n, r, c, o), o));
     const bool same = want.empty() || std::memcmp(want.data(), y.memory.data(), want.size() * sizeof(Out)) == 0;
     INFO(describe(p, i));
     CHECK(same);
 }
 
 template <class X, class Packed>
-void check_outputs(rng& g, const image<X>& x, const Packed& w, const std::vector<std::int32_t>& bias, std::int32_t zero_point,
-                   const image<std::int32_t>& acc, const problem& p, isa i, bool all) {
+void check_outputs(rng& g, const image<X>& x, const Packed& w, const std::vector<std::int32_t>& bias,
+                   std::int32_t zero_point, const image<std::int32_t>& acc, const problem& p, isa i, bool all) {
     constexpr bool is_signed = std::is_signed_v<X>;
     const auto make = [&](const auto&... stages) {
-        if constexpr (is_signed) return make_epilogue(w, stage::s8_input{}, stage::bias{bias}, stages...);
-        else return make_epilogue(w, stage::bias{bias}, stages...);
+        if constexpr (is_signed)
+            return make_epilogue(w, stage::s8_input{}, stage::bias{bias}, stages...);
+        else
+            return make_epilogue(w, stage::bias{bias}, stages...);
     };
     compare(x, w, make(stage::accumulators{zero_point}), acc, p, i, [](std::int32_t a, index_t) { return a; });
     std::vector<float> ws(static_cast<std::size_t>(p.out));
     for (float& v : ws) v = 1e-4f * static_cast<float>(1 + g() % 1000);
-    const quant_params xp{0.013f, zero_point}, yp{0.05f, static_cast<std::int32_t>(g() % 256)}, sp{0.05f, yp.zero_point - 128};
+    const quant_params xp{0.013f, zero_point}, yp{0.05f, static_cast<std::int32_t>(g() % 256)},
+        sp{0.05f, yp.zero_point - 128};
     const auto m = [&](index_t c) {
-        return static_cast<double>(xp.scale) * static_cast<double>(ws[static_cast<std::size_t>(c)]) / static_cast<double>(yp.scale);
+        return static_cast<double>(xp.scale) * static_cast<double>(ws[static_cast<std::size_t>(c)]) /
+               static_cast<double>(yp.scale);
     };
     compare(x, w, make(stage::requantize{xp, ws, yp}, stage::relu{}), acc, p, i, [&](std::int32_t a, index_t c) {
         return requantize_float(a, static_cast<float>(m(c)), yp.zero_point, {yp.zero_point, 255});
@@ -120,7 +133,8 @@ void check_outputs(rng& g, const image<X>& x, const Packed& w, const std::vector
         return requantize_fixed_double(a, to_fixed_multiplier(m(c)), yp.zero_point, {0, 255});
     });
     const auto real = [&](std::int32_t a, index_t c) {
-        return static_cast<float>(a) * static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[static_cast<std::size_t>(c)]));
+        return static_cast<float>(a) *
+               static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[static_cast<std::size_t>(c)]));
     };
     compare(x, w, make(stage::dequantize{xp, ws}), acc, p, i, real);
     std::vector<float> rb(static_cast<std::size_t>(p.out));
@@ -131,26 +145,35 @@ void check_outputs(rng& g, const image<X>& x, const Packed& w, const std::vector
     });
     const auto twice = [](const tile<std::int32_t>& t) {
         for (index_t r = 0; r < t.rows; ++r)
-            for (index_t c = 0; c < t.cols; ++c) t(r, c) = t(r, c) / 2 + static_cast<std::int32_t>(t.row + r) + 1000 * static_cast<std::int32_t>(t.col + c);
+            for (index_t c = 0; c < t.cols; ++c)
+                t(r, c) =
+                    t(r, c) / 2 + static_cast<std::int32_t>(t.row + r) + 1000 * static_cast<std::int32_t>(t.col + c);
     };
     image<std::int32_t> want(acc.view.n, acc.view.h, acc.view.w, acc.view.c, false);
     for (index_t k = 0; k < acc.view.n * acc.view.h * acc.view.w; ++k)
         for (index_t c = 0; c < acc.view.c; ++c)
             want.memory[static_cast<std::size_t>(k * acc.view.c + c)] =
                 acc.memory[static_cast<std::size_t>(k * acc.view.c + c)] / 2 + static_cast<std::int32_t>(k + 1000 * c);
-    compare(x, w, make(stage::accumulators{zero_point}, stage::on_tile{twice}), want, p, i, [](std::int32_t a, index_t) { return a; });
+    compare(x, w, make(stage::accumulators{zero_point}, stage::on_tile{twice}), want, p, i,
+            [](std::int32_t a, index_t) { return a; });
 }
 
 template <class X> void check(rng& g, const problem& p, bool all = false) {
     image<X> x(p.n, p.h, p.w, p.c, p.slices);
     std::vector<std::int8_t> w(static_cast<std::size_t>(p.out * p.s.kernel_h * p.s.kernel_w * (p.c / p.groups)));
-    for (X& v : x.memory) v = static_cast<X>(p.codes == fill::extreme ? (g() % 2 ? 255 : 0) + (std::is_signed_v<X> ? 128 : 0) : g());
-    for (auto& v : w) v = static_cast<std::int8_t>(p.codes == fill::extreme ? (g() % 2 ? 127 : -128) : p.codes == fill::small ? static_cast<int>(g() % 129) - 64 : static_cast<int>(g()));
+    for (X& v : x.memory)
+        v = static_cast<X>(p.codes == fill::extreme ? (g() % 2 ? 255 : 0) + (std::is_signed_v<X> ? 128 : 0) : g());
+    for (auto& v : w)
+        v = static_cast<std::int8_t>(p.codes == fill::extreme ? (g() % 2 ? 127 : -128)
+                                     : p.codes == fill::small ? static_cast<int>(g() % 129) - 64
+                                                              : static_cast<int>(g()));
     std::vector<std::int32_t> bias(static_cast<std::size_t>(p.out));
     for (auto& v : bias) v = static_cast<std::int32_t>(g() % 20001) - 10000;
-    const std::int32_t zero_point = (p.zeros ? 0 : static_cast<std::int32_t>(g() % 256)) - (std::is_signed_v<X> ? 128 : 0);
+    const std::int32_t zero_point =
+        (p.zeros ? 0 : static_cast<std::int32_t>(g() % 256)) - (std::is_signed_v<X> ? 128 : 0);
     const transposed_window shape{p.s, p.output_pad_h, p.output_pad_w};
-    image<std::int32_t> acc(p.n, p.transposed ? shape.out_h(p.h) : p.s.out_h(p.h), p.transposed ? shape.out_w(p.w) : p.s.out_w(p.w), p.out, false);
+    image<std::int32_t> acc(p.n, p.transposed ? shape.out_h(p.h) : p.s.out_h(p.h),
+                            p.transposed ? shape.out_w(p.w) : p.s.out_w(p.w), p.out, false);
     const nhwc_view<const X> in(x.view);
     if (p.transposed) {
         ref::conv2d_transposed<X>(in, zero_point, w, p.s, bias, acc.view, p.groups);
@@ -198,8 +221,10 @@ problem random_problem(rng& g) {
 }
 
 void check_any(rng& g, const problem& p, bool all = false) {
-    if (g() % 3 == 0) check<std::int8_t>(g, p, all);
-    else check<std::uint8_t>(g, p, all);
+    if (g() % 3 == 0)
+        check<std::int8_t>(g, p, all);
+    else
+        check<std::uint8_t>(g, p, all);
 }
 
 } // namespace
@@ -327,7 +352,8 @@ TEST_CASE("convolution over one dimension") {
     rng g(6);
     for (isa i : available_isas())
         for (int trial = 0; trial < 20; ++trial) {
-            const index_t n = pick(g, 1, 4), w = pick(g, 1, 30), groups = pick(g, 1, 2), c = groups * pick(g, 1, 9), out = groups * pick(g, 1, 40);
+            const index_t n = pick(g, 1, 4), w = pick(g, 1, 30), groups = pick(g, 1, 2), c = groups * pick(g, 1, 9),
+                          out = groups * pick(g, 1, 40);
             const index_t kernel = pick(g, 1, 5), dilation = pick(g, 1, 3);
             const window s = trial % 2 ? window_1d(kernel, 1, dilation * (kernel - 1), 0, dilation) // causal
                                        : window_1d(kernel, pick(g, 1, 3), pick(g, 0, 2), pick(g, 0, 2), dilation);
@@ -344,7 +370,9 @@ TEST_CASE("convolution over one dimension") {
                             const index_t ix = ox * s.stride_w - s.pad_left + k * dilation;
                             for (index_t ch = 0; ch < c / groups && ix >= 0 && ix < w; ++ch)
                                 want[static_cast<std::size_t>((b * ow + ox) * out + o)] +=
-                                    (x[static_cast<std::size_t>((b * w + ix) * c + o / (out / groups) * (c / groups) + ch)] - 9) *
+                                    (x[static_cast<std::size_t>((b * w + ix) * c + o / (out / groups) * (c / groups) +
+                                                                ch)] -
+                                     9) *
                                     weights[static_cast<std::size_t>((o * kernel + k) * (c / groups) + ch)];
                         }
             const auto p = pack_conv1d(weights, out, c, s, groups);
@@ -378,8 +406,10 @@ TEST_CASE("convolutions refuse what does not fit") {
     const std::vector<std::int8_t> w(6 * 3 * 3 * 2, 1);
     const window s = window::square(3, 1, 1);
     check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d(w, 6, 4, s, 0); }), "groups is 0");
-    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d(w, 6, 5, s, 2); }), "5 channels cannot be divided into 2 groups");
-    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d(w, 5, 4, s, 2); }), "5 outputs cannot be divided into 2 groups");
+    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d(w, 6, 5, s, 2); }),
+               "5 channels cannot be divided into 2 groups");
+    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d(w, 5, 4, s, 2); }),
+               "5 outputs cannot be divided into 2 groups");
     check_text(message(errc::shape_mismatch, [&] { (void)pack_conv2d(w, 6, 4, s, 1); }), "weights");
     check_text(message(errc::invalid_argument, [&] { (void)pack_conv1d(w, 6, 2, s); }), "window_1d");
     const auto p = pack_conv2d(w, 6, 4, s, 2);
@@ -390,17 +420,33 @@ TEST_CASE("convolutions refuse what does not fit") {
     const nhwc_view<const std::uint8_t> in(x.data(), 1, 5, 5, 4);
     const nhwc_view<std::int32_t> out(y.data(), 1, 5, 5, 6);
     check_text(message(errc::invalid_argument, [&] { conv2d(in, p, ep, out); }), "conv2d_workspace_size");
-    check_text(message(errc::invalid_argument, [&] { conv2d(in, p, ep, out, context(std::span(memory).first(memory.size() - 1))); }), "workspace");
-    check_text(message(errc::invalid_argument, [&] { conv2d(nhwc_view<const std::int8_t>(nullptr, 1, 5, 5, 4), p, ep, out); }), "s8_input");
+    check_text(message(errc::invalid_argument,
+                       [&] { conv2d(in, p, ep, out, context(std::span(memory).first(memory.size() - 1))); }),
+               "workspace");
+    check_text(
+        message(errc::invalid_argument, [&] { conv2d(nhwc_view<const std::int8_t>(nullptr, 1, 5, 5, 4), p, ep, out); }),
+        "s8_input");
     check_text(message(errc::invalid_argument, [&] { conv1d(in, p, ep, out); }), "pack_conv1d");
 
     transposed_window t{window::square(3, 2, 1), 1, 1};
-    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d_transposed(w, 6, 2, {s, 1, 0}); }), "output_pad_h is 1");
-    check_text(message(errc::invalid_argument, [&] { (void)pack_conv2d_transposed(w, 6, 2, {s, 0, -1}); }), "output_pad_w is -1");
+    check_text(message(errc::invalid_argument,
+                       [&] {
+                           (void)pack_conv2d_transposed(w, 6, 2, {s, 1, 0});
+                       }),
+               "output_pad_h is 1");
+    check_text(message(errc::invalid_argument,
+                       [&] {
+                           (void)pack_conv2d_transposed(w, 6, 2, {s, 0, -1});
+                       }),
+               "output_pad_w is -1");
     const auto q = pack_conv2d_transposed(w, 6, 4, t, 2);
     const auto eq = make_epilogue(q, stage::accumulators{});
-    check_text(message(errc::shape_mismatch, [&] { conv2d_transposed(in, q, eq, nhwc_view<std::int32_t>(y.data(), 1, 11, 10, 6)); }), "height of y is 11, expected 10");
-    check_text(message(errc::invalid_argument, [&] { conv2d_transposed(in, q, eq, nhwc_view<std::int32_t>(y.data(), 1, 10, 10, 6)); }), "conv2d_transposed_workspace_size");
+    check_text(message(errc::shape_mismatch,
+                       [&] { conv2d_transposed(in, q, eq, nhwc_view<std::int32_t>(y.data(), 1, 11, 10, 6)); }),
+               "height of y is 11, expected 10");
+    check_text(message(errc::invalid_argument,
+                       [&] { conv2d_transposed(in, q, eq, nhwc_view<std::int32_t>(y.data(), 1, 10, 10, 6)); }),
+               "conv2d_transposed_workspace_size");
     CHECK_THROWS_AS(conv2d_transposed_workspace_size(q, 1, index_t{1} << 50, 5), error);
     CHECK_THROWS_AS(conv2d_transposed_workspace_size(q, 1, -1, 5), error);
     const index_t huge = index_t{1} << 62;
@@ -410,5 +456,6 @@ TEST_CASE("convolutions refuse what does not fit") {
     t.output_pad_w = huge;
     CHECK((t.out_h(5) == 0 && t.out_w(5) == 0));
     CHECK(pack_conv2d_transposed({}, 0, index_t{1} << 40, {}, index_t{1} << 40).n == 0);
-    conv2d(nhwc_view<const std::uint8_t>(nullptr, 0, 5, 5, 4), p, ep, nhwc_view<std::int32_t>(nullptr, 0, 5, 5, 6)); // nothing to do
+    conv2d(nhwc_view<const std::uint8_t>(nullptr, 0, 5, 5, 4), p, ep,
+           nhwc_view<std::int32_t>(nullptr, 0, 5, 5, 6)); // nothing to do
 }

@@ -36,12 +36,15 @@ template <class Code> void check(std::mt19937& g, const shape& t, isa i, reach r
     const window& s = t.s;
     const index_t oh = s.out_h(t.h), ow = s.out_w(t.w), out = t.c * t.multiplier, taps = s.kernel_h * s.kernel_w;
     const index_t pixel = t.c + t.gap, size = t.n * oh * ow * out;
-    INFO(to_string(i) << " n" << t.n << " " << t.h << "x" << t.w << "x" << t.c << "*" << t.multiplier << " kernel " << s.kernel_h << "x" << s.kernel_w
-                      << " stride " << s.stride_h << s.stride_w << " dilation " << s.dilation_h << s.dilation_w << " pad " << s.pad_top
-                      << s.pad_left << s.pad_bottom << s.pad_right << " signed " << std::is_signed_v<Code> << " reach " << static_cast<int>(r));
+    INFO(to_string(i) << " n" << t.n << " " << t.h << "x" << t.w << "x" << t.c << "*" << t.multiplier << " kernel "
+                      << s.kernel_h << "x" << s.kernel_w << " stride " << s.stride_h << s.stride_w << " dilation "
+                      << s.dilation_h << s.dilation_w << " pad " << s.pad_top << s.pad_left << s.pad_bottom
+                      << s.pad_right << " signed " << std::is_signed_v<Code> << " reach " << static_cast<int>(r));
     const auto side = g() % 2 ? guard::after : guard::before;
-    const guarded<Code> x(random_codes<Code>(g, static_cast<std::size_t>(t.n * t.h * t.w * pixel - t.gap), std::numeric_limits<Code>::min(),
-                                             std::numeric_limits<Code>::max(), t.extreme), side);
+    const guarded<Code> x(random_codes<Code>(g, static_cast<std::size_t>(t.n * t.h * t.w * pixel - t.gap),
+                                             std::numeric_limits<Code>::min(), std::numeric_limits<Code>::max(),
+                                             t.extreme),
+                          side);
     const auto w = random_codes<std::int8_t>(g, static_cast<std::size_t>(taps * out), -128, 127, t.extreme);
     std::vector<std::int32_t> bias(static_cast<std::size_t>(out));
     for (auto& b : bias) b = static_cast<std::int32_t>(g() % 20001) - 10000;
@@ -58,8 +61,10 @@ template <class Code> void check(std::mt19937& g, const shape& t, isa i, reach r
     const auto run = [&]<class T>(std::type_identity<T>, auto expected, const auto&... stages) {
         const guarded<T> y(size, side);
         const auto ep = [&] {
-            if constexpr (std::is_signed_v<Code>) return make_epilogue(p, stages..., stage::s8_input{});
-            else return make_epilogue(p, stages...);
+            if constexpr (std::is_signed_v<Code>)
+                return make_epilogue(p, stages..., stage::s8_input{});
+            else
+                return make_epilogue(p, stages...);
         }();
         depthwise(xv, p, ep, nhwc_view<T>(y.data(), t.n, oh, ow, out), ctx);
         index_t wrong = 0;
@@ -72,30 +77,55 @@ template <class Code> void check(std::mt19937& g, const shape& t, isa i, reach r
     const float y_scale = r == reach::small ? 0.3f * static_cast<float>(taps) : r == reach::large ? 1e-4f : 1e-10f;
     const quant_params yp{y_scale, static_cast<std::int32_t>(g() % 256)}, sp{y_scale, yp.zero_point - 128};
     const auto m = [&](std::size_t c) {
-        return static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) / static_cast<double>(y_scale));
+        return static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) /
+                                  static_cast<double>(y_scale));
     };
     const auto six = static_cast<std::int32_t>(std::min(1000.0, std::nearbyint(6.0 / static_cast<double>(y_scale))));
     using u8 = std::uint8_t;
     using s8 = std::int8_t;
-    run(std::type_identity<std::int32_t>{}, [](std::int32_t a, std::size_t) { return a; }, stage::bias{bias}, stage::accumulators{xp.zero_point});
-    run(std::type_identity<u8>{}, [&](std::int32_t a, std::size_t c) { return requantize_float(a, m(c), yp.zero_point, {0, 255}); },
+    run(
+        std::type_identity<std::int32_t>{}, [](std::int32_t a, std::size_t) { return a; }, stage::bias{bias},
+        stage::accumulators{xp.zero_point});
+    run(
+        std::type_identity<u8>{},
+        [&](std::int32_t a, std::size_t c) {
+            return requantize_float(a, m(c), yp.zero_point, {0, 255});
+        },
         stage::bias{bias}, stage::requantize{xp, ws, yp});
-    run(std::type_identity<u8>{}, [&](std::int32_t a, std::size_t c) { return requantize_float(a, m(c), yp.zero_point, {yp.zero_point, std::min(255, yp.zero_point + six)}); },
+    run(
+        std::type_identity<u8>{},
+        [&](std::int32_t a, std::size_t c) {
+            return requantize_float(a, m(c), yp.zero_point, {yp.zero_point, std::min(255, yp.zero_point + six)});
+        },
         stage::bias{bias}, stage::requantize{xp, ws, yp}, stage::relu6{});
-    run(std::type_identity<s8>{}, [&](std::int32_t a, std::size_t c) { return requantize_float(a, m(c), sp.zero_point, {-128, 127}); },
+    run(
+        std::type_identity<s8>{},
+        [&](std::int32_t a, std::size_t c) {
+            return requantize_float(a, m(c), sp.zero_point, {-128, 127});
+        },
         stage::bias{bias}, stage::requantize<affine_signed<8>>{xp, ws, sp});
-    run(std::type_identity<s8>{}, [&](std::int32_t a, std::size_t c) { return requantize_float(a, m(c), sp.zero_point, {sp.zero_point, 127}); },
+    run(
+        std::type_identity<s8>{},
+        [&](std::int32_t a, std::size_t c) {
+            return requantize_float(a, m(c), sp.zero_point, {sp.zero_point, 127});
+        },
         stage::bias{bias}, stage::requantize<affine_signed<8>>{xp, ws, sp}, stage::relu{});
     const auto real = [&](std::int32_t a, std::size_t c) {
         return static_cast<float>(a) * static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c]));
     };
-    run(std::type_identity<float>{}, [&](std::int32_t a, std::size_t c) { return std::max(real(a, c), 0.0f); }, stage::bias{bias},
-        stage::dequantize{xp, ws}, stage::relu{});
+    run(
+        std::type_identity<float>{}, [&](std::int32_t a, std::size_t c) { return std::max(real(a, c), 0.0f); },
+        stage::bias{bias}, stage::dequantize{xp, ws}, stage::relu{});
     if (r == reach::small) {
         const auto fixed = [&](std::size_t c) {
-            return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) / static_cast<double>(y_scale));
+            return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) /
+                                       static_cast<double>(y_scale));
         };
-        run(std::type_identity<u8>{}, [&](std::int32_t a, std::size_t c) { return requantize_fixed_double(a, fixed(c), yp.zero_point, {0, 255}); },
+        run(
+            std::type_identity<u8>{},
+            [&](std::int32_t a, std::size_t c) {
+                return requantize_fixed_double(a, fixed(c), yp.zero_point, {0, 255});
+            },
             stage::bias{bias}, stage::requantize_fixed{xp, ws, yp});
     }
 }
@@ -103,8 +133,10 @@ template <class Code> void check(std::mt19937& g, const shape& t, isa i, reach r
 void check_any(std::mt19937& g, const shape& t, isa i, int trial) {
     if (t.s.out_h(t.h) <= 0 || t.s.out_w(t.w) <= 0) return;
     const auto r = trial % 5 == 3 ? reach::large : trial % 5 == 4 ? reach::huge : reach::small;
-    if (trial % 3 == 0) check<std::int8_t>(g, t, i, r);
-    else check<std::uint8_t>(g, t, i, r);
+    if (trial % 3 == 0)
+        check<std::int8_t>(g, t, i, r);
+    else
+        check<std::uint8_t>(g, t, i, r);
 }
 
 } // namespace
@@ -164,8 +196,16 @@ TEST_CASE("depthwise of the MobileNetV2 layers", "[slow]") {
         index_t side, channels, stride;
     };
     for (isa i : available_isas())
-        for (const layer& l : {layer{112, 32, 1}, {112, 96, 2}, {56, 144, 1}, {56, 144, 2}, {28, 192, 1}, {28, 192, 2}, {14, 384, 1},
-                               {14, 576, 1}, {14, 576, 2}, {7, 960, 1}}) {
+        for (const layer& l : {layer{112, 32, 1},
+                               {112, 96, 2},
+                               {56, 144, 1},
+                               {56, 144, 2},
+                               {28, 192, 1},
+                               {28, 192, 2},
+                               {14, 384, 1},
+                               {14, 576, 1},
+                               {14, 576, 2},
+                               {7, 960, 1}}) {
             if (i == isa::scalar && l.side > 28) continue; // the same code at smaller sizes above
             shape t{window::square(3, l.stride, 1), 1, l.side, l.side, l.channels};
             t.threads = 2;
@@ -184,8 +224,9 @@ TEST_CASE("depthwise: extreme codes and weights of one sign, where 16 bits would
                     const packed_depthwise p = pack_depthwise(w, c, s);
                     const index_t o = s.out_h(6);
                     std::vector<std::int32_t> y(static_cast<std::size_t>(o * o * c));
-                    depthwise(nhwc_view<const std::uint8_t>(x.data(), 1, 6, 6, c), p, make_epilogue(p, stage::accumulators{0}),
-                              nhwc_view<std::int32_t>(y.data(), 1, o, o, c), context(i));
+                    depthwise(nhwc_view<const std::uint8_t>(x.data(), 1, 6, 6, c), p,
+                              make_epilogue(p, stage::accumulators{0}), nhwc_view<std::int32_t>(y.data(), 1, o, o, c),
+                              context(i));
                     const auto inner = static_cast<std::size_t>((o + 1) * c); // (1, 1) has all nine taps inside
                     for (std::size_t k = 0; k < static_cast<std::size_t>(c); ++k) {
                         CHECK(y[inner + k] == 9 * 255 * weight);
@@ -207,17 +248,19 @@ TEST_CASE("depthwise: on_tile sees each row of results once, finished, for any n
                 const packed_depthwise p = pack_depthwise(weights, c, s);
                 const thread_team team{threads};
                 const context ctx(i, team);
-                std::vector<std::int32_t> plain(static_cast<std::size_t>(n * oh * ow * c)), seen(plain.size()), y(plain.size());
+                std::vector<std::int32_t> plain(static_cast<std::size_t>(n * oh * ow * c)), seen(plain.size()),
+                    y(plain.size());
                 const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c);
                 ref::depthwise<std::uint8_t>(xv, 9, weights, s, {}, {plain.data(), n, oh, ow, c});
                 const auto ep = make_epilogue(p, stage::accumulators{9}, stage::on_tile{[&](tile<std::int32_t> t) {
-                    for (index_t r = 0; r < t.rows; ++r)
-                        for (index_t k = 0; k < t.cols; ++k) {
-                            const auto at = static_cast<std::size_t>((t.row + r) * c + t.col + k);
-                            seen[at] += t(r, k) == plain[at] ? 1 : 100;
-                            t(r, k) += 1;
-                        }
-                }});
+                                                  for (index_t r = 0; r < t.rows; ++r)
+                                                      for (index_t k = 0; k < t.cols; ++k) {
+                                                          const auto at =
+                                                              static_cast<std::size_t>((t.row + r) * c + t.col + k);
+                                                          seen[at] += t(r, k) == plain[at] ? 1 : 100;
+                                                          t(r, k) += 1;
+                                                      }
+                                              }});
                 depthwise(xv, p, ep, nhwc_view<std::int32_t>(y.data(), n, oh, ow, c), ctx);
                 index_t wrong = 0;
                 for (std::size_t k = 0; k < y.size(); ++k) wrong += seen[k] != 1 || y[k] != plain[k] + 1;

@@ -17,7 +17,8 @@ template <class T, class Y, class I>
 void check(std::mt19937& g, index_t table_rows, index_t cols, index_t rows, bool per_row) {
     const index_t ld = cols + static_cast<index_t>(g() % 3), ldy = cols + static_cast<index_t>(g() % 3);
     const bool at_front = g() % 2;
-    const guarded<T> codes(random_codes<T>(g, static_cast<std::size_t>((table_rows - 1) * ld + cols)), at_front ? guard::before : guard::after);
+    const guarded<T> codes(random_codes<T>(g, static_cast<std::size_t>((table_rows - 1) * ld + cols)),
+                           at_front ? guard::before : guard::after);
     std::vector<float> scales(static_cast<std::size_t>(per_row ? table_rows : 1));
     for (float& s : scales) s = 0.001f * static_cast<float>(1 + g() % 1000);
     const auto zeros = random_codes<std::int32_t>(g, per_row ? static_cast<std::size_t>(table_rows) : g() % 2,

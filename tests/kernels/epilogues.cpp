@@ -12,7 +12,6 @@
 #include <type_traits>
 #include <vector>
 
-#include <notch/ref/pool.hpp>
 #include <notch/kernels/add.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
@@ -20,6 +19,7 @@
 #include <notch/kernels/quantize.hpp>
 #include <notch/ref/conv.hpp>
 #include <notch/ref/gemm.hpp>
+#include <notch/ref/pool.hpp>
 #include <notch/scheme/requantize.hpp>
 
 using namespace notch;
@@ -89,18 +89,26 @@ TEST_CASE("bounds in real units become bounds of codes, for both kinds of codes"
                 const quant_params y{0.5f, zero}, z{0.5f, zero - 128};
                 const auto bound = [&](float b, quant_params q, int least) {
                     const double code = std::nearbyint(static_cast<double>(b) / 0.5) + q.zero_point;
-                    return static_cast<std::int32_t>(std::clamp(code, static_cast<double>(least), static_cast<double>(least + 255)));
+                    return static_cast<std::int32_t>(
+                        std::clamp(code, static_cast<double>(least), static_cast<double>(least + 255)));
                 };
                 std::vector<std::uint8_t> want(p.acc.size());
                 std::vector<std::int8_t> want_signed(p.acc.size());
                 for (std::size_t j = 0; j < want.size(); ++j) {
-                    want[j] = static_cast<std::uint8_t>(requantize_float(p.acc[j], multiplier(x, ws[0], y), zero, {bound(lo, y, 0), bound(hi, y, 0)}));
-                    want_signed[j] = static_cast<std::int8_t>(requantize_float(p.acc[j], multiplier(x, ws[0], z), zero - 128, {bound(lo, z, -128), bound(hi, z, -128)}));
+                    want[j] = static_cast<std::uint8_t>(
+                        requantize_float(p.acc[j], multiplier(x, ws[0], y), zero, {bound(lo, y, 0), bound(hi, y, 0)}));
+                    want_signed[j] = static_cast<std::int8_t>(requantize_float(
+                        p.acc[j], multiplier(x, ws[0], z), zero - 128, {bound(lo, z, -128), bound(hi, z, -128)}));
                 }
                 for (isa i : available_isas()) {
                     INFO(to_string(i) << " clamp " << lo << " " << hi << " zero " << zero);
-                    CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::clamp{lo, hi}), i), want) == 0);
-                    CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize<affine_signed<8>>{x, ws, z}, stage::clamp{lo, hi}), i), want_signed) == 0);
+                    CHECK(differences(
+                              p.run(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::clamp{lo, hi}), i),
+                              want) == 0);
+                    CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize<affine_signed<8>>{x, ws, z},
+                                                          stage::clamp{lo, hi}),
+                                            i),
+                                      want_signed) == 0);
                 }
             }
         }
@@ -134,7 +142,8 @@ TEST_CASE("multipliers from the smallest to the largest float") {
             const std::vector<float> ws{1.0f};
             const quant_params x{s, 11}, y{1.0f, zero};
             std::vector<std::uint8_t> want(p.acc.size());
-            for (std::size_t j = 0; j < want.size(); ++j) want[j] = static_cast<std::uint8_t>(requantize_float(p.acc[j], s, zero, {0, 255}));
+            for (std::size_t j = 0; j < want.size(); ++j)
+                want[j] = static_cast<std::uint8_t>(requantize_float(p.acc[j], s, zero, {0, 255}));
             for (isa i : available_isas()) {
                 INFO(to_string(i) << " multiplier " << s);
                 CHECK(differences(p.run(make_epilogue(p.packed, stage::requantize{x, ws, y}), i), want) == 0);
@@ -151,12 +160,14 @@ TEST_CASE("an accumulator at the very edge of int32 is accepted and exact") {
         for (std::int32_t b : {top, -std::numeric_limits<std::int32_t>::max()}) {
             const std::vector<std::int32_t> bias{b};
             std::vector<std::int32_t> y(2);
-            gemm(matrix_view<const std::uint8_t>(x.data(), 2, 1), packed, make_epilogue(packed, stage::bias{bias}, stage::accumulators{}),
+            gemm(matrix_view<const std::uint8_t>(x.data(), 2, 1), packed,
+                 make_epilogue(packed, stage::bias{bias}, stage::accumulators{}),
                  matrix_view<std::int32_t>(y.data(), 2, 1), context(i));
             CHECK(y[0] == b);
             CHECK(y[1] == b + 255);
         }
-    CHECK_THROWS_WITH(make_epilogue(packed, stage::bias{std::vector<std::int32_t>{top + 1}}, stage::accumulators{}), contains_text("output channel 0"));
+    CHECK_THROWS_WITH(make_epilogue(packed, stage::bias{std::vector<std::int32_t>{top + 1}}, stage::accumulators{}),
+                      contains_text("output channel 0"));
 }
 
 TEST_CASE("requantize: the mask says where the gradient passes, in every mode") {
@@ -174,17 +185,24 @@ TEST_CASE("requantize: the mask says where the gradient passes, in every mode") 
         };
         const float m = multiplier(x, ws[0], y);
         const auto steps = [&](std::int32_t a) { return std::nearbyint(static_cast<float>(a) * m) + 100.0f; };
-        check(make_epilogue(p.packed, stage::requantize{x, ws, y}), [&](std::int32_t a) { return steps(a) >= 0.0f && steps(a) <= 255.0f; }, "plain");
-        check(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::relu6{}), [&](std::int32_t a) { return a > 0 && steps(a) <= 106.0f; }, "relu6");
-        check(make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::clamp{-4.0f, 9.0f}),
-              [&](std::int32_t a) { return steps(a) >= 96.0f && steps(a) <= 109.0f; }, "clamp");
+        check(
+            make_epilogue(p.packed, stage::requantize{x, ws, y}),
+            [&](std::int32_t a) { return steps(a) >= 0.0f && steps(a) <= 255.0f; }, "plain");
+        check(
+            make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::relu6{}),
+            [&](std::int32_t a) { return a > 0 && steps(a) <= 106.0f; }, "relu6");
+        check(
+            make_epilogue(p.packed, stage::requantize{x, ws, y}, stage::clamp{-4.0f, 9.0f}),
+            [&](std::int32_t a) { return steps(a) >= 96.0f && steps(a) <= 109.0f; }, "clamp");
         const fixed_multiplier f = to_fixed_multiplier(static_cast<double>(x.scale) * static_cast<double>(ws[0]));
         const code_range all{-1000000, 1000000};
-        check(make_epilogue(p.packed, stage::requantize_fixed{x, ws, y}),
-              [&](std::int32_t a) {
-                  const std::int32_t code = requantize_fixed_double(a, f, 100, all);
-                  return code >= 0 && code <= 255;
-              }, "fixed point");
+        check(
+            make_epilogue(p.packed, stage::requantize_fixed{x, ws, y}),
+            [&](std::int32_t a) {
+                const std::int32_t code = requantize_fixed_double(a, f, 100, all);
+                return code >= 0 && code <= 255;
+            },
+            "fixed point");
     }
 }
 
@@ -192,15 +210,19 @@ TEST_CASE("convolutions with every kind of output, and functors that know where 
     std::mt19937 g(5);
     for (isa i : available_isas())
         for (int trial = 0; trial < 12; ++trial) {
-            window s = window::square(1 + static_cast<index_t>(g() % 3), 1 + static_cast<index_t>(g() % 2), static_cast<index_t>(g() % 2));
+            window s = window::square(1 + static_cast<index_t>(g() % 3), 1 + static_cast<index_t>(g() % 2),
+                                      static_cast<index_t>(g() % 2));
             s.pad_bottom += trial % 3;
-            const index_t n = 1 + trial % 3, h = 5, w = 6, c = trial % 2 ? 3 : 70, out = 21, oh = s.out_h(h), ow = s.out_w(w);
+            const index_t n = 1 + trial % 3, h = 5, w = 6, c = trial % 2 ? 3 : 70, out = 21, oh = s.out_h(h),
+                          ow = s.out_w(w);
             const auto x = random_codes<std::uint8_t>(g, n * h * w * c);
             const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c);
-            const quant_params xp{0.03f, static_cast<std::int32_t>(g() % 256)}, yp{0.7f, static_cast<std::int32_t>(g() % 256) - 128};
+            const quant_params xp{0.03f, static_cast<std::int32_t>(g() % 256)},
+                yp{0.7f, static_cast<std::int32_t>(g() % 256) - 128};
             const pair_of_threads two;
             context ctx(i, two);
-            const auto check = [&](const auto& packed, index_t channels, const std::vector<std::int32_t>& acc, index_t workspace, auto run) {
+            const auto check = [&](const auto& packed, index_t channels, const std::vector<std::int32_t>& acc,
+                                   index_t workspace, auto run) {
                 std::vector<std::byte> memory(static_cast<std::size_t>(workspace));
                 ctx.workspace = memory;
                 std::vector<float> ws(static_cast<std::size_t>(channels));
@@ -209,43 +231,62 @@ TEST_CASE("convolutions with every kind of output, and functors that know where 
                 std::vector<std::int8_t> y(acc.size()), want(acc.size());
                 const auto view = [&](auto& v) { return nhwc_view(v.data(), n, oh, ow, channels); };
                 INFO(to_string(i) << " c " << c << " kernel " << s.kernel_h << " stride " << s.stride_h);
-                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_float(acc[j], multiplier(xp, scale(j), yp), yp.zero_point, {-128, 127}));
+                for (std::size_t j = 0; j < acc.size(); ++j)
+                    want[j] = static_cast<std::int8_t>(
+                        requantize_float(acc[j], multiplier(xp, scale(j), yp), yp.zero_point, {-128, 127}));
                 run(make_epilogue(packed, stage::requantize<affine_signed<8>>{xp, ws, yp}), view(y));
                 CHECK(differences(y, want) == 0);
-                const auto fixed = [&](std::size_t j) { return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(scale(j)) / static_cast<double>(yp.scale)); };
-                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_fixed_double(acc[j], fixed(j), yp.zero_point, {-128, 127}));
+                const auto fixed = [&](std::size_t j) {
+                    return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(scale(j)) /
+                                               static_cast<double>(yp.scale));
+                };
+                for (std::size_t j = 0; j < acc.size(); ++j)
+                    want[j] =
+                        static_cast<std::int8_t>(requantize_fixed_double(acc[j], fixed(j), yp.zero_point, {-128, 127}));
                 run(make_epilogue(packed, stage::requantize_fixed<affine_signed<8>>{xp, ws, yp}), view(y));
                 CHECK(differences(y, want) == 0);
-                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_fixed_single(acc[j], fixed(j), yp.zero_point, {-128, 127}));
-                run(make_epilogue(packed, stage::requantize_fixed<affine_signed<8>>{xp, ws, yp, requant_mode::fixed_point_single_rounding}), view(y));
+                for (std::size_t j = 0; j < acc.size(); ++j)
+                    want[j] =
+                        static_cast<std::int8_t>(requantize_fixed_single(acc[j], fixed(j), yp.zero_point, {-128, 127}));
+                run(make_epilogue(packed,
+                                  stage::requantize_fixed<affine_signed<8>>{xp, ws, yp,
+                                                                            requant_mode::fixed_point_single_rounding}),
+                    view(y));
                 CHECK(differences(y, want) == 0);
                 const quant_params tiny{1e-12f, yp.zero_point};
-                for (std::size_t j = 0; j < acc.size(); ++j) want[j] = static_cast<std::int8_t>(requantize_float(acc[j], multiplier(xp, scale(j), tiny), yp.zero_point, {-128, 127}));
+                for (std::size_t j = 0; j < acc.size(); ++j)
+                    want[j] = static_cast<std::int8_t>(
+                        requantize_float(acc[j], multiplier(xp, scale(j), tiny), yp.zero_point, {-128, 127}));
                 run(make_epilogue(packed, stage::requantize<affine_signed<8>>{xp, ws, tiny}), view(y));
                 CHECK(differences(y, want) == 0);
                 std::vector<std::int32_t> s32(acc.size()), seen(acc.size());
                 run(make_epilogue(packed, stage::accumulators{xp.zero_point}, stage::on_tile{[&](tile<std::int32_t> t) {
-                    for (index_t r = 0; r < t.rows; ++r)
-                        for (index_t k = 0; k < t.cols; ++k) {
-                            const auto at = static_cast<std::size_t>((t.row + r) * channels + t.col + k);
-                            seen[at] += t(r, k) == acc[at] ? 1 : 100;
-                            t(r, k) += 5;
-                        }
-                }}), view(s32));
+                                      for (index_t r = 0; r < t.rows; ++r)
+                                          for (index_t k = 0; k < t.cols; ++k) {
+                                              const auto at =
+                                                  static_cast<std::size_t>((t.row + r) * channels + t.col + k);
+                                              seen[at] += t(r, k) == acc[at] ? 1 : 100;
+                                              t(r, k) += 5;
+                                          }
+                                  }}),
+                    view(s32));
                 for (std::size_t j = 0; j < acc.size(); ++j) {
                     REQUIRE(seen[j] == 1);
                     REQUIRE(s32[j] == acc[j] + 5);
                 }
             };
-            std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out)), deep(static_cast<std::size_t>(n * oh * ow * c));
+            std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out)),
+                deep(static_cast<std::size_t>(n * oh * ow * c));
             const auto weights = random_codes<std::int8_t>(g, out * s.kernel_h * s.kernel_w * c);
             ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights, s, {}, {acc.data(), n, oh, ow, out});
             const packed_weights p = pack_conv2d(weights, out, c, s);
-            check(p, out, acc, conv2d_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
+            check(p, out, acc, conv2d_workspace_size(p, n, h, w, ctx),
+                  [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
             const auto filter = std::span(weights).first(static_cast<std::size_t>(s.kernel_h * s.kernel_w * c));
             ref::depthwise<std::uint8_t>(xv, xp.zero_point, filter, s, {}, {deep.data(), n, oh, ow, c});
             const packed_depthwise d = pack_depthwise(filter, c, s);
-            check(d, c, deep, depthwise_workspace_size(d, n, h, w, ctx), [&](const auto& ep, auto y) { depthwise(xv, d, ep, y, ctx); });
+            check(d, c, deep, depthwise_workspace_size(d, n, h, w, ctx),
+                  [&](const auto& ep, auto y) { depthwise(xv, d, ep, y, ctx); });
         }
 }
 
@@ -256,7 +297,9 @@ TEST_CASE("the overflow proof holds at both ends of int32, to the last bias") {
         const std::int8_t weight = static_cast<std::int8_t>(w);
         const auto packed = pack({&weight, 1, 1});
         const std::int32_t last = w > 0 ? most - 255 * w : -most - 255 * w;
-        const auto make = [&](std::int32_t bias) { (void)make_epilogue(packed, stage::bias{{&bias, 1}}, stage::accumulators{0}); };
+        const auto make = [&](std::int32_t bias) {
+            (void)make_epilogue(packed, stage::bias{{&bias, 1}}, stage::accumulators{0});
+        };
         INFO("weight " << w);
         CHECK_NOTHROW(make(last));
         CHECK_THROWS_AS(make(w > 0 ? last + 1 : last - 1), error);
@@ -278,7 +321,8 @@ TEST_CASE("multipliers of add and average are the correctly rounded ones") {
     index_t float_differs = 0;
     for (index_t taps = 1; taps <= 100; ++taps) {
         const float x = 0.1f, y = 0.3f;
-        const long double exact = static_cast<long double>(x) / (static_cast<long double>(y) * static_cast<long double>(taps));
+        const long double exact =
+            static_cast<long double>(x) / (static_cast<long double>(y) * static_cast<long double>(taps));
         CHECK(ref::average_multiplier(x, y, taps) == static_cast<float>(exact));
         float_differs += x / (y * static_cast<float>(taps)) != static_cast<float>(exact);
     }

@@ -23,10 +23,14 @@ template <class T> std::vector<T> codes(std::mt19937& g, index_t n, fill f) {
     std::vector<T> v(static_cast<std::size_t>(n));
     for (T& x : v) {
         const bool high = f == fill::saturated || (f == fill::alternating && g() % 2);
-        if (f == fill::random) x = static_cast<T>(g());
-        else if (f == fill::small) x = static_cast<T>(static_cast<int>(g() % 129) - (std::is_signed_v<T> ? 64 : 0));
-        else if (std::is_signed_v<T>) x = static_cast<T>(high ? -128 : 127);
-        else x = static_cast<T>(high ? 255 : 0);
+        if (f == fill::random)
+            x = static_cast<T>(g());
+        else if (f == fill::small)
+            x = static_cast<T>(static_cast<int>(g() % 129) - (std::is_signed_v<T> ? 64 : 0));
+        else if (std::is_signed_v<T>)
+            x = static_cast<T>(high ? -128 : 127);
+        else
+            x = static_cast<T>(high ? 255 : 0);
     }
     return v;
 }
@@ -70,7 +74,8 @@ void check_gemm(std::mt19937& g, index_t m, index_t n, index_t k, fill xf, fill 
     INFO(to_string(i) << " " << m << "x" << n << "x" << k << " threads " << threads);
 
     std::vector<std::int32_t> s32(acc.size());
-    gemm(xv, p, make_epilogue(p, stage::bias{b}, stage::accumulators{xp.zero_point}), matrix_view<std::int32_t>(s32.data(), m, n), ctx);
+    gemm(xv, p, make_epilogue(p, stage::bias{b}, stage::accumulators{xp.zero_point}),
+         matrix_view<std::int32_t>(s32.data(), m, n), ctx);
     CHECK(differences(s32, acc) == 0);
 
     const auto index = [&](index_t r, index_t c) { return static_cast<std::size_t>(r * ldc + c); };
@@ -80,33 +85,63 @@ void check_gemm(std::mt19937& g, index_t m, index_t n, index_t k, fill xf, fill 
         using T = decltype(zero);
         std::vector<T> y(size, T(77)), want(size, T(77));
         for (index_t r = 0; r < m; ++r)
-            for (index_t c = 0; c < n; ++c) want[index(r, c)] = static_cast<T>(expected(acc[static_cast<std::size_t>(r * n + c)], c));
+            for (index_t c = 0; c < n; ++c)
+                want[index(r, c)] = static_cast<T>(expected(acc[static_cast<std::size_t>(r * n + c)], c));
         gemm(xv, p, ep, matrix_view<T>(y.data(), m, n, ldc), ctx);
         CHECK(differences(y, want) == 0); // the gaps between rows stay 77 as well
     };
-    check_codes(make_epilogue(p, stage::bias{b}, stage::requantize{xp, ws, yp}),
-                [&](std::int32_t a, index_t c) { return requantize_float(a, multiplier(xp, scale_of(c), yp), yp.zero_point, {0, 255}); }, std::uint8_t{});
-    check_codes(make_epilogue(p, stage::bias{b}, stage::requantize{xp, ws, yp}, stage::relu{}),
-                [&](std::int32_t a, index_t c) { return requantize_float(a, multiplier(xp, scale_of(c), yp), yp.zero_point, {yp.zero_point, 255}); }, std::uint8_t{});
+    check_codes(
+        make_epilogue(p, stage::bias{b}, stage::requantize{xp, ws, yp}),
+        [&](std::int32_t a, index_t c) {
+            return requantize_float(a, multiplier(xp, scale_of(c), yp), yp.zero_point, {0, 255});
+        },
+        std::uint8_t{});
+    check_codes(
+        make_epilogue(p, stage::bias{b}, stage::requantize{xp, ws, yp}, stage::relu{}),
+        [&](std::int32_t a, index_t c) {
+            return requantize_float(a, multiplier(xp, scale_of(c), yp), yp.zero_point, {yp.zero_point, 255});
+        },
+        std::uint8_t{});
     const quant_params sp{yp.scale, yp.zero_point - 128};
-    check_codes(make_epilogue(p, stage::bias{b}, stage::requantize<affine_signed<8>>{xp, ws, sp}),
-                [&](std::int32_t a, index_t c) { return requantize_float(a, multiplier(xp, scale_of(c), sp), sp.zero_point, {-128, 127}); }, std::int8_t{});
+    check_codes(
+        make_epilogue(p, stage::bias{b}, stage::requantize<affine_signed<8>>{xp, ws, sp}),
+        [&](std::int32_t a, index_t c) {
+            return requantize_float(a, multiplier(xp, scale_of(c), sp), sp.zero_point, {-128, 127});
+        },
+        std::int8_t{});
     // A multiplier so large that products exceed int32: the path that clamps as real numbers.
     const quant_params tiny{1e-9f, yp.zero_point};
-    check_codes(make_epilogue(p, stage::bias{b}, stage::requantize{xp, ws, tiny}),
-                [&](std::int32_t a, index_t c) { return requantize_float(a, multiplier(xp, scale_of(c), tiny), tiny.zero_point, {0, 255}); }, std::uint8_t{});
+    check_codes(
+        make_epilogue(p, stage::bias{b}, stage::requantize{xp, ws, tiny}),
+        [&](std::int32_t a, index_t c) {
+            return requantize_float(a, multiplier(xp, scale_of(c), tiny), tiny.zero_point, {0, 255});
+        },
+        std::uint8_t{});
     const auto fixed = [&](index_t c) {
-        return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(scale_of(c)) / static_cast<double>(yp.scale));
+        return to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(scale_of(c)) /
+                                   static_cast<double>(yp.scale));
     };
-    check_codes(make_epilogue(p, stage::bias{b}, stage::requantize_fixed{xp, ws, yp}),
-                [&](std::int32_t a, index_t c) { return requantize_fixed_double(a, fixed(c), yp.zero_point, {0, 255}); }, std::uint8_t{});
-    check_codes(make_epilogue(p, stage::bias{b}, stage::requantize_fixed{xp, ws, yp, requant_mode::fixed_point_single_rounding}),
-                [&](std::int32_t a, index_t c) { return requantize_fixed_single(a, fixed(c), yp.zero_point, {0, 255}); }, std::uint8_t{});
-    check_codes(make_epilogue(p, stage::bias{b}, stage::dequantize{xp, ws}, stage::clamp{-0.5f, 6.0f}),
-                [&](std::int32_t a, index_t c) {
-                    const float v = static_cast<float>(a) * static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(scale_of(c)));
-                    return v < -0.5f ? -0.5f : v > 6.0f ? 6.0f : v;
-                }, float{});
+    check_codes(
+        make_epilogue(p, stage::bias{b}, stage::requantize_fixed{xp, ws, yp}),
+        [&](std::int32_t a, index_t c) {
+            return requantize_fixed_double(a, fixed(c), yp.zero_point, {0, 255});
+        },
+        std::uint8_t{});
+    check_codes(
+        make_epilogue(p, stage::bias{b},
+                      stage::requantize_fixed{xp, ws, yp, requant_mode::fixed_point_single_rounding}),
+        [&](std::int32_t a, index_t c) {
+            return requantize_fixed_single(a, fixed(c), yp.zero_point, {0, 255});
+        },
+        std::uint8_t{});
+    check_codes(
+        make_epilogue(p, stage::bias{b}, stage::dequantize{xp, ws}, stage::clamp{-0.5f, 6.0f}),
+        [&](std::int32_t a, index_t c) {
+            const float v = static_cast<float>(a) *
+                            static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(scale_of(c)));
+            return v < -0.5f ? -0.5f : v > 6.0f ? 6.0f : v;
+        },
+        float{});
 }
 
 } // namespace
@@ -116,9 +151,11 @@ TEST_CASE("gemm equals the reference on every instruction set") {
     const index_t edges[] = {1, 2, 3, 4, 5, 7, 8, 12, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129};
     for (isa i : available_isas()) {
         for (int trial = 0; trial < 60; ++trial)
-            check_gemm(g, static_cast<index_t>(g() % 18), static_cast<index_t>(g() % 18), static_cast<index_t>(g() % 18), fill::random, fill::random, i, 1 + trial % 3);
+            check_gemm(g, static_cast<index_t>(g() % 18), static_cast<index_t>(g() % 18),
+                       static_cast<index_t>(g() % 18), fill::random, fill::random, i, 1 + trial % 3);
         for (int trial = 0; trial < 40; ++trial)
-            check_gemm(g, edges[g() % 12], edges[g() % 21], edges[g() % 21], fill::random, trial % 2 ? fill::random : fill::small, i, 1 + trial % 3);
+            check_gemm(g, edges[g() % 12], edges[g() % 21], edges[g() % 21], fill::random,
+                       trial % 2 ? fill::random : fill::small, i, 1 + trial % 3);
         check_gemm(g, 1, 3, 2049, fill::random, fill::random, i, 1); // deep and narrow
         check_gemm(g, 65, 1, 1000, fill::random, fill::random, i, 2);
     }
@@ -169,37 +206,49 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
                 s.pad_right = g() % 3;
             }
             const index_t n = 1 + g() % 4, h = 1 + g() % 11, w = 1 + g() % 11;
-            const index_t c = trial % 3 == 0 ? 1 + g() % 5 : trial % 3 == 1 ? 1 + g() % 130 : 16 * (1 + g() % 5), out = 1 + g() % 40;
+            const index_t c = trial % 3 == 0   ? 1 + g() % 5
+                              : trial % 3 == 1 ? 1 + g() % 130
+                                               : 16 * (1 + g() % 5),
+                          out = 1 + g() % 40;
             const index_t oh = s.out_h(h), ow = s.out_w(w), taps = s.kernel_h * s.kernel_w;
             const fill f = trial % 7 == 0 ? fill::saturated : fill::random;
             // A slice of a wider image, sometimes: pixels lie further apart than channels.
             const index_t gap = g() % 3 ? 0 : 3, pixel = c + gap;
             const auto x = codes<std::uint8_t>(g, n * h * w * pixel, f);
             const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c, h * w * pixel, w * pixel, pixel);
-            const quant_params xp{0.02f, static_cast<std::int32_t>(g() % 256)}, yp{0.9f, static_cast<std::int32_t>(g() % 256)};
+            const quant_params xp{0.02f, static_cast<std::int32_t>(g() % 256)},
+                yp{0.9f, static_cast<std::int32_t>(g() % 256)};
             const thread_team threads_of{1 + trial % 3};
             context ctx(i, threads_of);
-            INFO(to_string(i) << " n" << n << " h" << h << " w" << w << " c" << c << " out" << out << " k" << s.kernel_h << "x" << s.kernel_w
-                              << " pad " << s.pad_top << s.pad_left << s.pad_bottom << s.pad_right << " threads " << ctx.executor.concurrency());
-            const auto check = [&](const auto& packed, index_t channels, const std::vector<std::int32_t>& acc, const std::vector<std::int32_t>& b,
-                                   index_t workspace, auto run) {
+            INFO(to_string(i) << " n" << n << " h" << h << " w" << w << " c" << c << " out" << out << " k" << s.kernel_h
+                              << "x" << s.kernel_w << " pad " << s.pad_top << s.pad_left << s.pad_bottom << s.pad_right
+                              << " threads " << ctx.executor.concurrency());
+            const auto check = [&](const auto& packed, index_t channels, const std::vector<std::int32_t>& acc,
+                                   const std::vector<std::int32_t>& b, index_t workspace, auto run) {
                 std::vector<std::byte> memory(static_cast<std::size_t>(workspace));
                 ctx.workspace = memory;
                 std::vector<std::int32_t> s32(acc.size());
-                run(make_epilogue(packed, stage::bias{b}, stage::accumulators{xp.zero_point}), nhwc_view<std::int32_t>(s32.data(), n, oh, ow, channels));
+                run(make_epilogue(packed, stage::bias{b}, stage::accumulators{xp.zero_point}),
+                    nhwc_view<std::int32_t>(s32.data(), n, oh, ow, channels));
                 CHECK(differences(s32, acc) == 0);
                 const auto ws = scales(g, channels);
                 std::vector<std::uint8_t> y(acc.size()), want(acc.size());
                 for (std::size_t k = 0; k < acc.size(); ++k)
-                    want[k] = static_cast<std::uint8_t>(requantize_float(acc[k], multiplier(xp, ws[k % static_cast<std::size_t>(channels)], yp), yp.zero_point, {0, 255}));
-                run(make_epilogue(packed, stage::bias{b}, stage::requantize{xp, ws, yp}), nhwc_view<std::uint8_t>(y.data(), n, oh, ow, channels));
+                    want[k] = static_cast<std::uint8_t>(
+                        requantize_float(acc[k], multiplier(xp, ws[k % static_cast<std::size_t>(channels)], yp),
+                                         yp.zero_point, {0, 255}));
+                run(make_epilogue(packed, stage::bias{b}, stage::requantize{xp, ws, yp}),
+                    nhwc_view<std::uint8_t>(y.data(), n, oh, ow, channels));
                 CHECK(differences(y, want) == 0);
                 std::vector<float> real(acc.size()), want_real(acc.size());
                 for (std::size_t k = 0; k < acc.size(); ++k) {
-                    const float v = static_cast<float>(acc[k]) * static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[k % static_cast<std::size_t>(channels)]));
+                    const float v = static_cast<float>(acc[k]) *
+                                    static_cast<float>(static_cast<double>(xp.scale) *
+                                                       static_cast<double>(ws[k % static_cast<std::size_t>(channels)]));
                     want_real[k] = v > 0.0f ? v : 0.0f;
                 }
-                run(make_epilogue(packed, stage::bias{b}, stage::dequantize{xp, ws}, stage::relu{}), nhwc_view<float>(real.data(), n, oh, ow, channels));
+                run(make_epilogue(packed, stage::bias{b}, stage::dequantize{xp, ws}, stage::relu{}),
+                    nhwc_view<float>(real.data(), n, oh, ow, channels));
                 CHECK(differences(real, want_real) == 0);
             };
             {
@@ -208,7 +257,8 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
                 std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out));
                 ref::conv2d<std::uint8_t>(xv, xp.zero_point, weights, s, b, {acc.data(), n, oh, ow, out});
                 const packed_weights p = pack_conv2d(weights, out, c, s);
-                check(p, out, acc, b, conv2d_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
+                check(p, out, acc, b, conv2d_workspace_size(p, n, h, w, ctx),
+                      [&](const auto& ep, auto y) { conv2d(xv, p, ep, y, ctx); });
             }
             {
                 const auto weights = codes<std::int8_t>(g, taps * c, f);
@@ -216,7 +266,8 @@ TEST_CASE("conv2d and depthwise equal the reference on every instruction set") {
                 std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * c));
                 ref::depthwise<std::uint8_t>(xv, xp.zero_point, weights, s, b, {acc.data(), n, oh, ow, c});
                 const packed_depthwise p = pack_depthwise(weights, c, s);
-                check(p, c, acc, b, depthwise_workspace_size(p, n, h, w, ctx), [&](const auto& ep, auto y) { depthwise(xv, p, ep, y, ctx); });
+                check(p, c, acc, b, depthwise_workspace_size(p, n, h, w, ctx),
+                      [&](const auto& ep, auto y) { depthwise(xv, p, ep, y, ctx); });
             }
         }
 }
@@ -235,7 +286,8 @@ TEST_CASE("pooling and add equal the reference on every instruction set") {
             s.pad_bottom = g() % 3;
             s.pad_right = g() % 3;
             s.dilation_w = 1 + g() % 2;
-            const index_t n = 1 + g() % 3, h = 1 + g() % 9, w = 1 + g() % 9, c = 1 + g() % 140, oh = s.out_h(h), ow = s.out_w(w);
+            const index_t n = 1 + g() % 3, h = 1 + g() % 9, w = 1 + g() % 9, c = 1 + g() % 140, oh = s.out_h(h),
+                          ow = s.out_w(w);
             const auto x = codes<std::uint8_t>(g, n * h * w * c, fill::random);
             const nhwc_view<const std::uint8_t> xv(x.data(), n, h, w, c);
             const thread_team threads_of{1 + trial % 3};
@@ -252,14 +304,17 @@ TEST_CASE("pooling and add equal the reference on every instruction set") {
             std::vector<float> real_y(size);
             max_pool(nhwc_view<const float>(real_x.data(), n, h, w, c), s, {real_y.data(), n, oh, ow, c}, ctx);
             CHECK(std::equal(want.begin(), want.end(), real_y.begin()));
-            const quant_params xp{0.03f, static_cast<std::int32_t>(g() % 256)}, yp{0.011f, static_cast<std::int32_t>(g() % 256)};
+            const quant_params xp{0.03f, static_cast<std::int32_t>(g() % 256)},
+                yp{0.011f, static_cast<std::int32_t>(g() % 256)};
             ref::average_pool<std::uint8_t>(xv, xp, s, yp, {0, 255}, {want.data(), n, oh, ow, c});
             average_pool(xv, xp, s, yp, {y.data(), n, oh, ow, c}, ctx);
             CHECK(differences(y, want) == 0);
 
-            const auto a = codes<std::uint8_t>(g, static_cast<index_t>(g() % 200), trial % 5 ? fill::random : fill::alternating);
+            const auto a =
+                codes<std::uint8_t>(g, static_cast<index_t>(g() % 200), trial % 5 ? fill::random : fill::alternating);
             const auto b = codes<std::uint8_t>(g, static_cast<index_t>(a.size()), fill::random);
-            const float ratio = std::ldexp(1.0f + static_cast<float>(g() % 1000) / 1000.0f, static_cast<int>(g() % 21) - 10);
+            const float ratio =
+                std::ldexp(1.0f + static_cast<float>(g() % 1000) / 1000.0f, static_cast<int>(g() % 21) - 10);
             const add_params p = make_add({0.01f * ratio, static_cast<std::int32_t>(g() % 256)}, xp, yp);
             std::vector<std::uint8_t> sum(a.size()), want_sum(a.size());
             ref::add<std::uint8_t>(a, b, p, want_sum);
@@ -274,11 +329,14 @@ TEST_CASE("quantize, dequantize and requantize equal the definitions on every in
     for (isa i : available_isas()) {
         const context ctx(i);
         for (int trial = 0; trial < 200; ++trial) {
-            quant_params p{std::ldexp(1.0f + static_cast<float>(g() % 4096) / 4096.0f, static_cast<int>(g() % 200) - 100), static_cast<std::int32_t>(g() % 256)};
+            quant_params p{
+                std::ldexp(1.0f + static_cast<float>(g() % 4096) / 4096.0f, static_cast<int>(g() % 200) - 100),
+                static_cast<std::int32_t>(g() % 256)};
             std::vector<float> x(static_cast<std::size_t>(g() % 100));
             for (float& v : x) {
                 const auto steps = static_cast<float>(static_cast<int>(g() % 600) - 300);
-                v = (g() % 2 ? steps + 0.5f : steps + static_cast<float>(g() % 1000) / 1000.0f) * p.scale; // ties and others
+                v = (g() % 2 ? steps + 0.5f : steps + static_cast<float>(g() % 1000) / 1000.0f) *
+                    p.scale; // ties and others
                 if (g() % 30 == 0) v = g() % 2 ? inf : g() % 2 ? -inf : nan;
                 if (g() % 30 == 0) v = g() % 2 ? 3e38f : -1e-42f;
             }
@@ -323,10 +381,13 @@ TEST_CASE("quantize, dequantize and requantize equal the definitions on every in
             const matrix_view<const std::uint8_t> xv(x.data(), m, k);
             gemm(xv, p, fused, matrix_view<std::uint8_t>(y.data(), m, n), ctx);
             gemm(xv, p, make_epilogue(p, stage::accumulators{3}), matrix_view<std::int32_t>(acc.data(), m, n), ctx);
-            requantize(matrix_view<const std::int32_t>(acc.data(), m, n), fused, matrix_view<std::uint8_t>(later.data(), m, n), mask, ctx);
+            requantize(matrix_view<const std::int32_t>(acc.data(), m, n), fused,
+                       matrix_view<std::uint8_t>(later.data(), m, n), mask, ctx);
             CHECK(differences(later, y) == 0);
             for (std::size_t j = 0; j < acc.size(); ++j)
-                want_mask[j] = acc[j] > 0 && std::nearbyint(static_cast<float>(acc[j]) * multiplier(xp, ws[j % static_cast<std::size_t>(n)], yp)) <= 155.0f;
+                want_mask[j] =
+                    acc[j] > 0 && std::nearbyint(static_cast<float>(acc[j]) *
+                                                 multiplier(xp, ws[j % static_cast<std::size_t>(n)], yp)) <= 155.0f;
             CHECK(differences(mask, want_mask) == 0);
         }
     }
@@ -346,14 +407,15 @@ TEST_CASE("on_tile sees every result once, finished, for any number of threads")
             const thread_team threads_of{threads};
             const context ctx(i, threads_of);
             const matrix_view<const std::uint8_t> xv(x.data(), m, k);
-            gemm(xv, p, make_epilogue(p, stage::requantize{xp, ws, yp}), matrix_view<std::uint8_t>(plain.data(), m, n), ctx);
+            gemm(xv, p, make_epilogue(p, stage::requantize{xp, ws, yp}), matrix_view<std::uint8_t>(plain.data(), m, n),
+                 ctx);
             const auto ep = make_epilogue(p, stage::requantize{xp, ws, yp}, stage::on_tile{[&](tile<std::uint8_t> t) {
-                for (index_t r = 0; r < t.rows; ++r)
-                    for (index_t c = 0; c < t.cols; ++c) {
-                        ++seen[static_cast<std::size_t>((t.row + r) * n + t.col + c)];
-                        t(r, c) = static_cast<std::uint8_t>(255 - t(r, c));
-                    }
-            }});
+                                              for (index_t r = 0; r < t.rows; ++r)
+                                                  for (index_t c = 0; c < t.cols; ++c) {
+                                                      ++seen[static_cast<std::size_t>((t.row + r) * n + t.col + c)];
+                                                      t(r, c) = static_cast<std::uint8_t>(255 - t(r, c));
+                                                  }
+                                          }});
             gemm(xv, p, ep, matrix_view<std::uint8_t>(y.data(), m, n), ctx);
             for (std::size_t j = 0; j < y.size(); ++j) {
                 REQUIRE(seen[j] == 1);

@@ -37,13 +37,15 @@ template <class X, class W> void check(std::mt19937& g, isa i, index_t m, index_
     std::vector<float> ws(static_cast<std::size_t>(n)), fb(ws.size());
     for (auto& s : ws) s = 1e-3f * static_cast<float>(1 + g() % 1000);
     for (auto& b : fb) b = 0.37f * static_cast<float>(static_cast<int>(g() % 2001) - 1000);
-    const quant_params xp{0.013f, x_low + static_cast<std::int32_t>(g() % 256)}, yp{0.0071f * static_cast<float>(k + 1), 1234};
+    const quant_params xp{0.013f, x_low + static_cast<std::int32_t>(g() % 256)},
+        yp{0.0071f * static_cast<float>(k + 1), 1234};
     const matrix_view<const X> xv(x.data(), m, k, lda);
     const auto p = pack(matrix_view<const W>(w.data(), n, k), zeros);
     std::vector<std::int32_t> acc(static_cast<std::size_t>(m * n));
     ref::gemm<X, W>(xv, xp.zero_point, {w.data(), n, k}, bias, {acc.data(), m, n}, zeros);
     const context ctx(i);
-    INFO(to_string(i) << " " << m << "x" << n << "x" << k << (x_signed ? " s8" : " u8") << (std::is_signed_v<W> ? " s8" : " u8"));
+    INFO(to_string(i) << " " << m << "x" << n << "x" << k << (x_signed ? " s8" : " u8")
+                      << (std::is_signed_v<W> ? " s8" : " u8"));
 
     const auto run = [&](auto ep, auto expected) {
         using T = typename decltype(ep)::output_type;
@@ -53,39 +55,52 @@ template <class X, class W> void check(std::mt19937& g, isa i, index_t m, index_
         for (index_t r = 0; r < m; ++r)
             for (index_t c = 0; c < ldc && r * ldc + c < static_cast<index_t>(y.size()); ++c) {
                 const T got = y[static_cast<std::size_t>(r * ldc + c)];
-                wrong += !(got == (c < n ? expected(acc[static_cast<std::size_t>(r * n + c)], static_cast<std::size_t>(c)) : T{77}));
+                wrong +=
+                    !(got == (c < n ? expected(acc[static_cast<std::size_t>(r * n + c)], static_cast<std::size_t>(c))
+                                    : T{77}));
             }
         CHECK(wrong == 0);
     };
     const auto make = [&](const auto&... stages) {
-        if constexpr (x_signed) return make_epilogue(p, stage::s8_input{}, stages...);
-        else return make_epilogue(p, stages...);
+        if constexpr (x_signed)
+            return make_epilogue(p, stage::s8_input{}, stages...);
+        else
+            return make_epilogue(p, stages...);
     };
-    const auto scale = [&](std::size_t c) { return static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c])); };
+    const auto scale = [&](std::size_t c) {
+        return static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c]));
+    };
     run(make(stage::bias{bias}, stage::accumulators{xp.zero_point}), [](std::int32_t a, std::size_t) { return a; });
     const auto multiplier = [&](std::size_t c, quant_params y) {
-        return static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) / static_cast<double>(y.scale));
+        return static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) /
+                                  static_cast<double>(y.scale));
     };
     const quant_params y8{yp.scale, 100};
     run(make(stage::bias{bias}, stage::requantize{xp, ws, y8}), [&](std::int32_t a, std::size_t c) {
         return static_cast<std::uint8_t>(requantize_float(a, multiplier(c, y8), y8.zero_point, {0, 255}));
     });
     const quant_params y16{yp.scale / 100, -1234};
-    run(make(stage::bias{bias}, stage::requantize<affine_signed<16>>{xp, ws, y16}, stage::relu{}), [&](std::int32_t a, std::size_t c) {
-        return static_cast<std::int16_t>(requantize_float(a, multiplier(c, y16), y16.zero_point, {-1234, 32767}));
-    });
-    run(make(stage::bias{bias}, stage::requantize_fixed<symmetric_full<16>>{xp, ws, {y16.scale, 0}}), [&](std::int32_t a, std::size_t c) {
-        return static_cast<std::int16_t>(requantize_fixed_double(
-            a, to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) / static_cast<double>(y16.scale)), 0, {-32768, 32767}));
-    });
+    run(make(stage::bias{bias}, stage::requantize<affine_signed<16>>{xp, ws, y16}, stage::relu{}),
+        [&](std::int32_t a, std::size_t c) {
+            return static_cast<std::int16_t>(requantize_float(a, multiplier(c, y16), y16.zero_point, {-1234, 32767}));
+        });
+    run(make(stage::bias{bias}, stage::requantize_fixed<symmetric_full<16>>{xp, ws, {y16.scale, 0}}),
+        [&](std::int32_t a, std::size_t c) {
+            return static_cast<std::int16_t>(
+                requantize_fixed_double(a,
+                                        to_fixed_multiplier(static_cast<double>(xp.scale) * static_cast<double>(ws[c]) /
+                                                            static_cast<double>(y16.scale)),
+                                        0, {-32768, 32767}));
+        });
     const auto real = [&](std::int32_t a, std::size_t c) { return rounded(static_cast<float>(a) * scale(c)) + fb[c]; };
     run(make(stage::bias{bias}, stage::dequantize{xp, ws}, stage::real_bias{fb}), real);
     run(make(stage::bias{bias}, stage::dequantize_bf16{xp, ws}, stage::real_bias{fb}),
         [&](std::int32_t a, std::size_t c) { return bfloat16{to_bfloat16(real(a, c))}; });
-    run(make(stage::bias{bias}, stage::dequantize_bf16{xp, ws}, stage::clamp{-1.0f, 3.0f}), [&](std::int32_t a, std::size_t c) {
-        const float v = static_cast<float>(a) * scale(c);
-        return bfloat16{to_bfloat16(v < -1.0f ? -1.0f : v > 3.0f ? 3.0f : v)};
-    });
+    run(make(stage::bias{bias}, stage::dequantize_bf16{xp, ws}, stage::clamp{-1.0f, 3.0f}),
+        [&](std::int32_t a, std::size_t c) {
+            const float v = static_cast<float>(a) * scale(c);
+            return bfloat16{to_bfloat16(v < -1.0f ? -1.0f : v > 3.0f ? 3.0f : v)};
+        });
 }
 
 } // namespace
@@ -94,7 +109,8 @@ TEST_CASE("signed activations and weights with zero points, every output, every 
     std::mt19937 g(11);
     for (isa i : available_isas()) {
         for (int trial = 0; trial < 30; ++trial) {
-            const auto m = static_cast<index_t>(g() % 20), n = static_cast<index_t>(1 + g() % 70), k = static_cast<index_t>(g() % 40);
+            const auto m = static_cast<index_t>(g() % 20), n = static_cast<index_t>(1 + g() % 70),
+                       k = static_cast<index_t>(g() % 40);
             const bool extreme = trial % 3 == 0;
             check<std::int8_t, std::int8_t>(g, i, m, n, k, extreme);
             check<std::uint8_t, std::int8_t>(g, i, m, n, k, extreme);
@@ -134,12 +150,15 @@ TEST_CASE("what does not fit together is refused by name") {
     std::int32_t y[2];
     const matrix_view<std::int32_t> yv(y, 1, 2);
     CHECK_THROWS_WITH(gemm(matrix_view<const std::int8_t>(xs.data(), 1, 4), p, plain, yv), contains_text("s8_input"));
-    CHECK_THROWS_WITH(gemm(matrix_view<const std::uint8_t>(xu.data(), 1, 4), p, with_sign, yv), contains_text("s8_input"));
+    CHECK_THROWS_WITH(gemm(matrix_view<const std::uint8_t>(xu.data(), 1, 4), p, with_sign, yv),
+                      contains_text("s8_input"));
     CHECK_THROWS_WITH(make_epilogue(p, stage::s8_input{}, stage::accumulators{128}), contains_text("-128..127"));
     CHECK_THROWS_WITH(make_epilogue(p, stage::accumulators{-1}), contains_text("0..255"));
     const std::vector<float> nan{0.0f, NAN}, one{1.0f};
-    CHECK_THROWS_WITH(make_epilogue(p, stage::dequantize{{1.0f, 0}, scale}, stage::real_bias{nan}), contains_text("real bias 1"));
-    CHECK_THROWS_WITH(make_epilogue(p, stage::dequantize{{1.0f, 0}, scale}, stage::real_bias{one}), contains_text("real biases"));
+    CHECK_THROWS_WITH(make_epilogue(p, stage::dequantize{{1.0f, 0}, scale}, stage::real_bias{nan}),
+                      contains_text("real bias 1"));
+    CHECK_THROWS_WITH(make_epilogue(p, stage::dequantize{{1.0f, 0}, scale}, stage::real_bias{one}),
+                      contains_text("real biases"));
     const std::int32_t far[] = {0, 128}, three[] = {1, 2, 3};
     CHECK_THROWS_WITH(pack(matrix_view<const std::int8_t>(w.data(), 2, 4), far), contains_text("zero point is 128"));
     CHECK_THROWS_WITH(pack(matrix_view<const std::int8_t>(w.data(), 2, 4), three), contains_text("zero points"));

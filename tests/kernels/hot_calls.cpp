@@ -57,16 +57,20 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
     const add_params sum = make_add(p, p, p);
     for (isa i : available_isas()) {
         context ctx(i);
-        const index_t need = std::max({conv2d_workspace_size(conv, n, h, w, ctx), depthwise_workspace_size(deep, n, h, w, ctx),
-                                       pool_workspace_size(s, ctx), gemm_dynamic_workspace_size(n * h * w, c),
-                                       gemm_batched_workspace_size(operand, ctx)});
+        const index_t need =
+            std::max({conv2d_workspace_size(conv, n, h, w, ctx), depthwise_workspace_size(deep, n, h, w, ctx),
+                      pool_workspace_size(s, ctx), gemm_dynamic_workspace_size(n * h * w, c),
+                      gemm_batched_workspace_size(operand, ctx)});
         std::vector<std::byte> memory(static_cast<std::size_t>(need));
         ctx.workspace = memory;
         const long before = allocations;
-        gemm(matrix_view<const std::uint8_t>(x.data(), n * h * w, c), matrix, gemm_ep, matrix_view<std::uint8_t>(y.data(), n * h * w, out), ctx);
-        gemm_dynamic(matrix_view<const float>(real.data(), n * h * w, c), matrix, rows_ep, matrix_view<float>(floats.data(), n * h * w, out), ctx);
-        gemm_batched<rhs::plain>(batch_view<const std::uint8_t>(x.data(), 1, h, c), batch_view<const std::int8_t>(weights.data(), 1, c, out),
-                                 operand, operand_ep, batch_view<std::int32_t>(sums.data(), 1, h, out), ctx);
+        gemm(matrix_view<const std::uint8_t>(x.data(), n * h * w, c), matrix, gemm_ep,
+             matrix_view<std::uint8_t>(y.data(), n * h * w, out), ctx);
+        gemm_dynamic(matrix_view<const float>(real.data(), n * h * w, c), matrix, rows_ep,
+                     matrix_view<float>(floats.data(), n * h * w, out), ctx);
+        gemm_batched<rhs::plain>(batch_view<const std::uint8_t>(x.data(), 1, h, c),
+                                 batch_view<const std::int8_t>(weights.data(), 1, c, out), operand, operand_ep,
+                                 batch_view<std::int32_t>(sums.data(), 1, h, out), ctx);
         conv2d(in, conv, conv_ep, nhwc_view<std::uint8_t>(y.data(), n, h, w, out), ctx);
         depthwise(in, deep, deep_ep, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);
         max_pool(in, s, nhwc_view<std::uint8_t>(y.data(), n, h, w, c), ctx);
@@ -118,8 +122,10 @@ TEST_CASE("activations, softmax, norms, products, concat and embedding allocate 
 
 TEST_CASE("a product with group-wise weights or few bits allocates nothing, on every instruction set") {
     const index_t m = 3, n = 21, k = 70;
-    const std::vector<std::int8_t> weights(static_cast<std::size_t>(n * 9 * k), 1), x8(static_cast<std::size_t>(m * k), 1);
-    const std::vector<float> group_scales(static_cast<std::size_t>(n * 3), 0.5f), x(x8.begin(), x8.end()), x_scale{0.25f};
+    const std::vector<std::int8_t> weights(static_cast<std::size_t>(n * 9 * k), 1),
+        x8(static_cast<std::size_t>(m * k), 1);
+    const std::vector<float> group_scales(static_cast<std::size_t>(n * 3), 0.5f), x(x8.begin(), x8.end()),
+        x_scale{0.25f};
     const std::vector<std::uint8_t> xu(x8.begin(), x8.end());
     std::vector<float> y(static_cast<std::size_t>(m * n));
     std::vector<std::int32_t> acc(static_cast<std::size_t>(m * n));
@@ -128,12 +134,14 @@ TEST_CASE("a product with group-wise weights or few bits allocates nothing, on e
     const auto grouped = pack_groups({weights.data(), n, k}, 4, 32, group_scales);
     const auto binary = pack_binary({weights.data(), n, k}), binary_conv = pack_binary_conv2d(weights, n, k, s);
     const auto two_bits = pack_int2_weights({weights.data(), n, k}), two_bits_conv = pack_int2_conv2d(weights, n, k, s);
-    const auto binary_ep = make_epilogue(binary, stage::accumulators{}), two_bits_ep = make_epilogue(two_bits, stage::accumulators{});
+    const auto binary_ep = make_epilogue(binary, stage::accumulators{}),
+               two_bits_ep = make_epilogue(two_bits, stage::accumulators{});
     const matrix_view<float> yv(y.data(), m, n);
     const matrix_view<std::int32_t> acc_v(acc.data(), m, n);
     for (isa i : available_isas()) {
         context ctx(i);
-        const index_t need = std::max({gemm_group_a8_workspace_size(grouped, m), conv2d_bits_workspace_size(binary_conv, bit_codes::binary, 1, 1, m, ctx),
+        const index_t need = std::max({gemm_group_a8_workspace_size(grouped, m),
+                                       conv2d_bits_workspace_size(binary_conv, bit_codes::binary, 1, 1, m, ctx),
                                        conv2d_int2_workspace_size(two_bits_conv, 1, 1, m, ctx)});
         std::vector<std::byte> memory(static_cast<std::size_t>(need));
         ctx.workspace = memory;
@@ -142,11 +150,13 @@ TEST_CASE("a product with group-wise weights or few bits allocates nothing, on e
         gemm_group_a8(matrix_view<const std::int8_t>(x8.data(), m, k), x_scale, grouped, yv, {}, ctx);
         gemm_group_a8_dynamic(matrix_view<const float>(x.data(), m, k), grouped, yv, {}, ctx);
         binarize({x.data(), m, k}, 0.0f, {bits.data(), m, 3}, ctx);
-        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, 3), bit_codes::binary, binary, binary_ep, acc_v, ctx);
+        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, 3), bit_codes::binary, binary, binary_ep, acc_v,
+                  ctx);
         conv2d_bits(nhwc_view<const std::uint32_t>(bits.data(), 1, 1, m, 3), bit_codes::binary, binary_conv, binary_ep,
                     nhwc_view<std::int32_t>(acc.data(), 1, 1, m, n), bit_padding::zero, ctx);
         gemm_int2(matrix_view<const std::uint8_t>(xu.data(), m, k), two_bits, two_bits_ep, acc_v, ctx);
-        conv2d_int2(nhwc_view<const std::uint8_t>(xu.data(), 1, 1, m, k), two_bits_conv, two_bits_ep, nhwc_view<std::int32_t>(acc.data(), 1, 1, m, n), ctx);
+        conv2d_int2(nhwc_view<const std::uint8_t>(xu.data(), 1, 1, m, k), two_bits_conv, two_bits_ep,
+                    nhwc_view<std::int32_t>(acc.data(), 1, 1, m, n), ctx);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);

@@ -30,9 +30,14 @@ const index_t sizes[] = {1, 2, 7, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 1
 std::vector<std::int8_t> codes(std::mt19937& g, index_t n, int kind, int extreme) {
     std::vector<std::int8_t> v(static_cast<std::size_t>(n));
     for (auto& c : v) {
-        if (extreme == 1) c = 1;
-        else if (extreme == 2) c = static_cast<std::int8_t>(kind == 3 ? -2 : -1);
-        else c = static_cast<std::int8_t>(kind == 1 ? (g() % 2 ? 1 : -1) : kind == 2 ? static_cast<int>(g() % 3) - 1 : static_cast<int>(g() % 4) - 2);
+        if (extreme == 1)
+            c = 1;
+        else if (extreme == 2)
+            c = static_cast<std::int8_t>(kind == 3 ? -2 : -1);
+        else
+            c = static_cast<std::int8_t>(kind == 1   ? (g() % 2 ? 1 : -1)
+                                         : kind == 2 ? static_cast<int>(g() % 3) - 1
+                                                     : static_cast<int>(g() % 4) - 2);
     }
     return v;
 }
@@ -47,11 +52,14 @@ void put_row(std::mt19937& g, const std::int8_t* c, index_t k, bool ternary, std
     const index_t words = packed_bits_size(k);
     const std::span<const std::int8_t> row(c, static_cast<std::size_t>(k));
     const std::span<std::uint32_t> first(out, static_cast<std::size_t>(words));
-    if (ternary) pack_ternary_codes(row, first, {out + words, static_cast<std::size_t>(words)});
-    else pack_binary_codes(row, first);
+    if (ternary)
+        pack_ternary_codes(row, first, {out + words, static_cast<std::size_t>(words)});
+    else
+        pack_binary_codes(row, first);
     if (k % 32 != 0) out[words - 1] |= static_cast<std::uint32_t>(g()) << k % 32;
     if (ternary)
-        for (index_t w = 0; w < words; ++w) out[words + w] |= static_cast<std::uint32_t>(g()) & ~out[w]; // negative zeros
+        for (index_t w = 0; w < words; ++w)
+            out[words + w] |= static_cast<std::uint32_t>(g()) & ~out[w]; // negative zeros
 }
 
 template <class T> index_t differences(std::span<const T> a, const std::vector<T>& b) {
@@ -77,7 +85,8 @@ void check_outputs(std::mt19937& g, const Packed& p, std::int32_t zero_point, co
     std::vector<float> want_f32(acc.size());
     for (std::size_t i = 0; i < acc.size(); ++i) {
         const double s = static_cast<double>(x.scale) * static_cast<double>(scales[i % static_cast<std::size_t>(n)]);
-        want_u8[i] = static_cast<std::uint8_t>(requantize_float(acc[i], static_cast<float>(s / static_cast<double>(y.scale)), y.zero_point, {0, 255}));
+        want_u8[i] = static_cast<std::uint8_t>(
+            requantize_float(acc[i], static_cast<float>(s / static_cast<double>(y.scale)), y.zero_point, {0, 255}));
         const float v = static_cast<float>(acc[i]) * static_cast<float>(s);
         want_f32[i] = v > 0.0f ? v : 0.0f;
     }
@@ -92,10 +101,13 @@ void check_outputs(std::mt19937& g, const Packed& p, std::int32_t zero_point, co
     CHECK(differences<bfloat16>(bf16.span(), want_bf16) == 0);
 }
 
-void check_bits(std::mt19937& g, index_t m, index_t n, index_t k, bool x_ternary, bool w_ternary, int extreme, isa i, index_t threads) {
+void check_bits(std::mt19937& g, index_t m, index_t n, index_t k, bool x_ternary, bool w_ternary, int extreme, isa i,
+                index_t threads) {
     const index_t words = packed_bits_size(k) * (x_ternary ? 2 : 1), ldx = words + static_cast<index_t>(g() % 3);
-    INFO(to_string(i) << " " << m << "x" << n << "x" << k << " ternary " << x_ternary << w_ternary << " threads " << threads);
-    const auto x = codes(g, m * k, x_ternary ? 2 : 1, extreme), w = codes(g, n * k, w_ternary ? 2 : 1, extreme ? 3 - extreme : 0);
+    INFO(to_string(i) << " " << m << "x" << n << "x" << k << " ternary " << x_ternary << w_ternary << " threads "
+                      << threads);
+    const auto x = codes(g, m * k, x_ternary ? 2 : 1, extreme),
+               w = codes(g, n * k, w_ternary ? 2 : 1, extreme ? 3 - extreme : 0);
     const auto bias = biases(g, n);
     guarded<std::uint32_t> bits(m > 0 ? (m - 1) * ldx + words : 0);
     for (index_t r = 0; r < m; ++r) put_row(g, x.data() + r * k, k, x_ternary, bits.data() + r * ldx);
@@ -106,7 +118,8 @@ void check_bits(std::mt19937& g, index_t m, index_t n, index_t k, bool x_ternary
     const context ctx(i, pool);
     check_outputs(g, p, 0, bias, acc, n, [&](const auto& ep, auto* y) {
         using T = std::remove_pointer_t<decltype(y)>;
-        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, words, ldx), x_ternary ? bit_codes::ternary : bit_codes::binary, p, ep, matrix_view<T>(y, m, n), ctx);
+        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, words, ldx),
+                  x_ternary ? bit_codes::ternary : bit_codes::binary, p, ep, matrix_view<T>(y, m, n), ctx);
     });
 }
 
@@ -134,14 +147,18 @@ TEST_CASE("products of bits equal the reference on every instruction set") {
     std::mt19937 g(1);
     for (int trial = 0; trial < 90; ++trial) {
         const bool w_ternary = trial % 3 > 0, x_ternary = trial % 3 == 2;
-        const index_t m = g() % 14, n = sizes[g() % 17], k = trial % 10 == 0 ? 1000 + static_cast<index_t>(g() % 1200) : sizes[g() % 17];
-        for (isa i : available_isas()) check_bits(g, m, n, k, x_ternary, w_ternary, trial % 8 == 7 ? 1 + static_cast<int>(g() % 2) : 0, i, thread_counts[g() % 4]);
+        const index_t m = g() % 14, n = sizes[g() % 17],
+                      k = trial % 10 == 0 ? 1000 + static_cast<index_t>(g() % 1200) : sizes[g() % 17];
+        for (isa i : available_isas())
+            check_bits(g, m, n, k, x_ternary, w_ternary, trial % 8 == 7 ? 1 + static_cast<int>(g() % 2) : 0, i,
+                       thread_counts[g() % 4]);
     }
     for (isa i : available_isas()) {
         check_bits(g, 2, 3, 0, false, false, 0, i, 1);
         check_bits(g, 5, 33, 8192, false, false, 1, i, 2); // all signs unequal: the largest counts
         check_bits(g, 3, 18, 2048, true, true, 2, i, 1);
-        for (index_t k : {31 * 32 - 1, 31 * 32, 31 * 32 + 1, 32 * 32, 62 * 32, 62 * 32 + 5}) check_bits(g, 5, 17, k, k % 2 == 0, true, 0, i, 1);
+        for (index_t k : {31 * 32 - 1, 31 * 32, 31 * 32 + 1, 32 * 32, 62 * 32, 62 * 32 + 5})
+            check_bits(g, 5, 17, k, k % 2 == 0, true, 0, i, 1);
     }
 }
 
@@ -180,7 +197,8 @@ TEST_CASE("counting bits without the instruction for it gives the same") {
 TEST_CASE("products with 2-bit weights equal the reference on every instruction set") {
     std::mt19937 g(3);
     for (int trial = 0; trial < 80; ++trial) {
-        const index_t m = g() % 14, n = sizes[g() % 17], k = trial % 10 == 0 ? 2000 : sizes[g() % 17] - (trial % 17 == 0 ? 1 : 0);
+        const index_t m = g() % 14, n = sizes[g() % 17],
+                      k = trial % 10 == 0 ? 2000 : sizes[g() % 17] - (trial % 17 == 0 ? 1 : 0);
         const index_t ldx = k + static_cast<index_t>(g() % 3);
         const int extreme = trial % 4 == 3 ? 1 + static_cast<int>(g() % 2) : 0;
         guarded<std::uint8_t> x(m > 0 ? (m - 1) * ldx + k : 0, trial % 2 ? guard::after : guard::before);
@@ -212,27 +230,34 @@ TEST_CASE("convolutions of bits equal the reference on every instruction set") {
         const index_t c = trial % 2 ? 32 * (1 + static_cast<index_t>(g() % 3)) : 1 + static_cast<index_t>(g() % 80);
         const index_t oh = s.out_h(h), ow = s.out_w(w), words = packed_bits_size(c) * (x_ternary ? 2 : 1);
         const index_t pixel = words + (g() % 3 ? 0 : 2), extent = (n * h * w - 1) * pixel + words;
-        const auto x = codes(g, n * h * w * c, x_ternary ? 2 : 1, 0), weights = codes(g, out * s.kernel_h * s.kernel_w * c, w_ternary ? 2 : 1, 0);
+        const auto x = codes(g, n * h * w * c, x_ternary ? 2 : 1, 0),
+                   weights = codes(g, out * s.kernel_h * s.kernel_w * c, w_ternary ? 2 : 1, 0);
         const auto bias = biases(g, out);
         guarded<std::uint32_t> bits(extent);
         for (auto& v : bits) v = static_cast<std::uint32_t>(g()); // the gaps
         for (index_t i = 0; i < n * h * w; ++i) put_row(g, x.data() + i * c, c, x_ternary, bits.data() + i * pixel);
-        const packed_bits p = w_ternary ? pack_ternary_conv2d(weights, out, c, s) : pack_binary_conv2d(weights, out, c, s);
+        const packed_bits p =
+            w_ternary ? pack_ternary_conv2d(weights, out, c, s) : pack_binary_conv2d(weights, out, c, s);
         const bit_codes kind = x_ternary ? bit_codes::ternary : bit_codes::binary;
         for (bit_padding padding : {bit_padding::zero, bit_padding::minus_one}) {
             if (x_ternary && padding == bit_padding::minus_one) continue;
             std::vector<std::int32_t> acc(static_cast<std::size_t>(n * oh * ow * out));
-            ref::signed_conv2d({x.data(), n, h, w, c}, padding == bit_padding::zero ? 0 : -1, weights, s, bias, {acc.data(), n, oh, ow, out});
+            ref::signed_conv2d({x.data(), n, h, w, c}, padding == bit_padding::zero ? 0 : -1, weights, s, bias,
+                               {acc.data(), n, oh, ow, out});
             for (isa i : available_isas()) {
                 const thread_team pool{thread_counts[g() % 4]};
                 context ctx(i, pool);
                 guarded<std::byte> memory(conv2d_bits_workspace_size(p, kind, n, h, w, ctx));
                 ctx.workspace = memory.span();
-                INFO(to_string(i) << " n" << n << " " << h << "x" << w << " c" << c << " out" << out << " kernel " << s.kernel_h << "x" << s.kernel_w << " pad " << s.pad_top
-                                  << s.pad_left << s.pad_bottom << s.pad_right << " ternary " << x_ternary << w_ternary << " threads " << pool.threads);
+                INFO(to_string(i) << " n" << n << " " << h << "x" << w << " c" << c << " out" << out << " kernel "
+                                  << s.kernel_h << "x" << s.kernel_w << " pad " << s.pad_top << s.pad_left
+                                  << s.pad_bottom << s.pad_right << " ternary " << x_ternary << w_ternary << " threads "
+                                  << pool.threads);
                 check_outputs(g, p, 0, bias, acc, out, [&](const auto& ep, auto* y) {
                     using T = std::remove_pointer_t<decltype(y)>;
-                    conv2d_bits(nhwc_view<const std::uint32_t>(bits.data(), n, h, w, words, h * w * pixel, w * pixel, pixel), kind, p, ep, nhwc_view<T>(y, n, oh, ow, out), padding, ctx);
+                    conv2d_bits(
+                        nhwc_view<const std::uint32_t>(bits.data(), n, h, w, words, h * w * pixel, w * pixel, pixel),
+                        kind, p, ep, nhwc_view<T>(y, n, oh, ow, out), padding, ctx);
                 });
             }
         }
@@ -259,7 +284,8 @@ TEST_CASE("convolutions with 2-bit weights equal the reference on every instruct
             context ctx(i, pool);
             guarded<std::byte> memory(conv2d_int2_workspace_size(p, n, h, w, ctx));
             ctx.workspace = memory.span();
-            INFO(to_string(i) << " n" << n << " " << h << "x" << w << " c" << c << " out" << out << " threads " << pool.threads);
+            INFO(to_string(i) << " n" << n << " " << h << "x" << w << " c" << c << " out" << out << " threads "
+                              << pool.threads);
             check_outputs(g, p, zero_point, bias, acc, out, [&](const auto& ep, auto* y) {
                 using T = std::remove_pointer_t<decltype(y)>;
                 conv2d_int2(xv, p, ep, nhwc_view<T>(y, n, oh, ow, out), ctx);
@@ -283,7 +309,8 @@ TEST_CASE("low-bit convolutions of images that take several bands, in a workspac
 
     const auto signs = codes(g, n * h * w * bits_c, 1, 0), sign_weights = codes(g, out * 9 * bits_c, 1, 0);
     std::vector<std::uint32_t> bits(static_cast<std::size_t>(n * h * w * words));
-    for (index_t i = 0; i < n * h * w; ++i) put_row(g, signs.data() + i * bits_c, bits_c, false, bits.data() + i * words);
+    for (index_t i = 0; i < n * h * w; ++i)
+        put_row(g, signs.data() + i * bits_c, bits_c, false, bits.data() + i * words);
     ref::signed_conv2d({signs.data(), n, h, w, bits_c}, 0, sign_weights, s, {}, {bits_want.data(), n, h, w, out});
     const packed_bits b = pack_binary_conv2d(sign_weights, out, bits_c, s);
     const auto bits_ep = make_epilogue(b, stage::accumulators{});
@@ -307,13 +334,15 @@ TEST_CASE("low-bit convolutions of images that take several bands, in a workspac
     CHECK(conv2d_int2_workspace_size(p, 100, 1000, w) < 1000 * w * c / 4);
     CHECK(conv2d_bits_workspace_size(b, bit_codes::binary, 100, 1000, w) < 1000 * w * words);
     CHECK_THROWS_WITH(conv2d_int2_workspace_size(packed_int2{}, 1, 4, 4), contains_text("packed for a matrix"));
-    CHECK_THROWS_WITH(conv2d_bits_workspace_size(packed_bits{}, bit_codes::binary, 1, 4, 4), contains_text("packed for a matrix"));
+    CHECK_THROWS_WITH(conv2d_bits_workspace_size(packed_bits{}, bit_codes::binary, 1, 4, 4),
+                      contains_text("packed for a matrix"));
 }
 
 TEST_CASE("binarize and ternarize equal the reference on every instruction set") {
     std::mt19937 g(6);
     for (int trial = 0; trial < 60; ++trial) {
-        const index_t m = 1 + g() % 4, k = sizes[g() % 17], words = packed_bits_size(k), ldx = k + static_cast<index_t>(g() % 3);
+        const index_t m = 1 + g() % 4, k = sizes[g() % 17], words = packed_bits_size(k),
+                      ldx = k + static_cast<index_t>(g() % 3);
         const float threshold = trial % 3 == 0 ? 0.0f : 0.25f * static_cast<float>(g() % 8);
         guarded<float> x((m - 1) * ldx + k);
         for (float& v : x) {
@@ -327,8 +356,10 @@ TEST_CASE("binarize and ternarize equal the reference on every instruction set")
                 guarded<std::uint32_t> bits(m * words * (ternary ? 2 : 1));
                 const matrix_view<const float> xv(x.data(), m, k, ldx);
                 const matrix_view<std::uint32_t> bv(bits.data(), m, words * (ternary ? 2 : 1));
-                if (ternary) ternarize(xv, threshold, bv, context(i));
-                else binarize(xv, threshold, bv, context(i));
+                if (ternary)
+                    ternarize(xv, threshold, bv, context(i));
+                else
+                    binarize(xv, threshold, bv, context(i));
                 index_t wrong = 0;
                 for (index_t r = 0; r < m; ++r) {
                     std::vector<std::int8_t> want(static_cast<std::size_t>(k));
@@ -365,9 +396,11 @@ TEST_CASE("a functor sees every finished rectangle of products with few bits onc
                 for (index_t c = 0; c < t.cols; ++c) ++seen[static_cast<std::size_t>((t.row + r) * n + t.col + c)];
         }};
         const auto p = pack_int2_weights({w.data(), n, k});
-        gemm_int2(matrix_view<const std::uint8_t>(x.data(), m, k), p, make_epilogue(p, stage::accumulators{}, mark), matrix_view<std::int32_t>(y.data(), m, n), context(i));
+        gemm_int2(matrix_view<const std::uint8_t>(x.data(), m, k), p, make_epilogue(p, stage::accumulators{}, mark),
+                  matrix_view<std::int32_t>(y.data(), m, n), context(i));
         const auto b = pack_ternary({w.data(), n, k});
-        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, 3), bit_codes::binary, b, make_epilogue(b, stage::accumulators{}, mark), matrix_view<std::int32_t>(y.data(), m, n), context(i));
+        gemm_bits(matrix_view<const std::uint32_t>(bits.data(), m, 3), bit_codes::binary, b,
+                  make_epilogue(b, stage::accumulators{}, mark), matrix_view<std::int32_t>(y.data(), m, n), context(i));
         for (int count : seen) CHECK(count == 2);
     }
 }
@@ -377,7 +410,8 @@ TEST_CASE("products with few bits refuse bad input") {
     REQUIRE_THROWS_WITH(pack_binary({zeros.data(), 4, 40}), contains_text("code 0 of output 0 is not -1 or 1"));
     REQUIRE_THROWS_WITH(pack_ternary({twos.data(), 4, 40}), contains_text("code -2 of output 0 is not -1, 0 or 1"));
     REQUIRE_THROWS_WITH(pack_int2_weights({threes.data(), 4, 40}), contains_text("code 2 of output 0 is not in -2..1"));
-    REQUIRE_THROWS_WITH(pack_binary_conv2d(ones, 4, 40, window::square(3)), contains_text("the number of weights is 160"));
+    REQUIRE_THROWS_WITH(pack_binary_conv2d(ones, 4, 40, window::square(3)),
+                        contains_text("the number of weights is 160"));
     REQUIRE_THROWS_WITH(pack_binary_conv2d(ones, 4, 0, window::square(1)), contains_text("channels is 0"));
     auto p = pack_binary({ones.data(), 4, 40});
     const auto t = pack_ternary({zeros.data(), 4, 40});
@@ -388,27 +422,40 @@ TEST_CASE("products with few bits refuse bad input") {
     std::vector<std::int32_t> y(64);
     const matrix_view<std::int32_t> yv(y.data(), 2, 4);
     const matrix_view<const std::uint32_t> x2(x.data(), 2, 2), x4(x.data(), 2, 4);
-    REQUIRE_THROWS_WITH(gemm_bits(x4, bit_codes::binary, p, ep, yv), contains_text("columns (words) of x is 4, expected 2"));
+    REQUIRE_THROWS_WITH(gemm_bits(x4, bit_codes::binary, p, ep, yv),
+                        contains_text("columns (words) of x is 4, expected 2"));
     REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::ternary, p, ep, yv), contains_text("ternary activations need"));
     REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, c, ep, yv), contains_text("use conv2d_bits"));
-    REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, make_epilogue(p, stage::accumulators{3}), yv), contains_text("zero_point 3"));
-    REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, ep, matrix_view<std::int32_t>(y.data(), 2, 5)), contains_text("columns of y is 5"));
-    REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, make_epilogue(p, stage::accumulators{-128}, stage::s8_input{}), yv), contains_text("s8_input"));
+    REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, make_epilogue(p, stage::accumulators{3}), yv),
+                        contains_text("zero_point 3"));
+    REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, ep, matrix_view<std::int32_t>(y.data(), 2, 5)),
+                        contains_text("columns of y is 5"));
+    REQUIRE_THROWS_WITH(
+        gemm_bits(x2, bit_codes::binary, p, make_epilogue(p, stage::accumulators{-128}, stage::s8_input{}), yv),
+        contains_text("s8_input"));
     const nhwc_view<const std::uint32_t> image(x.data(), 1, 2, 2, 2);
     const nhwc_view<std::int32_t> out(y.data(), 1, 4, 4, 4);
     REQUIRE_THROWS_WITH(conv2d_bits(image, bit_codes::binary, p, ep, out), contains_text("packed for a matrix"));
-    REQUIRE_THROWS_WITH(conv2d_bits(image, bit_codes::binary, c, ep, out), contains_text("ask conv2d_bits_workspace_size"));
-    REQUIRE_THROWS_WITH(conv2d_bits(nhwc_view<const std::uint32_t>(x.data(), 1, 2, 2, 3), bit_codes::binary, c, ep, out), contains_text("(words) of x is 3"));
+    REQUIRE_THROWS_WITH(conv2d_bits(image, bit_codes::binary, c, ep, out),
+                        contains_text("ask conv2d_bits_workspace_size"));
+    REQUIRE_THROWS_WITH(
+        conv2d_bits(nhwc_view<const std::uint32_t>(x.data(), 1, 2, 2, 3), bit_codes::binary, c, ep, out),
+        contains_text("(words) of x is 3"));
     const auto tc = pack_ternary_conv2d(zeros, 4, 40, window::square(1, 1, 1));
-    REQUIRE_THROWS_WITH(conv2d_bits(nhwc_view<const std::uint32_t>(x.data(), 1, 2, 2, 4), bit_codes::ternary, tc, make_epilogue(tc, stage::accumulators{}), out, bit_padding::minus_one),
+    REQUIRE_THROWS_WITH(conv2d_bits(nhwc_view<const std::uint32_t>(x.data(), 1, 2, 2, 4), bit_codes::ternary, tc,
+                                    make_epilogue(tc, stage::accumulators{}), out, bit_padding::minus_one),
                         contains_text("padded with 0"));
     const std::vector<std::uint8_t> xu(80);
-    REQUIRE_THROWS_WITH(gemm_int2(matrix_view<const std::uint8_t>(xu.data(), 2, 39), i2, make_epilogue(i2, stage::accumulators{}), yv), contains_text("columns of x is 39"));
+    REQUIRE_THROWS_WITH(
+        gemm_int2(matrix_view<const std::uint8_t>(xu.data(), 2, 39), i2, make_epilogue(i2, stage::accumulators{}), yv),
+        contains_text("columns of x is 39"));
     const std::vector<float> f(80);
     std::vector<std::uint32_t> bits(4);
     REQUIRE_THROWS_WITH(binarize({f.data(), 2, 40}, std::nanf(""), {bits.data(), 2, 2}), contains_text("threshold is"));
-    REQUIRE_THROWS_WITH(ternarize({f.data(), 1, 40}, -1.0f, {bits.data(), 1, 4}), contains_text("must be finite and >= 0"));
-    REQUIRE_THROWS_WITH(binarize({f.data(), 2, 40}, 0.0f, {bits.data(), 2, 1}), contains_text("columns of bits is 1, expected 2"));
+    REQUIRE_THROWS_WITH(ternarize({f.data(), 1, 40}, -1.0f, {bits.data(), 1, 4}),
+                        contains_text("must be finite and >= 0"));
+    REQUIRE_THROWS_WITH(binarize({f.data(), 2, 40}, 0.0f, {bits.data(), 2, 1}),
+                        contains_text("columns of bits is 1, expected 2"));
     const auto moved = std::move(p);
     REQUIRE_THROWS_WITH(gemm_bits(x2, bit_codes::binary, p, ep, yv), contains_text("moved from"));
     CHECK(moved.n == 4);

@@ -33,7 +33,9 @@ float from_bits(std::uint32_t bits) {
     return f;
 }
 /// A normal float with a given significand (bits below the leading one) and exponent.
-float compose(std::uint32_t significand, int exponent) { return from_bits(static_cast<std::uint32_t>(exponent + 127) << 23 | significand); }
+float compose(std::uint32_t significand, int exponent) {
+    return from_bits(static_cast<std::uint32_t>(exponent + 127) << 23 | significand);
+}
 
 /// Every tie between the steps -257 ... 257 and the six floats around it, and values that overflow or are none.
 std::vector<float> hard_values(float scale) {
@@ -43,7 +45,8 @@ std::vector<float> hard_values(float scale) {
         for (int i = 0; i < 3; ++i) v = std::nextafter(v, -inf);
         for (int i = 0; i < 7; ++i, v = std::nextafter(v, inf)) x.push_back(v);
     }
-    for (float v : {0.0f, -0.0f, 1e-45f, -1e-45f, 1e-38f, 3.4e38f, -3.4e38f, inf, -inf, 1e30f * scale, -1e30f * scale}) x.push_back(v);
+    for (float v : {0.0f, -0.0f, 1e-45f, -1e-45f, 1e-38f, 3.4e38f, -3.4e38f, inf, -inf, 1e30f * scale, -1e30f * scale})
+        x.push_back(v);
     return x;
 }
 std::vector<float> random_values(std::mt19937& g, std::size_t n, float scale) {
@@ -61,9 +64,11 @@ struct expected {
     std::int32_t code;
     float value;
     std::uint8_t mask;
-    expected(float x, quant_params p, code_range range) : code(ref::quantize(x, p, range)), value(ref::dequantize(code, p)) {
+    expected(float x, quant_params p, code_range range)
+        : code(ref::quantize(x, p, range)), value(ref::dequantize(code, p)) {
         const float steps = x != x ? 0.0f : std::nearbyintf(x / p.scale);
-        mask = steps >= static_cast<float>(range.lo - p.zero_point) && steps <= static_cast<float>(range.hi - p.zero_point);
+        mask = steps >= static_cast<float>(range.lo - p.zero_point) &&
+               steps <= static_cast<float>(range.hi - p.zero_point);
     }
 };
 /// The multiplier of an epilogue, as docs/numerics.md defines it.
@@ -92,20 +97,35 @@ template <class Range> int differences(std::span<const float> x, quant_params p,
 
 TEST_CASE("quantize and fake_quantize are exact at every tie, for any scale") {
     std::mt19937 g(11);
-    std::vector<float> scales{1.0f, 0.5f, 0.1f, 0.02f, 1.0f / 255, 1.0f / 127, 3.0f, std::numeric_limits<float>::min(), 1e-40f, 1e-45f,
-                              std::numeric_limits<float>::max() / 300, std::numeric_limits<float>::max(), std::ldexp(1.0f, 64),
-                              std::ldexp(1.0f, -64), std::nextafter(std::ldexp(1.0f, 64), inf), std::nextafter(std::ldexp(1.0f, -64), 0.0f)};
+    std::vector<float> scales{1.0f,
+                              0.5f,
+                              0.1f,
+                              0.02f,
+                              1.0f / 255,
+                              1.0f / 127,
+                              3.0f,
+                              std::numeric_limits<float>::min(),
+                              1e-40f,
+                              1e-45f,
+                              std::numeric_limits<float>::max() / 300,
+                              std::numeric_limits<float>::max(),
+                              std::ldexp(1.0f, 64),
+                              std::ldexp(1.0f, -64),
+                              std::nextafter(std::ldexp(1.0f, 64), inf),
+                              std::nextafter(std::ldexp(1.0f, -64), 0.0f)};
     // Significands whose low 15 bits are near 0: refused up to 6, taken from 7 on, where the margin is least.
     for (std::uint32_t high = 0; high < 256; high += 1 + static_cast<std::uint32_t>(g() % 16))
         for (int low : {-9, -8, -7, -6, -3, -1, 0, 1, 2, 5, 6, 7, 8, 9})
-            scales.push_back(compose((high << 15) + static_cast<std::uint32_t>(low) & 0x7fffffu, static_cast<int>(g() % 120) - 60));
+            scales.push_back(
+                compose((high << 15) + static_cast<std::uint32_t>(low) & 0x7fffffu, static_cast<int>(g() % 120) - 60));
     for (int i = 0; i < 150; ++i) scales.push_back(compose(g() & 0x7fffffu, static_cast<int>(g() % 252) - 126));
     for (isa i : available_isas())
         for (float scale : scales) {
             const auto x = hard_values(scale);
             INFO(to_string(i) << " scale " << scale);
             REQUIRE(differences<affine<8>>(x, {scale, static_cast<std::int32_t>(g() % 256)}, context(i)) == 0);
-            REQUIRE(differences<affine_signed<8>>(x, {scale, static_cast<std::int32_t>(g() % 256) - 128}, context(i)) == 0);
+            REQUIRE(differences<affine_signed<8>>(x, {scale, static_cast<std::int32_t>(g() % 256) - 128}, context(i)) ==
+                    0);
             REQUIRE(differences<symmetric<4>>(x, {scale, 0}, context(i)) == 0);
             REQUIRE(differences<affine<3>>(x, {scale, static_cast<std::int32_t>(g() % 8)}, context(i)) == 0);
         }
@@ -125,7 +145,8 @@ TEST_CASE("a NaN in any lane gives zero_point and does not touch its neighbours"
 TEST_CASE("a reciprocal of a scale is below it, and refused exactly where the proof ends") {
     std::mt19937 g(13);
     for (int trial = 0; trial < 100000; ++trial) {
-        const std::uint32_t significand = trial < 40 ? static_cast<std::uint32_t>(trial - 20) & 0x7fffffu : g() & 0x7fffffu;
+        const std::uint32_t significand =
+            trial < 40 ? static_cast<std::uint32_t>(trial - 20) & 0x7fffffu : g() & 0x7fffffu;
         const float s = compose(significand, static_cast<int>(g() % 127) - 63);
         const scale_reciprocal r = reciprocal_of(s);
         const int low = static_cast<int>(significand & 0x7fffu), distance = low < 0x4000 ? low : 0x8000 - low;
@@ -134,9 +155,11 @@ TEST_CASE("a reciprocal of a scale is below it, and refused exactly where the pr
         REQUIRE(static_cast<double>(r.high) < inverse);
         REQUIRE(static_cast<double>(std::nextafter(r.high, inf)) >= inverse);
         REQUIRE(r.low > 0.0f);
-        REQUIRE(std::fabs((static_cast<double>(r.high) + static_cast<double>(r.low)) / inverse - 1.0) <= std::ldexp(1.0, -47));
+        REQUIRE(std::fabs((static_cast<double>(r.high) + static_cast<double>(r.low)) / inverse - 1.0) <=
+                std::ldexp(1.0, -47));
     }
-    for (float s : {0.0f, 1e-45f, 1e-20f, 2e19f, std::numeric_limits<float>::max()}) CHECK_FALSE(reciprocal_of(s).exact);
+    for (float s : {0.0f, 1e-45f, 1e-20f, 2e19f, std::numeric_limits<float>::max()})
+        CHECK_FALSE(reciprocal_of(s).exact);
     for (int n = -511; n <= 511; ++n) {
         const float first = first_rounding_to(n), last = last_rounding_to(n);
         REQUIRE(std::nearbyintf(first) == static_cast<float>(n));
@@ -155,20 +178,26 @@ TEST_CASE("every length and offset, between guard pages, with any of the outputs
                 const context ctx(i);
                 const std::ptrdiff_t offset = n % 5; // elements left out at the side without a guard
                 const std::ptrdiff_t begin = side == guard::after ? offset : 0;
-                guarded<float> x(n + offset, side), values(n + offset, side), dx(n + offset, side), back(n + offset, side);
+                guarded<float> x(n + offset, side), values(n + offset, side), dx(n + offset, side),
+                    back(n + offset, side);
                 guarded<std::uint8_t> codes(n + offset, side), mask(n + offset, side), other(n + offset, side);
                 const auto random = random_values(g, static_cast<std::size_t>(n), p.scale);
                 std::copy(random.begin(), random.end(), x.begin() + begin);
-                const auto part = [&](auto& v) { return v.span().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n)); };
+                const auto part = [&](auto& v) {
+                    return v.span().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n));
+                };
                 const std::span<const float> in = part(x);
                 const channel_layout layout{1, 1, n};
                 const auto which = g() % 8;
                 quantize<affine<8>>(in, p, part(codes), ctx);
                 int wrong = 0;
-                for (std::size_t j = 0; j < in.size(); ++j) wrong += part(codes)[j] != expected(in[j], p, {0, 255}).code;
+                for (std::size_t j = 0; j < in.size(); ++j)
+                    wrong += part(codes)[j] != expected(in[j], p, {0, 255}).code;
                 for (auto& c : codes) c = 0;
-                fake_quantize<affine<8>>(in, layout, std::span(&p, 1), which & 1 ? part(codes) : std::span<std::uint8_t>(),
-                                         which & 2 ? part(values) : std::span<float>(), which & 4 ? part(mask) : std::span<std::uint8_t>(), ctx);
+                fake_quantize<affine<8>>(in, layout, std::span(&p, 1),
+                                         which & 1 ? part(codes) : std::span<std::uint8_t>(),
+                                         which & 2 ? part(values) : std::span<float>(),
+                                         which & 4 ? part(mask) : std::span<std::uint8_t>(), ctx);
                 for (std::size_t j = 0; j < in.size(); ++j) {
                     const expected e(in[j], p, {0, 255});
                     wrong += part(codes)[j] != (which & 1 ? e.code : 0);
@@ -205,7 +234,10 @@ TEST_CASE("value_range passes over NaN and infinities anywhere") {
             real_range want;
             const auto rare = 1 + g() % 100;
             for (float& v : x) {
-                v = g() % rare == 0 ? (g() % 3 == 0 ? nan_value : g() % 2 ? inf : -inf) : static_cast<float>(g() % 1000) - 990.0f;
+                v = g() % rare == 0 ? (g() % 3 == 0 ? nan_value
+                                       : g() % 2    ? inf
+                                                    : -inf)
+                                    : static_cast<float>(g() % 1000) - 990.0f;
                 if (std::isfinite(v)) want = {std::min(want.min, v), std::max(want.max, v)};
             }
             REQUIRE(value_range(x, context(i)) == want);
@@ -221,7 +253,8 @@ TEST_CASE("one pair of parameters for each channel: rows, columns and what lies 
         for (quant_params& p : params)
             p = {std::ldexp(1.0f + static_cast<float>(g() % 4096) / 4096.0f, static_cast<int>(g() % 9) - 8),
                  Range::has_zero_point ? Range::qmin + static_cast<std::int32_t>(g() % 256) : 0};
-        if (g() % 3 == 0 && !params.empty()) params[g() % params.size()].scale = compose(3, 0); // its reciprocal is refused
+        if (g() % 3 == 0 && !params.empty())
+            params[g() % params.size()].scale = compose(3, 0); // its reciprocal is refused
         auto x = random_values(g, static_cast<std::size_t>(layout.size()), 0.1f);
         std::vector<code> y(x.size()), want(x.size()), fake(x.size());
         std::vector<float> back(x.size()), values(x.size());
@@ -231,22 +264,26 @@ TEST_CASE("one pair of parameters for each channel: rows, columns and what lies 
         dequantize<code>(y, layout, params, back, ctx);
         const auto which = g() % 8;
         fake_quantize<Range>(x, layout, params, which & 1 ? std::span(fake) : std::span<code>(),
-                             which & 2 ? std::span(values) : std::span<float>(), which & 4 ? std::span(mask) : std::span<std::uint8_t>(), ctx);
+                             which & 2 ? std::span(values) : std::span<float>(),
+                             which & 4 ? std::span(mask) : std::span<std::uint8_t>(), ctx);
         int wrong = 0;
         for (std::size_t j = 0; j < x.size(); ++j) {
-            const quant_params p = params.size() == 1 ? params[0] : params[j / static_cast<std::size_t>(layout.inner) % params.size()];
+            const quant_params p =
+                params.size() == 1 ? params[0] : params[j / static_cast<std::size_t>(layout.inner) % params.size()];
             const expected e(x[j], p, {Range::qmin, Range::qmax});
             wrong += y[j] != want[j] || !same(back[j], e.value) || fake[j] != (which & 1 ? want[j] : 0);
             wrong += which & 2 ? !same(values[j], e.value) : values[j] != 0.0f;
             wrong += mask[j] != (which & 4 ? e.mask : 0);
         }
-        INFO(to_string(i) << " layout " << layout.outer << " x " << layout.channels << " x " << layout.inner << " outputs " << which);
+        INFO(to_string(i) << " layout " << layout.outer << " x " << layout.channels << " x " << layout.inner
+                          << " outputs " << which);
         REQUIRE(wrong == 0);
     };
     for (isa i : available_isas())
         for (int trial = 0; trial < 60; ++trial) {
             const auto few = static_cast<index_t>(g() % 7), many = static_cast<index_t>(g() % 600);
-            for (const channel_layout& l : {channel_layout{few, many, 1}, {1, few, many}, {few, 3, few + 40}, {few, 1, many}}) {
+            for (const channel_layout& l :
+                 {channel_layout{few, many, 1}, {1, few, many}, {few, 3, few + 40}, {few, 1, many}}) {
                 check(affine<8>{}, i, l);
                 check(affine_signed<8>{}, i, l);
                 check(symmetric<8>{}, i, l);
@@ -265,21 +302,28 @@ TEST_CASE("requantize_codes: all codes, between unsigned and signed") {
     for (isa i : available_isas())
         for (int trial = 0; trial < 300; ++trial) {
             const context ctx(i);
-            const auto scale = [&] { return trial % 10 == 0 ? std::ldexp(1.0f, static_cast<int>(g() % 240) - 120)
-                                                            : std::ldexp(1.0f + static_cast<float>(g() % 4096) / 4096.0f, static_cast<int>(g() % 6)); };
-            const quant_params xu{scale(), static_cast<std::int32_t>(g() % 256)}, xs{scale(), static_cast<std::int32_t>(g() % 256) - 128};
-            const quant_params pu{scale(), static_cast<std::int32_t>(g() % 256)}, ps{scale(), static_cast<std::int32_t>(g() % 256) - 128};
+            const auto scale = [&] {
+                return trial % 10 == 0
+                           ? std::ldexp(1.0f, static_cast<int>(g() % 240) - 120)
+                           : std::ldexp(1.0f + static_cast<float>(g() % 4096) / 4096.0f, static_cast<int>(g() % 6));
+            };
+            const quant_params xu{scale(), static_cast<std::int32_t>(g() % 256)},
+                xs{scale(), static_cast<std::int32_t>(g() % 256) - 128};
+            const quant_params pu{scale(), static_cast<std::int32_t>(g() % 256)},
+                ps{scale(), static_cast<std::int32_t>(g() % 256) - 128};
             const auto fits = [](quant_params a, quant_params b) { return std::isfinite(ref::codes_multiplier(a, b)); };
             if (!fits(xu, pu) || !fits(xu, ps) || !fits(xs, pu) || !fits(xs, ps)) continue;
             int wrong = 0;
             requantize_codes<affine<8>, std::uint8_t>(u, xu, yu, pu, ctx);
             requantize_codes<affine_signed<8>, std::uint8_t>(u, xu, ys, ps, ctx);
             for (std::size_t k = 0; k < 256; ++k)
-                wrong += yu[k] != ref::requantize_code(u[k], xu, pu, {0, 255}) || ys[k] != ref::requantize_code(u[k], xu, ps, {-128, 127});
+                wrong += yu[k] != ref::requantize_code(u[k], xu, pu, {0, 255}) ||
+                         ys[k] != ref::requantize_code(u[k], xu, ps, {-128, 127});
             requantize_codes<affine<8>, std::int8_t>(s, xs, yu, pu, ctx);
             requantize_codes<affine_signed<8>, std::int8_t>(s, xs, ys, ps, ctx);
             for (std::size_t k = 0; k < 256; ++k)
-                wrong += yu[k] != ref::requantize_code(s[k], xs, pu, {0, 255}) || ys[k] != ref::requantize_code(s[k], xs, ps, {-128, 127});
+                wrong += yu[k] != ref::requantize_code(s[k], xs, pu, {0, 255}) ||
+                         ys[k] != ref::requantize_code(s[k], xs, ps, {-128, 127});
             REQUIRE(wrong == 0);
             requantize_codes<affine<8>, std::uint8_t>(u, xu, yu, xu, ctx);
             REQUIRE(yu == u); // one grid: nothing changes
@@ -299,13 +343,16 @@ TEST_CASE("quantize_rows_dynamic: each row as if it were alone, for any number o
         for (index_t threads : {1, 2, 3, 7}) {
             const pool executor{threads};
             const context ctx(i, executor);
-            const index_t rows = static_cast<index_t>(g() % 12), cols = static_cast<index_t>(g() % 300), stride = cols + 3;
+            const index_t rows = static_cast<index_t>(g() % 12), cols = static_cast<index_t>(g() % 300),
+                          stride = cols + 3;
             auto x = random_values(g, static_cast<std::size_t>(rows * stride), 0.3f);
             if (rows > 2)
-                for (index_t c = 0; c < cols; ++c) x[static_cast<std::size_t>(stride + c)] = 0.0f; // a row without a range
+                for (index_t c = 0; c < cols; ++c)
+                    x[static_cast<std::size_t>(stride + c)] = 0.0f; // a row without a range
             std::vector<std::uint8_t> y(x.size(), 9), row(static_cast<std::size_t>(cols));
             std::vector<quant_params> params(static_cast<std::size_t>(rows));
-            quantize_rows_dynamic<affine<8>>({x.data(), rows, cols, stride}, {y.data(), rows, cols, stride}, params, ctx);
+            quantize_rows_dynamic<affine<8>>({x.data(), rows, cols, stride}, {y.data(), rows, cols, stride}, params,
+                                             ctx);
             for (index_t r = 0; r < rows; ++r) {
                 real_range range;
                 for (index_t c = 0; c < cols; ++c) {
@@ -329,7 +376,8 @@ TEST_CASE("requantize accumulators: any width and stride, codes and values of ev
     for (isa i : available_isas())
         for (int trial = 0; trial < 250; ++trial) {
             const context ctx(i);
-            const index_t rows = static_cast<index_t>(g() % 9), cols = 1 + static_cast<index_t>(g() % (trial % 2 ? 40 : 400));
+            const index_t rows = static_cast<index_t>(g() % 9),
+                          cols = 1 + static_cast<index_t>(g() % (trial % 2 ? 40 : 400));
             const index_t lda = cols + static_cast<index_t>(g() % 3), ldc = trial % 3 ? lda : cols;
             const std::vector<std::int8_t> weights(static_cast<std::size_t>(cols), 1);
             std::vector<float> scales(static_cast<std::size_t>(cols));
@@ -337,7 +385,8 @@ TEST_CASE("requantize accumulators: any width and stride, codes and values of ev
             const packed_weights w = pack({weights.data(), cols, 1});
             const quant_params xp{0.5f, 3}, yp{trial % 7 ? 0.8f : 1e-9f, static_cast<std::int32_t>(g() % 256)};
             guarded<std::int32_t> acc(rows ? (rows - 1) * lda + cols : 0);
-            for (auto& a : acc) a = g() % 9 == 0 ? static_cast<std::int32_t>(g()) : static_cast<std::int32_t>(g() % 8001) - 4000;
+            for (auto& a : acc)
+                a = g() % 9 == 0 ? static_cast<std::int32_t>(g()) : static_cast<std::int32_t>(g() % 8001) - 4000;
             const auto check = [&]<class Out>(Out, const auto& ep, const auto& want, const auto& inside) {
                 guarded<Out> y(rows ? (rows - 1) * ldc + cols : 0), plain(rows ? (rows - 1) * ldc + cols : 0);
                 guarded<std::uint8_t> mask(rows * cols);
@@ -357,57 +406,97 @@ TEST_CASE("requantize accumulators: any width and stride, codes and values of ev
             };
             const auto m = [&](index_t c) { return multiplier(xp, scales[static_cast<std::size_t>(c)], yp); };
             const auto real = [&](std::int32_t v, index_t c) {
-                return static_cast<float>(v) * static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(scales[static_cast<std::size_t>(c)]));
+                return static_cast<float>(v) *
+                       static_cast<float>(static_cast<double>(xp.scale) *
+                                          static_cast<double>(scales[static_cast<std::size_t>(c)]));
             };
             const auto steps = [&](std::int32_t v, index_t c) { return std::nearbyintf(static_cast<float>(v) * m(c)); };
             const std::int32_t z = yp.zero_point;
-            check(std::uint8_t{}, make_epilogue(w, stage::requantize{xp, scales, yp}),
-                  [&](std::int32_t v, index_t c) { return requantize_float(v, m(c), z, {0, 255}); },
-                  [&](std::int32_t v, index_t c) { return steps(v, c) >= static_cast<float>(-z) && steps(v, c) <= static_cast<float>(255 - z); });
-            check(std::uint8_t{}, make_epilogue(w, stage::requantize{xp, scales, yp}, stage::relu{}),
-                  [&](std::int32_t v, index_t c) { return requantize_float(v, m(c), z, {z, 255}); },
-                  [&](std::int32_t v, index_t c) { return v > 0 && steps(v, c) <= static_cast<float>(255 - z); });
+            check(
+                std::uint8_t{}, make_epilogue(w, stage::requantize{xp, scales, yp}),
+                [&](std::int32_t v, index_t c) {
+                    return requantize_float(v, m(c), z, {0, 255});
+                },
+                [&](std::int32_t v, index_t c) {
+                    return steps(v, c) >= static_cast<float>(-z) && steps(v, c) <= static_cast<float>(255 - z);
+                });
+            check(
+                std::uint8_t{}, make_epilogue(w, stage::requantize{xp, scales, yp}, stage::relu{}),
+                [&](std::int32_t v, index_t c) {
+                    return requantize_float(v, m(c), z, {z, 255});
+                },
+                [&](std::int32_t v, index_t c) { return v > 0 && steps(v, c) <= static_cast<float>(255 - z); });
             const quant_params sp{yp.scale, z - 128};
-            check(std::int8_t{}, make_epilogue(w, stage::requantize<affine_signed<8>>{xp, scales, sp}),
-                  [&](std::int32_t v, index_t c) { return requantize_float(v, m(c), z - 128, {-128, 127}); },
-                  [&](std::int32_t v, index_t c) { return steps(v, c) >= static_cast<float>(-z) && steps(v, c) <= static_cast<float>(255 - z); });
-            check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, stage::clamp{-0.5f, 6.0f}),
-                  [&](std::int32_t v, index_t c) { return std::min(std::max(real(v, c), -0.5f), 6.0f); },
-                  [&](std::int32_t v, index_t c) { return real(v, c) >= -0.5f && real(v, c) <= 6.0f; });
-            check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, stage::relu{}),
-                  [&](std::int32_t v, index_t c) { return std::max(real(v, c), 0.0f); }, [&](std::int32_t v, index_t) { return v > 0; });
+            check(
+                std::int8_t{}, make_epilogue(w, stage::requantize<affine_signed<8>>{xp, scales, sp}),
+                [&](std::int32_t v, index_t c) {
+                    return requantize_float(v, m(c), z - 128, {-128, 127});
+                },
+                [&](std::int32_t v, index_t c) {
+                    return steps(v, c) >= static_cast<float>(-z) && steps(v, c) <= static_cast<float>(255 - z);
+                });
+            check(
+                float{}, make_epilogue(w, stage::dequantize{xp, scales}, stage::clamp{-0.5f, 6.0f}),
+                [&](std::int32_t v, index_t c) { return std::min(std::max(real(v, c), -0.5f), 6.0f); },
+                [&](std::int32_t v, index_t c) { return real(v, c) >= -0.5f && real(v, c) <= 6.0f; });
+            check(
+                float{}, make_epilogue(w, stage::dequantize{xp, scales}, stage::relu{}),
+                [&](std::int32_t v, index_t c) { return std::max(real(v, c), 0.0f); },
+                [&](std::int32_t v, index_t) { return v > 0; });
 
             // 16-bit codes, a real bias, which may change the sign of a value, and bfloat16.
-            check(std::int16_t{}, make_epilogue(w, stage::requantize<symmetric<16>>{xp, scales, {yp.scale * 1e-3f, 0}}),
-                  [&](std::int32_t v, index_t c) { return requantize_float(v, multiplier(xp, scales[static_cast<std::size_t>(c)], {yp.scale * 1e-3f, 0}), 0, {-32767, 32767}); },
-                  [&](std::int32_t v, index_t c) {
-                      const float s = std::nearbyintf(static_cast<float>(v) * multiplier(xp, scales[static_cast<std::size_t>(c)], {yp.scale * 1e-3f, 0}));
-                      return s >= -32767.0f && s <= 32767.0f;
-                  });
+            check(
+                std::int16_t{}, make_epilogue(w, stage::requantize<symmetric<16>>{xp, scales, {yp.scale * 1e-3f, 0}}),
+                [&](std::int32_t v, index_t c) {
+                    return requantize_float(v,
+                                            multiplier(xp, scales[static_cast<std::size_t>(c)], {yp.scale * 1e-3f, 0}),
+                                            0, {-32767, 32767});
+                },
+                [&](std::int32_t v, index_t c) {
+                    const float s =
+                        std::nearbyintf(static_cast<float>(v) *
+                                        multiplier(xp, scales[static_cast<std::size_t>(c)], {yp.scale * 1e-3f, 0}));
+                    return s >= -32767.0f && s <= 32767.0f;
+                });
             const stage::requantize_fixed<symmetric<16>> fixed{xp, scales, {0.8e-3f, 0}};
             const auto fixed_code = [&](std::int32_t v, index_t c, code_range range) {
-                const auto f = to_fixed_multiplier(0.5 * static_cast<double>(scales[static_cast<std::size_t>(c)]) / static_cast<double>(0.8e-3f));
+                const auto f = to_fixed_multiplier(0.5 * static_cast<double>(scales[static_cast<std::size_t>(c)]) /
+                                                   static_cast<double>(0.8e-3f));
                 return requantize_fixed_double(v, f, 0, range);
             };
-            check(std::int16_t{}, make_epilogue(w, fixed), [&](std::int32_t v, index_t c) { return fixed_code(v, c, {-32767, 32767}); },
-                  [&](std::int32_t v, index_t c) {
-                      const std::int32_t code = fixed_code(v, c, {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()});
-                      return code >= -32767 && code <= 32767;
-                  });
+            check(
+                std::int16_t{}, make_epilogue(w, fixed),
+                [&](std::int32_t v, index_t c) {
+                    return fixed_code(v, c, {-32767, 32767});
+                },
+                [&](std::int32_t v, index_t c) {
+                    const std::int32_t code = fixed_code(
+                        v, c, {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()});
+                    return code >= -32767 && code <= 32767;
+                });
             std::vector<float> biases(static_cast<std::size_t>(cols));
             for (float& b : biases) b = 0.01f * static_cast<float>(static_cast<int>(g() % 2001) - 1000);
             const stage::real_bias bias{biases};
-            const auto sum = [&](std::int32_t v, index_t c) { return rounded(real(v, c)) + biases[static_cast<std::size_t>(c)]; };
-            check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, bias, stage::clamp{-0.5f, 6.0f}),
-                  [&](std::int32_t v, index_t c) { return std::min(std::max(sum(v, c), -0.5f), 6.0f); },
-                  [&](std::int32_t v, index_t c) { return sum(v, c) >= -0.5f && sum(v, c) <= 6.0f; });
-            check(float{}, make_epilogue(w, stage::dequantize{xp, scales}, bias, stage::relu{}),
-                  [&](std::int32_t v, index_t c) { return std::max(sum(v, c), 0.0f); }, [&](std::int32_t v, index_t c) { return sum(v, c) > 0.0f; });
-            check(bfloat16{}, make_epilogue(w, stage::dequantize_bf16{xp, scales}, bias, stage::relu6{}),
-                  [&](std::int32_t v, index_t c) { return bfloat16{to_bfloat16(std::min(std::max(sum(v, c), 0.0f), 6.0f))}; },
-                  [&](std::int32_t v, index_t c) { return sum(v, c) > 0.0f && sum(v, c) <= 6.0f; });
-            check(std::int32_t{}, make_epilogue(w, stage::accumulators{}), [](std::int32_t v, index_t) { return v; },
-                  [](std::int32_t, index_t) { return true; });
+            const auto sum = [&](std::int32_t v, index_t c) {
+                return rounded(real(v, c)) + biases[static_cast<std::size_t>(c)];
+            };
+            check(
+                float{}, make_epilogue(w, stage::dequantize{xp, scales}, bias, stage::clamp{-0.5f, 6.0f}),
+                [&](std::int32_t v, index_t c) { return std::min(std::max(sum(v, c), -0.5f), 6.0f); },
+                [&](std::int32_t v, index_t c) { return sum(v, c) >= -0.5f && sum(v, c) <= 6.0f; });
+            check(
+                float{}, make_epilogue(w, stage::dequantize{xp, scales}, bias, stage::relu{}),
+                [&](std::int32_t v, index_t c) { return std::max(sum(v, c), 0.0f); },
+                [&](std::int32_t v, index_t c) { return sum(v, c) > 0.0f; });
+            check(
+                bfloat16{}, make_epilogue(w, stage::dequantize_bf16{xp, scales}, bias, stage::relu6{}),
+                [&](std::int32_t v, index_t c) {
+                    return bfloat16{to_bfloat16(std::min(std::max(sum(v, c), 0.0f), 6.0f))};
+                },
+                [&](std::int32_t v, index_t c) { return sum(v, c) > 0.0f && sum(v, c) <= 6.0f; });
+            check(
+                std::int32_t{}, make_epilogue(w, stage::accumulators{}), [](std::int32_t v, index_t) { return v; },
+                [](std::int32_t, index_t) { return true; });
         }
 }
 
@@ -446,8 +535,10 @@ TEST_CASE("add and pooling between guard pages, any length and number of channel
             average_pool(x, xq, s, yq, nhwc_view<std::uint8_t>(out.data(), 1, oh, ow, n), ctx);
             ref::average_pool(x, xq, s, yq, {0, 255}, nhwc_view<std::uint8_t>(want.data(), 1, oh, ow, n));
             REQUIRE(equal(out, want));
-            max_pool(nhwc_view<const float>(reals.data(), 1, h, width, n), s, nhwc_view<float>(out_f.data(), 1, oh, ow, n), ctx);
-            ref::max_pool(nhwc_view<const float>(reals.data(), 1, h, width, n), s, nhwc_view<float>(want_f.data(), 1, oh, ow, n));
+            max_pool(nhwc_view<const float>(reals.data(), 1, h, width, n), s,
+                     nhwc_view<float>(out_f.data(), 1, oh, ow, n), ctx);
+            ref::max_pool(nhwc_view<const float>(reals.data(), 1, h, width, n), s,
+                          nhwc_view<float>(want_f.data(), 1, oh, ow, n));
             REQUIRE(equal(out_f, want_f));
         }
 }

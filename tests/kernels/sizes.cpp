@@ -9,9 +9,9 @@
 
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
-#include <notch/kernels/quantize.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/pool.hpp>
+#include <notch/kernels/quantize.hpp>
 #include <notch/ref/conv.hpp>
 #include <notch/ref/pool.hpp>
 
@@ -22,13 +22,15 @@ TEST_CASE("gemm with nothing to multiply gives the bias; with nothing to write, 
     const std::vector<std::int32_t> bias{5, -6, 7};
     for (isa i : available_isas()) {
         std::vector<std::int32_t> y(15);
-        gemm(matrix_view<const std::uint8_t>(nullptr, 5, 0), none, make_epilogue(none, stage::bias{bias}, stage::accumulators{9}),
-             matrix_view<std::int32_t>(y.data(), 5, 3), context(i));
+        gemm(matrix_view<const std::uint8_t>(nullptr, 5, 0), none,
+             make_epilogue(none, stage::bias{bias}, stage::accumulators{9}), matrix_view<std::int32_t>(y.data(), 5, 3),
+             context(i));
         for (std::size_t j = 0; j < y.size(); ++j) CHECK(y[j] == bias[j % 3]);
     }
     const packed_weights flat = pack({nullptr, 0, 4});
     const std::vector<std::uint8_t> x(8);
-    gemm(matrix_view<const std::uint8_t>(x.data(), 2, 4), flat, make_epilogue(flat, stage::accumulators{}), matrix_view<std::int32_t>(nullptr, 2, 0));
+    gemm(matrix_view<const std::uint8_t>(x.data(), 2, 4), flat, make_epilogue(flat, stage::accumulators{}),
+         matrix_view<std::int32_t>(nullptr, 2, 0));
 }
 
 TEST_CASE("the longest K that fits int32 is exact with saturated codes, one more is refused") {
@@ -38,7 +40,8 @@ TEST_CASE("the longest K that fits int32 is exact with saturated codes, one more
     const packed_weights p = pack({w.data(), 1, k});
     for (isa i : available_isas()) {
         std::vector<std::int32_t> y(2);
-        gemm(matrix_view<const std::uint8_t>(x.data(), 2, k), p, make_epilogue(p, stage::accumulators{}), matrix_view<std::int32_t>(y.data(), 2, 1), context(i));
+        gemm(matrix_view<const std::uint8_t>(x.data(), 2, k), p, make_epilogue(p, stage::accumulators{}),
+             matrix_view<std::int32_t>(y.data(), 2, 1), context(i));
         CHECK(y[0] == -255 * 128 * 65793);
         CHECK(y[1] == y[0]);
     }
@@ -102,7 +105,8 @@ TEST_CASE("slices: outputs and inputs that lie inside larger images, the rest un
                 for (auto& v : weights) v = static_cast<std::int8_t>(g());
                 context ctx(i);
                 const packed_depthwise d = pack_depthwise(weights, c, s);
-                std::vector<std::byte> memory(static_cast<std::size_t>(std::max(depthwise_workspace_size(d, n, h, w), pool_workspace_size(s))));
+                std::vector<std::byte> memory(
+                    static_cast<std::size_t>(std::max(depthwise_workspace_size(d, n, h, w), pool_workspace_size(s))));
                 ctx.workspace = memory;
                 std::vector<std::int32_t> y(static_cast<std::size_t>(n * oh * ow * qc), -7), want = y;
                 const auto at = [&](auto* p) { return nhwc_view(p + 1, n, oh, ow, c, oh * ow * qc, ow * qc, qc); };

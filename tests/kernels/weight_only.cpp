@@ -27,7 +27,9 @@ using namespace notch;
 namespace {
 
 /// The same bits, or both NaN.
-bool same(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b)); }
+bool same(float a, float b) {
+    return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b));
+}
 
 enum class fill { random, extreme_codes, wild };
 
@@ -49,18 +51,22 @@ struct weights {
     packed_group_weights packed;
 };
 
-weights make_weights(std::mt19937& g, index_t n, index_t k, index_t group, int bits, bool zero, bool bias, scale_format format, fill f) {
+weights make_weights(std::mt19937& g, index_t n, index_t k, index_t group, int bits, bool zero, bool bias,
+                     scale_format format, fill f) {
     weights w{n, k, group, (k + group - 1) / group, bits, {}, {}, {}, {}, {}};
     const int range = bits == 4 ? 16 : 256;
     const auto code = [&] {
-        return static_cast<std::int8_t>(f == fill::extreme_codes ? (g() % 2 ? -range / 2 : range / 2 - 1)
-                                                                  : static_cast<int>(g() % static_cast<unsigned>(range)) - range / 2);
+        return static_cast<std::int8_t>(f == fill::extreme_codes
+                                            ? (g() % 2 ? -range / 2 : range / 2 - 1)
+                                            : static_cast<int>(g() % static_cast<unsigned>(range)) - range / 2);
     };
     for (index_t i = 0; i < n * k; ++i) w.codes.push_back(code());
     for (index_t i = 0; i < n * w.groups; ++i) {
         // The reference gets the scales as they are stored.
         const float s = random_float(g, fill::random) * 0.01f;
-        w.scales.push_back(format == scale_format::f32 ? s : format == scale_format::bf16 ? from_bfloat16(to_bfloat16(s)) : from_float16(to_float16(s)));
+        w.scales.push_back(format == scale_format::f32    ? s
+                           : format == scale_format::bf16 ? from_bfloat16(to_bfloat16(s))
+                                                          : from_float16(to_float16(s)));
         if (zero) w.zeros.push_back(code());
     }
     if (bias)
@@ -71,8 +77,8 @@ weights make_weights(std::mt19937& g, index_t n, index_t k, index_t group, int b
 
 void check(std::mt19937& g, const weights& w, index_t m, fill f, isa i, index_t threads) {
     const index_t n = w.n, k = w.k, ldx = k + static_cast<index_t>(g() % 3), ldy = n + static_cast<index_t>(g() % 3);
-    INFO(to_string(i) << " " << m << "x" << n << "x" << k << " group " << w.group << " bits " << w.bits << " zero " << !w.zeros.empty()
-                      << " format " << static_cast<int>(w.packed.format) << " threads " << threads);
+    INFO(to_string(i) << " " << m << "x" << n << "x" << k << " group " << w.group << " bits " << w.bits << " zero "
+                      << !w.zeros.empty() << " format " << static_cast<int>(w.packed.format) << " threads " << threads);
     const thread_team pool{threads};
     context ctx(i, pool);
     const auto x_size = m > 0 ? (m - 1) * ldx + k : 0, y_size = m > 0 && n > 0 ? (m - 1) * ldy + n : 0;
@@ -90,7 +96,8 @@ void check(std::mt19937& g, const weights& w, index_t m, fill f, isa i, index_t 
     };
     const auto from_y = [&](index_t r, index_t c) { return yv(r, c); };
 
-    ref::weight_only({x.data(), m, k, ldx}, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias, {want.data(), m, n});
+    ref::weight_only({x.data(), m, k, ldx}, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias,
+                     {want.data(), m, n});
     for (float& v : y) v = 77.0f;
     gemm_weight_only(matrix_view<const float>(x.data(), m, k, ldx), w.packed, yv, w.bias, ctx);
     compare(from_y);
@@ -101,21 +108,26 @@ void check(std::mt19937& g, const weights& w, index_t m, fill f, isa i, index_t 
         half[e].bits = to_bfloat16(x[e]);
         x[e] = from_bfloat16(half[e].bits);
     }
-    ref::weight_only({x.data(), m, k, ldx}, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias, {want.data(), m, n});
+    ref::weight_only({x.data(), m, k, ldx}, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias,
+                     {want.data(), m, n});
     for (float& v : want) v = from_bfloat16(to_bfloat16(v));
-    gemm_weight_only(matrix_view<const bfloat16>(half.data(), m, k, ldx), w.packed, matrix_view<bfloat16>(half_y.data(), m, n, ldy), w.bias, ctx);
+    gemm_weight_only(matrix_view<const bfloat16>(half.data(), m, k, ldx), w.packed,
+                     matrix_view<bfloat16>(half_y.data(), m, n, ldy), w.bias, ctx);
     compare([&](index_t r, index_t c) { return from_bfloat16(half_y[static_cast<std::size_t>(r * ldy + c)].bits); });
 
     // 8-bit activations
     std::vector<std::byte> memory(static_cast<std::size_t>(gemm_group_a8_workspace_size(w.packed, m)));
     ctx.workspace = memory;
     guarded<std::int8_t> codes(x_size);
-    for (auto& v : codes) v = static_cast<std::int8_t>(f == fill::extreme_codes ? (g() % 2 ? -128 : 127) : static_cast<int>(g() % 256) - 128);
+    for (auto& v : codes)
+        v = static_cast<std::int8_t>(f == fill::extreme_codes ? (g() % 2 ? -128 : 127)
+                                                              : static_cast<int>(g() % 256) - 128);
     std::vector<float> x_scales;
     const index_t x_scale_count = g() % 3 ? m : 1;
     for (index_t r = 0; r < x_scale_count; ++r) x_scales.push_back(0.001f * static_cast<float>(1 + g() % 1000));
     if (x_scales.empty()) x_scales.push_back(1.0f);
-    ref::group_a8({codes.data(), m, k, ldx}, x_scales, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias, {want.data(), m, n});
+    ref::group_a8({codes.data(), m, k, ldx}, x_scales, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias,
+                  {want.data(), m, n});
     for (float& v : y) v = 77.0f;
     gemm_group_a8(matrix_view<const std::int8_t>(codes.data(), m, k, ldx), x_scales, w.packed, yv, w.bias, ctx);
     compare(from_y);
@@ -133,11 +145,14 @@ void check(std::mt19937& g, const weights& w, index_t m, fill f, isa i, index_t 
         for (index_t c = 0; c < k; ++c) {
             const float v = row[static_cast<std::size_t>(c)];
             const double code = std::isnan(v) ? 0.0 : std::nearbyint(static_cast<double>(v / p.scale));
-            quantized[static_cast<std::size_t>(r * k + c)] = static_cast<std::int8_t>(code < -127 ? -127 : code > 127 ? 127 : code);
+            quantized[static_cast<std::size_t>(r * k + c)] = static_cast<std::int8_t>(code < -127  ? -127
+                                                                                      : code > 127 ? 127
+                                                                                                   : code);
         }
     }
     if (m > 0) {
-        ref::group_a8({quantized.data(), m, k}, x_scales, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias, {want.data(), m, n});
+        ref::group_a8({quantized.data(), m, k}, x_scales, {w.codes.data(), n, k}, w.group, w.scales, w.zeros, w.bias,
+                      {want.data(), m, n});
         for (float& v : y) v = 77.0f;
         gemm_group_a8_dynamic(matrix_view<const float>(x.data(), m, k, ldx), w.packed, yv, w.bias, ctx);
         compare(from_y);
@@ -152,17 +167,21 @@ TEST_CASE("group-wise products equal the reference bit for bit on every instruct
     const index_t group_sizes[] = {32, 64, 128, 96};
     const index_t thread_counts[] = {1, 2, 3, 7};
     for (int trial = 0; trial < 150; ++trial) {
-        const index_t n = sizes[g() % 21], k = sizes[g() % 21] + (trial % 5 == 0 ? 256 : 0), m = trial % 3 ? static_cast<index_t>(g() % 4) : static_cast<index_t>(g() % 19);
-        const weights w = make_weights(g, n, k, group_sizes[trial % 4], trial % 2 ? 4 : 8, g() % 2 == 0, g() % 2 == 0, static_cast<scale_format>(g() % 3),
-                                       trial % 7 == 0 ? fill::extreme_codes : fill::random);
-        for (isa i : available_isas()) check(g, w, m, trial % 7 == 0 ? fill::extreme_codes : fill::random, i, thread_counts[g() % 4]);
+        const index_t n = sizes[g() % 21], k = sizes[g() % 21] + (trial % 5 == 0 ? 256 : 0),
+                      m = trial % 3 ? static_cast<index_t>(g() % 4) : static_cast<index_t>(g() % 19);
+        const weights w =
+            make_weights(g, n, k, group_sizes[trial % 4], trial % 2 ? 4 : 8, g() % 2 == 0, g() % 2 == 0,
+                         static_cast<scale_format>(g() % 3), trial % 7 == 0 ? fill::extreme_codes : fill::random);
+        for (isa i : available_isas())
+            check(g, w, m, trial % 7 == 0 ? fill::extreme_codes : fill::random, i, thread_counts[g() % 4]);
     }
 }
 
 TEST_CASE("group-wise products of infinities, NaN, subnormal and overflowing values equal the reference") {
     std::mt19937 g(2);
     for (int trial = 0; trial < 40; ++trial) {
-        const weights w = make_weights(g, 1 + static_cast<index_t>(g() % 40), 1 + static_cast<index_t>(g() % 200), 32, trial % 2 ? 4 : 8, trial % 3 == 0, true, scale_format::f32, fill::random);
+        const weights w = make_weights(g, 1 + static_cast<index_t>(g() % 40), 1 + static_cast<index_t>(g() % 200), 32,
+                                       trial % 2 ? 4 : 8, trial % 3 == 0, true, scale_format::f32, fill::random);
         for (isa i : available_isas()) check(g, w, 1 + trial % 3, fill::wild, i, 1);
     }
 }
@@ -177,10 +196,12 @@ TEST_CASE("the longest group of extreme codes stays inside int32") {
         const std::vector<std::int8_t> x(static_cast<std::size_t>(w.k), -128);
         const std::vector<float> one{1.0f};
         std::vector<float> want(3), y(3);
-        ref::group_a8({x.data(), 1, w.k}, one, {w.codes.data(), 3, w.k}, w.group, w.scales, w.zeros, {}, {want.data(), 1, 3});
+        ref::group_a8({x.data(), 1, w.k}, one, {w.codes.data(), 3, w.k}, w.group, w.scales, w.zeros, {},
+                      {want.data(), 1, 3});
         std::vector<std::byte> memory(static_cast<std::size_t>(gemm_group_a8_workspace_size(w.packed, 1)));
         for (isa i : available_isas()) {
-            gemm_group_a8(matrix_view<const std::int8_t>(x.data(), 1, w.k), one, w.packed, matrix_view<float>(y.data(), 1, 3), {}, context(i, {}, memory));
+            gemm_group_a8(matrix_view<const std::int8_t>(x.data(), 1, w.k), one, w.packed,
+                          matrix_view<float>(y.data(), 1, 3), {}, context(i, {}, memory));
             for (std::size_t c = 0; c < 3; ++c) CHECK(same(y[c], want[c]));
         }
     }
@@ -237,7 +258,8 @@ TEST_CASE("packing and products with group-wise weights refuse bad input") {
     const std::vector<std::int8_t> far(4, 8);
     REQUIRE_THROWS_WITH(pack_groups(v, 4, 32, scales, far), contains_text("zero_point 8"));
     const std::vector<std::int8_t> nine(80, 9);
-    REQUIRE_THROWS_WITH(pack_groups({nine.data(), 2, 40}, 4, 32, scales), contains_text("code 9 of output 0 is not in -8..7"));
+    REQUIRE_THROWS_WITH(pack_groups({nine.data(), 2, 40}, 4, 32, scales),
+                        contains_text("code 9 of output 0 is not in -8..7"));
     scales[3] = std::numeric_limits<float>::infinity();
     REQUIRE_THROWS_WITH(pack_groups(v, 4, 32, scales), contains_text("of output 1, group 1 is not finite"));
     scales[3] = 1e6f;
@@ -250,8 +272,10 @@ TEST_CASE("packing and products with group-wise weights refuse bad input") {
     const matrix_view<const float> xv(x.data(), 2, 40);
     const matrix_view<const std::int8_t> xcv(xc.data(), 2, 40);
     const matrix_view<float> yv(y.data(), 2, 2);
-    REQUIRE_THROWS_WITH(gemm_weight_only(matrix_view<const float>(x.data(), 2, 39), w, yv), contains_text("columns of x is 39"));
-    REQUIRE_THROWS_WITH(gemm_weight_only(xv, w, matrix_view<float>(y.data(), 2, 1)), contains_text("columns of y is 1"));
+    REQUIRE_THROWS_WITH(gemm_weight_only(matrix_view<const float>(x.data(), 2, 39), w, yv),
+                        contains_text("columns of x is 39"));
+    REQUIRE_THROWS_WITH(gemm_weight_only(xv, w, matrix_view<float>(y.data(), 2, 1)),
+                        contains_text("columns of y is 1"));
     REQUIRE_THROWS_WITH(gemm_weight_only(xv, w, yv, bias), contains_text("the number of biases is 3"));
     REQUIRE_THROWS_WITH(gemm_group_a8(xcv, x_scales, w, yv), contains_text("x_scales is 0"));
     REQUIRE_THROWS_WITH(gemm_group_a8(xcv, x_scale, w, yv), contains_text("gemm_group_a8_workspace_size"));

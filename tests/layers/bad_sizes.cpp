@@ -56,7 +56,9 @@ TEST_CASE("a dynamic layer refuses an output of the wrong shape") {
     const nhwc_view<const float> in(x.values.data(), 3, 1, 1, 6);
     CHECK_THROWS_AS(frozen.forward(in, nhwc_view<float>(memory.data(), 1, 1, 1, 4), ctx), error);
     CHECK_THROWS_AS(frozen.forward(in, nhwc_view<float>(memory.data(), 3, 1, 1, 5), ctx), error);
-    CHECK_THROWS_AS(frozen.forward(in, nhwc_view<float>(memory.data(), 3, 1, 1, 4), context(std::span<std::byte>(workspace).first(8))), error);
+    CHECK_THROWS_AS(frozen.forward(in, nhwc_view<float>(memory.data(), 3, 1, 1, 4),
+                                   context(std::span<std::byte>(workspace).first(8))),
+                    error);
 }
 
 TEST_CASE("poolings and add: backward is the transpose of forward") {
@@ -73,7 +75,8 @@ TEST_CASE("poolings and add: backward is the transpose of forward") {
         const auto loss = [&] {
             forward(x, y);
             double sum = 0;
-            for (index_t i = 0; i < y.size(); ++i) sum += static_cast<double>(y.values[i]) * static_cast<double>(r[static_cast<std::size_t>(i)]);
+            for (index_t i = 0; i < y.size(); ++i)
+                sum += static_cast<double>(y.values[i]) * static_cast<double>(r[static_cast<std::size_t>(i)]);
             return sum;
         };
         for (index_t i = 0; i < x.size(); i += 3) {
@@ -84,7 +87,8 @@ TEST_CASE("poolings and add: backward is the transpose of forward") {
             x.values[i] = before - h;
             const double down = loss();
             x.values[i] = before;
-            CHECK(static_cast<double>(dx[static_cast<std::size_t>(i)]) == Approx((up - down) / 2e-3).epsilon(0.01).margin(2e-3));
+            CHECK(static_cast<double>(dx[static_cast<std::size_t>(i)]) ==
+                  Approx((up - down) / 2e-3).epsilon(0.01).margin(2e-3));
         }
     };
     max_pool_layer pool(s);
@@ -108,7 +112,8 @@ TEST_CASE("layers refuse windows and channels that make no sense") {
     zero_stride.stride_h = 0;
     no_dilation.dilation_w = 0;
     padded.pad_left = -1;
-    for (const window& s : {zero_stride, no_dilation, padded, window::square(0), window::square(notch::index_t{1} << 40)}) {
+    for (const window& s :
+         {zero_stride, no_dilation, padded, window::square(0), window::square(notch::index_t{1} << 40)}) {
         CHECK_THROWS_AS(conv2d_layer<>(3, 5, s), error);
         CHECK_THROWS_AS(depthwise_layer<>(3, s), error);
         CHECK_THROWS_AS(max_pool_layer(s), error);
@@ -183,7 +188,8 @@ TEST_CASE("freezing refuses input parameters that are none, and a mean needs a p
         CHECK_THROWS_WITH(layer.spec({bad, 0}), contains_text("train_layer.spec: x.scale is"));
         CHECK_THROWS_WITH(freeze(layer, {bad, 0}), contains_text("train_layer.spec: x.scale is"));
     }
-    for (int bad : {-1, 256}) CHECK_THROWS_WITH(layer.spec({1.0f, bad}), contains_text("train_layer.spec: x.zero_point is"));
+    for (int bad : {-1, 256})
+        CHECK_THROWS_WITH(layer.spec({1.0f, bad}), contains_text("train_layer.spec: x.zero_point is"));
     CHECK_NOTHROW(layer.spec({1.0f, 255}));
 
     global_average_layer mean;
@@ -193,7 +199,8 @@ TEST_CASE("freezing refuses input parameters that are none, and a mean needs a p
             activation none;
             none.reshape(2, h, w, 4);
             none.quantized = p == phase::quantized;
-            CHECK_THROWS_WITH(mean.forward(none, y, p, false, ctx), contains_text(detail::cat("images of ", h, " x ", w, " pixels")));
+            CHECK_THROWS_WITH(mean.forward(none, y, p, false, ctx),
+                              contains_text(detail::cat("images of ", h, " x ", w, " pixels")));
         }
 }
 

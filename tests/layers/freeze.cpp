@@ -80,7 +80,8 @@ template <class L> void check_dynamic(L layer, const activation& x, std::mt19937
     for (isa i : available_isas()) {
         buffer<std::byte> memory(frozen.workspace_size(x.n, x.h, x.w));
         buffer<float> out(y.size());
-        frozen.forward(nhwc_view<const float>(x.values.data(), x.n, x.h, x.w, x.c), nhwc_view<float>(out.data(), y.n, y.h, y.w, y.c), context(i, {}, memory));
+        frozen.forward(nhwc_view<const float>(x.values.data(), x.n, x.h, x.w, x.c),
+                       nhwc_view<float>(out.data(), y.n, y.h, y.w, y.c), context(i, {}, memory));
         index_t wrong = 0;
         for (index_t k = 0; k < y.size(); ++k) wrong += out[k] != y.values[k];
         INFO(to_string(i));
@@ -93,7 +94,8 @@ template <class Net> double loss(Net& layer, const activation& x, const std::vec
     activation y;
     layer.forward(x, y, phase::fp32, true, context{});
     double sum = 0;
-    for (index_t i = 0; i < y.size(); ++i) sum += static_cast<double>(y.values[i]) * static_cast<double>(r[static_cast<std::size_t>(i)]);
+    for (index_t i = 0; i < y.size(); ++i)
+        sum += static_cast<double>(y.values[i]) * static_cast<double>(r[static_cast<std::size_t>(i)]);
     return sum;
 }
 
@@ -116,7 +118,8 @@ template <class Make> void check_fp32_gradients(Make make, activation x, std::mt
         v = before;
         INFO(what);
         // Central differences of float32 sums of some hundreds of terms: about 1e-4 of noise / h.
-        CHECK(static_cast<double>(analytic) == Approx((up - down) / (2.0 * static_cast<double>(h))).epsilon(0.02).margin(0.02));
+        CHECK(static_cast<double>(analytic) ==
+              Approx((up - down) / (2.0 * static_cast<double>(h))).epsilon(0.02).margin(0.02));
     };
     for (int k = 0; k < 10; ++k) {
         const auto at = static_cast<index_t>(g() % static_cast<unsigned>(layer.weight.size()));
@@ -148,7 +151,8 @@ TEST_CASE("a frozen layer gives the codes of the training layer") {
             check_freeze(conv2d_layer<int8_tensor>(1, 33, window::square(3), o), random_input(g, 2, 9, 8, 1), g);
             check_freeze(conv2d_layer<int4_step>(16, 17, window::square(1), o), random_input(g, 2, 5, 5, 16), g);
             check_freeze(depthwise_layer<>(70, window::square(3, 1, 1), o), random_input(g, 2, 6, 5, 70), g);
-            check_freeze(depthwise_layer<learned_step<symmetric<4>, per_channel<2>>>(16, window::square(5, 2, 2), o), random_input(g, 2, 7, 7, 16), g);
+            check_freeze(depthwise_layer<learned_step<symmetric<4>, per_channel<2>>>(16, window::square(5, 2, 2), o),
+                         random_input(g, 2, 7, 7, 16), g);
             check_freeze(linear_layer<>(50, 10, o), random_input(g, 7, 1, 1, 50), g);
         }
     check_freeze(linear_layer<int4_step>(500, 10, {.float_output = true}), random_input(g, 7, 1, 1, 500), g);
@@ -156,8 +160,10 @@ TEST_CASE("a frozen layer gives the codes of the training layer") {
 
 TEST_CASE("a dynamic layer gives the outputs of the training layer") {
     std::mt19937 g(2);
-    check_dynamic(conv2d_layer<>(3, 20, window::square(3, 1, 1), {.function = nonlinearity::relu, .batch_norm = true}), random_input(g, 3, 6, 6, 3), g);
-    check_dynamic(depthwise_layer<>(20, window::square(3, 2, 1), {.function = nonlinearity::relu6}), random_input(g, 3, 6, 6, 20), g);
+    check_dynamic(conv2d_layer<>(3, 20, window::square(3, 1, 1), {.function = nonlinearity::relu, .batch_norm = true}),
+                  random_input(g, 3, 6, 6, 3), g);
+    check_dynamic(depthwise_layer<>(20, window::square(3, 2, 1), {.function = nonlinearity::relu6}),
+                  random_input(g, 3, 6, 6, 20), g);
     check_dynamic(linear_layer<int8_tensor>(100, 10), random_input(g, 5, 1, 1, 100), g);
 }
 
@@ -165,9 +171,12 @@ TEST_CASE("fp32 gradients agree with finite differences") {
     std::mt19937 g(3);
     for (bool norm : {false, true}) {
         const layer_options o{.batch_norm = norm};
-        check_fp32_gradients([&] { return conv2d_layer<>(3, 5, window::square(3, 2, 1), o); }, random_input(g, 2, 6, 5, 3), g);
-        check_fp32_gradients([&] { return conv2d_layer<>(4, 6, window::square(1), o); }, random_input(g, 2, 4, 4, 4), g);
-        check_fp32_gradients([&] { return depthwise_layer<>(5, window::square(3, 1, 1), o); }, random_input(g, 2, 5, 4, 5), g);
+        check_fp32_gradients([&] { return conv2d_layer<>(3, 5, window::square(3, 2, 1), o); },
+                             random_input(g, 2, 6, 5, 3), g);
+        check_fp32_gradients([&] { return conv2d_layer<>(4, 6, window::square(1), o); }, random_input(g, 2, 4, 4, 4),
+                             g);
+        check_fp32_gradients([&] { return depthwise_layer<>(5, window::square(3, 1, 1), o); },
+                             random_input(g, 2, 5, 4, 5), g);
         check_fp32_gradients([&] { return linear_layer<>(12, 5, o); }, random_input(g, 8, 1, 1, 12), g);
     }
 }
@@ -195,9 +204,15 @@ TEST_CASE("the quantized backward pass is the straight-through estimator") {
                 for (index_t j = 0; j < in; ++j)
                     acc += std::int64_t{x.codes[i * in + j] - x.params.zero_point} * spec.weights[o * in + j];
                 // The mask: positive before the ReLU, and not clipped at the top code.
-                const float m = static_cast<float>(static_cast<double>(x.params.scale) * static_cast<double>(spec.w_scales[o]) / static_cast<double>(y.params.scale));
-                const bool passes = acc > 0 && std::nearbyint(static_cast<float>(acc) * m) + static_cast<float>(y.params.zero_point) <= 255.0f;
-                if (passes) want += static_cast<double>(r[static_cast<std::size_t>(i * out + o)]) * spec.weights[o * in + k] * static_cast<double>(spec.w_scales[o]);
+                const float m =
+                    static_cast<float>(static_cast<double>(x.params.scale) * static_cast<double>(spec.w_scales[o]) /
+                                       static_cast<double>(y.params.scale));
+                const bool passes =
+                    acc > 0 &&
+                    std::nearbyint(static_cast<float>(acc) * m) + static_cast<float>(y.params.zero_point) <= 255.0f;
+                if (passes)
+                    want += static_cast<double>(r[static_cast<std::size_t>(i * out + o)]) * spec.weights[o * in + k] *
+                            static_cast<double>(spec.w_scales[o]);
             }
             CHECK(static_cast<double>(dx[static_cast<std::size_t>(i * in + k)]) == Approx(want).margin(1e-5));
         }
@@ -234,8 +249,10 @@ template <class Make> void check_straight_through(const Make& make, index_t chan
             const index_t c = i / layout.inner % layout.channels;
             const double sigma = norm ? std::sqrt(static_cast<double>(layer.norm->running_var[c]) + 1e-5) : 1.0;
             const double factor = norm ? static_cast<double>(layer.norm->gamma[c]) / sigma : 1.0;
-            CHECK(static_cast<double>(layer.weight_gradient[i]) == Approx(static_cast<double>(plain.weight_gradient[i]) * factor).margin(1e-3));
-            dgamma[static_cast<std::size_t>(c)] += static_cast<double>(plain.weight_gradient[i]) * static_cast<double>(layer.weight[i]) / sigma;
+            CHECK(static_cast<double>(layer.weight_gradient[i]) ==
+                  Approx(static_cast<double>(plain.weight_gradient[i]) * factor).margin(1e-3));
+            dgamma[static_cast<std::size_t>(c)] +=
+                static_cast<double>(plain.weight_gradient[i]) * static_cast<double>(layer.weight[i]) / sigma;
         }
         for (index_t c = 0; c < layout.channels; ++c) {
             if (!norm) {
@@ -243,8 +260,10 @@ template <class Make> void check_straight_through(const Make& make, index_t chan
                 continue;
             }
             const double sigma = std::sqrt(static_cast<double>(layer.norm->running_var[c]) + 1e-5);
-            const double shift = static_cast<double>(plain.bias_gradient[c]) * static_cast<double>(layer.norm->running_mean[c]) / sigma;
-            CHECK(static_cast<double>(layer.norm->gamma_gradient[c]) == Approx(dgamma[static_cast<std::size_t>(c)] - shift).margin(1e-3));
+            const double shift =
+                static_cast<double>(plain.bias_gradient[c]) * static_cast<double>(layer.norm->running_mean[c]) / sigma;
+            CHECK(static_cast<double>(layer.norm->gamma_gradient[c]) ==
+                  Approx(dgamma[static_cast<std::size_t>(c)] - shift).margin(1e-3));
             CHECK(layer.norm->beta_gradient[c] == Approx(plain.bias_gradient[c]).margin(1e-3));
         }
     }
@@ -253,12 +272,16 @@ template <class Make> void check_straight_through(const Make& make, index_t chan
 
 TEST_CASE("the quantized backward of convolutions, with and without batch norm, is straight-through") {
     std::mt19937 g(11);
-    check_straight_through([](const layer_options& o) { return conv2d_layer<>(3, 5, window::square(3, 2, 1), o); }, 3, g);
+    check_straight_through([](const layer_options& o) { return conv2d_layer<>(3, 5, window::square(3, 2, 1), o); }, 3,
+                           g);
     check_straight_through([](const layer_options& o) { return conv2d_layer<>(2, 4, window::square(1), o); }, 2, g);
-    check_straight_through([](const layer_options& o) { return depthwise_layer<>(4, window::square(3, 1, 1), o); }, 4, g);
-    check_straight_through([](const layer_options& o) {
-        return conv2d_layer<fake_quant<symmetric<4>, per_tensor>>(3, 5, window::square(3), o);
-    }, 3, g);
+    check_straight_through([](const layer_options& o) { return depthwise_layer<>(4, window::square(3, 1, 1), o); }, 4,
+                           g);
+    check_straight_through(
+        [](const layer_options& o) {
+            return conv2d_layer<fake_quant<symmetric<4>, per_tensor>>(3, 5, window::square(3), o);
+        },
+        3, g);
 }
 
 TEST_CASE("backward is refused unless the last forward was for training") {
@@ -311,9 +334,11 @@ TEST_CASE("poolings and add in integers follow their float forms within a step")
     add.forward(a, b, sum, phase::quantized, false, ctx);
     average.forward(sum, mean, phase::quantized, false, ctx);
     for (index_t i = 0; i < sum.size(); ++i)
-        CHECK(std::fabs(static_cast<float>(sum.codes[i] - sum.params.zero_point) * sum.params.scale - real_sum[i]) <= 1.1f * sum.params.scale);
+        CHECK(std::fabs(static_cast<float>(sum.codes[i] - sum.params.zero_point) * sum.params.scale - real_sum[i]) <=
+              1.1f * sum.params.scale);
     for (index_t i = 0; i < mean.size(); ++i)
-        CHECK(std::fabs(static_cast<float>(mean.codes[i] - mean.params.zero_point) * mean.params.scale - real_mean[i]) <= mean.params.scale + sum.params.scale);
+        CHECK(std::fabs(static_cast<float>(mean.codes[i] - mean.params.zero_point) * mean.params.scale -
+                        real_mean[i]) <= mean.params.scale + sum.params.scale);
 }
 
 TEST_CASE("training layers refuse inputs of the wrong kind") {

@@ -19,8 +19,7 @@ int main(int argc, char**) {
     notch::buffer<std::int32_t> acc(4);
     const notch::index_t columns = argc > 1 ? 2 : 3;
     notch::gemm(notch::matrix_view<std::uint8_t>(x.data(), 2, columns), packed,
-                notch::make_epilogue(packed, notch::stage::accumulators{}),
-                notch::matrix_view(acc.data(), 2, 2));
+                notch::make_epilogue(packed, notch::stage::accumulators{}), notch::matrix_view(acc.data(), 2, 2));
     const bool right = acc[0] == -4 && acc[1] == 14 && acc[2] == -13 && acc[3] == 32;
     std::puts(right ? "right" : "wrong");
     return right ? 0 : 1;

@@ -20,8 +20,10 @@ TEST_CASE("min_max: any length, non-finite values counted and ignored, merge in 
         for (float& v : x) {
             v = static_cast<float>(g() % 1000) - 700.0f;
             if (g() % 9 == 0) v = g() % 3 == 0 ? nan : g() % 2 ? inf : -inf;
-            if (std::isfinite(v)) want = {std::min(want.min, v), std::max(want.max, v)};
-            else ++bad;
+            if (std::isfinite(v))
+                want = {std::min(want.min, v), std::max(want.max, v)};
+            else
+                ++bad;
         }
         min_max whole, left, right;
         whole.observe(x);
@@ -64,7 +66,8 @@ TEST_CASE("channel_observer keeps channels apart on any axis") {
     for (std::size_t i = 0; i < 24; ++i) x[i] = static_cast<float>(i);
     channel_observer<min_max> o(3);
     o.observe(x, {2, 3, 4});
-    for (index_t c = 0; c < 3; ++c) CHECK(o.range(c) == real_range{static_cast<float>(4 * c), static_cast<float>(12 + 4 * c + 3)});
+    for (index_t c = 0; c < 3; ++c)
+        CHECK(o.range(c) == real_range{static_cast<float>(4 * c), static_cast<float>(12 + 4 * c + 3)});
     CHECK_THROWS_AS(o.observe(x, {1, 4, 6}), error);
     CHECK_THROWS_AS(o.observe(std::span(x).first(3), {2, 3, 4}), error);
     channel_observer<min_max> other(2);

@@ -114,10 +114,12 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
          make_epilogue(packed, stage::bias{biases}, stage::requantize{x_params, scales, y_params}, stage::relu{}),
          matrix_view(y.data(), m, n), ctx);
     d.add(y);
-    gemm(x_view, packed, make_epilogue(packed, stage::requantize_fixed{x_params, scales, y_params}, stage::on_tile{[](tile<std::uint8_t> t) {
-             for (index_t i = 0; i < t.rows; ++i)
-                 for (index_t j = 0; j < t.cols; ++j) t(i, j) = static_cast<std::uint8_t>(t(i, j) ^ 1);
-         }}),
+    gemm(x_view, packed,
+         make_epilogue(packed, stage::requantize_fixed{x_params, scales, y_params},
+                       stage::on_tile{[](tile<std::uint8_t> t) {
+                           for (index_t i = 0; i < t.rows; ++i)
+                               for (index_t j = 0; j < t.cols; ++j) t(i, j) = static_cast<std::uint8_t>(t(i, j) ^ 1);
+                       }}),
          matrix_view(y.data(), m, n), ctx);
     d.add(y);
     buffer<float> real(m * n);
@@ -132,7 +134,9 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
         for (index_t c = 0; c < n; ++c) zeros[c] = static_cast<std::int32_t>(c - 20);
         const auto shifted = pack(matrix_view<const std::int8_t>(w.data(), n, k), zeros);
         buffer<std::int16_t> words(5 * n);
-        gemm(s8_view, shifted, make_epilogue(shifted, stage::s8_input{}, stage::requantize<affine_signed<16>>{{0.05f, 3}, scales, {0.01f, 9}}),
+        gemm(s8_view, shifted,
+             make_epilogue(shifted, stage::s8_input{},
+                           stage::requantize<affine_signed<16>>{{0.05f, 3}, scales, {0.01f, 9}}),
              matrix_view(words.data(), 5, n), ctx);
         d.add(words);
         const auto rows = random.floats(m * k);
@@ -141,8 +145,10 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
                      matrix_view(real.data(), m, n), ctx);
         d.add(real);
         const auto operand = make_operand<std::int8_t>(n, k, 5);
-        gemm_batched<rhs::transposed>(batch_view<const std::uint8_t>(x.data(), 1, m, k), batch_view<const std::int8_t>(w.data(), 1, n, k),
-                                      operand, make_epilogue(operand, stage::accumulators{117}), batch_view<std::int32_t>(acc.data(), 1, m, n), ctx);
+        gemm_batched<rhs::transposed>(batch_view<const std::uint8_t>(x.data(), 1, m, k),
+                                      batch_view<const std::int8_t>(w.data(), 1, n, k), operand,
+                                      make_epilogue(operand, stage::accumulators{117}),
+                                      batch_view<std::int32_t>(acc.data(), 1, m, n), ctx);
         d.add(acc);
     }
 
@@ -161,8 +167,8 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     const auto packed_dw = pack_depthwise(dw_w, channels, s);
     buffer<std::uint8_t> dw_y(2 * s.out_h(h) * s.out_w(width) * channels);
     const nhwc_view<std::uint8_t> dw_view(dw_y.data(), 2, s.out_h(h), s.out_w(width), channels);
-    depthwise(image_view, packed_dw, make_epilogue(packed_dw, stage::requantize{x_params, scales.span().first(1), y_params}),
-              dw_view, ctx);
+    depthwise(image_view, packed_dw,
+              make_epilogue(packed_dw, stage::requantize{x_params, scales.span().first(1), y_params}), dw_view, ctx);
     d.add(dw_y);
     max_pool(image_view, s, dw_view, ctx);
     d.add(dw_y);
@@ -184,7 +190,8 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     layer = first;
     const packed_weights copy = layer.packed();
     const layer_spec again = layer.spec();
-    frozen_conv2d(again).forward(image_view, nhwc_view<std::uint8_t>(conv_y.data(), 2, s.out_h(h), s.out_w(width), n), ctx);
+    frozen_conv2d(again).forward(image_view, nhwc_view<std::uint8_t>(conv_y.data(), 2, s.out_h(h), s.out_w(width), n),
+                                 ctx);
     d.add(conv_y);
     d.add(copy.data);
     activation act, other;
@@ -217,7 +224,8 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     const auto norm_copy = norm_p;
     norm(x_view, norm_copy, code_rows, ctx);
     d.add(sum);
-    multiply(x_view, x_view, make_multiply<std::uint8_t, std::uint8_t, std::uint8_t>(x_params, x_params, y_params), code_rows, ctx);
+    multiply(x_view, x_view, make_multiply<std::uint8_t, std::uint8_t, std::uint8_t>(x_params, x_params, y_params),
+             code_rows, ctx);
     d.add(sum);
     const matrix_view<const std::uint8_t> halves[] = {{x.data(), m, 60, k}, {x.data() + 60, m, k - 60, k}};
     const concat_params<std::uint8_t> joined[] = {make_concat<std::uint8_t>(x_params, y_params),
@@ -230,7 +238,8 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     embedding(word_table, std::span<const std::int32_t>(word_indices), y_params, code_rows, ctx);
     d.add(sum);
     buffer<float> word_values(m * k);
-    embedding(word_table, std::span<const std::int32_t>(word_indices), matrix_view<float>(word_values.data(), m, k), ctx);
+    embedding(word_table, std::span<const std::int32_t>(word_indices), matrix_view<float>(word_values.data(), m, k),
+              ctx);
     d.add(word_values);
 
     const auto values = random.floats(1001);
@@ -262,13 +271,15 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
         buffer<float> floats_again(size);
         buffer<quant_params> group_params(by_group.count());
         for (quant_params& each : group_params) each = {0.03f, 0};
-        quantize_blocks<mxfp6_e3m2>(floats, packed_blocks, block_scales.span().first(static_cast<std::size_t>(block_count<mxfp6_e3m2>(size))));
+        quantize_blocks<mxfp6_e3m2>(floats, packed_blocks,
+                                    block_scales.span().first(static_cast<std::size_t>(block_count<mxfp6_e3m2>(size))));
         d.add(packed_blocks);
         const auto half = packed_blocks.span().first(static_cast<std::size_t>(packed_size<nf4>(size)));
         quantize_blocks<nvfp4>(floats, half, block_scales, 0.01f);
         dequantize_blocks<nvfp4>(half, block_scales, floats_again, 0.01f);
         d.add(floats_again);
-        quantize_blocks<nf4_blocks<>>(floats, half, floats_again.span().first(static_cast<std::size_t>(block_count<nf4_blocks<>>(size))));
+        quantize_blocks<nf4_blocks<>>(
+            floats, half, floats_again.span().first(static_cast<std::size_t>(block_count<nf4_blocks<>>(size))));
         d.add(packed_blocks);
         quantize<symmetric<8>>(floats, by_group, group_params, group_codes, ctx);
         d.add(group_codes);
@@ -284,12 +295,15 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     for (scale_format format : {scale_format::f32, scale_format::bf16, scale_format::f16}) {
         const packed_group_weights grouped = pack_groups({w.data(), n, k}, 8, 32, group_scales, {}, format);
         const packed_group_weights other_groups = grouped;
-        gemm_weight_only(matrix_view<const float>(group_x.data(), m, k), other_groups, matrix_view(group_y.data(), m, n), scales, ctx);
+        gemm_weight_only(matrix_view<const float>(group_x.data(), m, k), other_groups,
+                         matrix_view(group_y.data(), m, n), scales, ctx);
         d.add(group_y);
         buffer<bfloat16> half_y(m * n);
-        gemm_weight_only(matrix_view<const float>(group_x.data(), m, k), grouped, matrix_view(half_y.data(), m, n), {}, ctx);
+        gemm_weight_only(matrix_view<const float>(group_x.data(), m, k), grouped, matrix_view(half_y.data(), m, n), {},
+                         ctx);
         d.add(half_y);
-        gemm_group_a8_dynamic(matrix_view<const float>(group_x.data(), m, k), grouped, matrix_view(group_y.data(), m, n), scales, ctx);
+        gemm_group_a8_dynamic(matrix_view<const float>(group_x.data(), m, k), grouped,
+                              matrix_view(group_y.data(), m, n), scales, ctx);
         d.add(group_y);
     }
 
@@ -339,7 +353,8 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
         calibrate<symmetric<4>>(values, {1, 7, 143}, how, chosen);
     }
     buffer<float> w1 = random.floats(77), w2 = random.floats(77), bias(7), factors(11);
-    cross_layer_equalize({w1.span(), linear_weights(11, 7), {}, w2.span(), linear_weights(7, 11)}, true, factors.span());
+    cross_layer_equalize({w1.span(), linear_weights(11, 7), {}, w2.span(), linear_weights(7, 11)}, true,
+                         factors.span());
     smooth_factors(factors, factors, 0.5, factors);
     correct_bias(w1, w2, linear_weights(7, 11), factors, bias);
     absorb_high_bias(factors, factors, factors, w2, linear_weights(7, 11), bias);
@@ -359,7 +374,7 @@ template <class T = void> std::uint64_t digest_of_everything(const char* who) {
                 return 0;
             }
         }
-    // The error path too.
+        // The error path too.
 #if NOTCH_EXCEPTIONS
     try {
         notch::detail::check_scale("test", "scale", 0.0f);

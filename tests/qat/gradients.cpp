@@ -4,9 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
-#include <string>
 #include <notch/observe/moving_average.hpp>
 #include <notch/qat/batch_norm.hpp>
 #include <notch/qat/fake_quant.hpp>
@@ -52,9 +52,11 @@ TEST_CASE("per channel on any axis equals one quantizer for each channel") {
             const index_t c = i / layout.inner % layout.channels;
             float top = 0;
             for (index_t j = 0; j < 24; ++j)
-                if (j / layout.inner % layout.channels == c) top = std::max(top, std::fabs(x[static_cast<std::size_t>(j)]));
+                if (j / layout.inner % layout.channels == c)
+                    top = std::max(top, std::fabs(x[static_cast<std::size_t>(j)]));
             const quant_params p{static_cast<float>(static_cast<double>(top) / 127.0), 0};
-            CHECK(values[static_cast<std::size_t>(i)] == ref::dequantize(ref::quantize(x[static_cast<std::size_t>(i)], p, {-127, 127}), p));
+            CHECK(values[static_cast<std::size_t>(i)] ==
+                  ref::dequantize(ref::quantize(x[static_cast<std::size_t>(i)], p, {-127, 127}), p));
         }
     };
     check(fake_quant<symmetric<8>, per_channel<0>>({2, 3, 4}), {1, 2, 12});
@@ -82,11 +84,13 @@ TEST_CASE("learned_step: the gradients of Esser et al., equations 3 and 5") {
         ds += static_cast<double>(dy[i]) * (v < -7.0 ? -7.0 : v > 7.0 ? 7.0 : std::nearbyint(v) - v);
     }
     const double scale = 1.0 / std::sqrt(static_cast<double>(n) * 7.0);
-    CHECK(static_cast<double>(q.log_step_gradient()[0]) == Approx(scale * ds * static_cast<double>(s)).epsilon(1e-4).margin(1e-6));
+    CHECK(static_cast<double>(q.log_step_gradient()[0]) ==
+          Approx(scale * ds * static_cast<double>(s)).epsilon(1e-4).margin(1e-6));
 
     // Where the codes do not change, value = code * s is differentiable in log s: d value = code * s.
     // The estimator's derivative, (code - v) * s, adds that of -x: it treats round(v) - v as it is.
-    for (float bad : {std::numeric_limits<float>::quiet_NaN(), -1e9f, 1e9f, std::numeric_limits<float>::infinity(), 0.0f}) {
+    for (float bad :
+         {std::numeric_limits<float>::quiet_NaN(), -1e9f, 1e9f, std::numeric_limits<float>::infinity(), 0.0f}) {
         q.log_step()[0] = bad;
         CHECK(q.step(0) > 0.0f);
         CHECK(std::isfinite(q.step(0)));
@@ -141,10 +145,15 @@ TEST_CASE("batch norm: gradients by finite differences, folding equals inference
     run.fold(w, layout, b, wf, bf);
     const float in[2] = {0.3f, -0.8f};
     std::vector<float> z(3);
-    for (index_t c = 0; c < channels; ++c) z[static_cast<std::size_t>(c)] = w[static_cast<std::size_t>(2 * c)] * in[0] + w[static_cast<std::size_t>(2 * c + 1)] * in[1] + b[static_cast<std::size_t>(c)];
+    for (index_t c = 0; c < channels; ++c)
+        z[static_cast<std::size_t>(c)] = w[static_cast<std::size_t>(2 * c)] * in[0] +
+                                         w[static_cast<std::size_t>(2 * c + 1)] * in[1] +
+                                         b[static_cast<std::size_t>(c)];
     run.forward_inference({z.data(), 1, channels});
     for (index_t c = 0; c < channels; ++c)
-        CHECK(wf[static_cast<std::size_t>(2 * c)] * in[0] + wf[static_cast<std::size_t>(2 * c + 1)] * in[1] + bf[static_cast<std::size_t>(c)] == Approx(z[static_cast<std::size_t>(c)]).margin(1e-5));
+        CHECK(wf[static_cast<std::size_t>(2 * c)] * in[0] + wf[static_cast<std::size_t>(2 * c + 1)] * in[1] +
+                  bf[static_cast<std::size_t>(c)] ==
+              Approx(z[static_cast<std::size_t>(c)]).margin(1e-5));
 
     // fold_backward by finite differences of sum(wf * u) + sum(bf * v).
     const auto u = randoms(g, 6), v = randoms(g, 3);

@@ -33,12 +33,15 @@ TEST_CASE("learned_step: the gradient is the derivative of the surrogate, per ch
                 const auto at = static_cast<std::size_t>(i);
                 const double v = static_cast<double>(x[at]) / s0, s = std::exp(log_step);
                 const double residue = std::nearbyint(v) - v;
-                sum += static_cast<double>(dy[at]) * (v < -3.0 ? -3.0 * s : v > 3.0 ? 3.0 * s : static_cast<double>(x[at]) + residue * s);
+                sum += static_cast<double>(dy[at]) * (v < -3.0  ? -3.0 * s
+                                                      : v > 3.0 ? 3.0 * s
+                                                                : static_cast<double>(x[at]) + residue * s);
             }
             return sum;
         };
         const double slope = (loss(t + 1e-5) - loss(t - 1e-5)) / 2e-5, g_scale = 1.0 / std::sqrt(10.0 * 3.0);
-        CHECK(static_cast<double>(q.log_step_gradient()[static_cast<std::size_t>(c)]) == Approx(g_scale * slope).epsilon(1e-3).margin(1e-5));
+        CHECK(static_cast<double>(q.log_step_gradient()[static_cast<std::size_t>(c)]) ==
+              Approx(g_scale * slope).epsilon(1e-3).margin(1e-5));
     }
 }
 
@@ -60,10 +63,13 @@ TEST_CASE("fold_backward refuses gradients of another size than the weights and 
     std::vector<float> memory(64); // large enough for a mistake
     const std::span<float> all(memory);
     const channel_layout layout{1, 4, 2};
-    CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(1), all.first(4)), contains_text("size of dw is 1, expected 8"));
-    CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(9), all.first(4)), contains_text("size of dw"));
+    CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(1), all.first(4)),
+                      contains_text("size of dw is 1, expected 8"));
+    CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(9), all.first(4)),
+                      contains_text("size of dw"));
     CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, {}, all.first(4)), contains_text("size of dw"));
-    CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(8), all.first(3)), contains_text("size of db is 3, expected 4"));
+    CHECK_THROWS_WITH(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(8), all.first(3)),
+                      contains_text("size of db is 3, expected 4"));
     for (float v : memory) CHECK(v == 0.0f);
     for (float v : norm.gamma_gradient) CHECK(v == 0.0f);
     CHECK_NOTHROW(norm.fold_backward(w, layout, {}, dwf, dbf, all.first(8), {}));
@@ -77,9 +83,10 @@ TEST_CASE("batch_norm refuses buffers of another size and running variances that
         const char* name;
         buffer<float> batch_norm::*at;
     };
-    for (const member& m : {member{"gamma", &batch_norm::gamma}, member{"beta", &batch_norm::beta},
-                            member{"gamma_gradient", &batch_norm::gamma_gradient}, member{"beta_gradient", &batch_norm::beta_gradient},
-                            member{"running_mean", &batch_norm::running_mean}, member{"running_var", &batch_norm::running_var}})
+    for (const member& m :
+         {member{"gamma", &batch_norm::gamma}, member{"beta", &batch_norm::beta},
+          member{"gamma_gradient", &batch_norm::gamma_gradient}, member{"beta_gradient", &batch_norm::beta_gradient},
+          member{"running_mean", &batch_norm::running_mean}, member{"running_var", &batch_norm::running_var}})
         for (index_t size : {0, 1, 8}) {
             batch_norm norm(4), ready(4);
             norm.*m.at = buffer<float>(size);

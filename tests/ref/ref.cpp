@@ -24,7 +24,8 @@ nhwc_view<const std::uint8_t> image(const codes& x, index_t h, index_t w, index_
 sums conv(const codes& x, index_t h, index_t w, index_t c, std::int32_t zero_point, const weights& k, const window& s,
           index_t out, const sums& bias = {}) {
     sums acc(static_cast<std::size_t>(s.out_h(h) * s.out_w(w) * out));
-    ref::conv2d(image(x, h, w, c), zero_point, k, s, bias, nhwc_view<std::int32_t>(acc.data(), 1, s.out_h(h), s.out_w(w), out));
+    ref::conv2d(image(x, h, w, c), zero_point, k, s, bias,
+                nhwc_view<std::int32_t>(acc.data(), 1, s.out_h(h), s.out_w(w), out));
     return acc;
 }
 } // namespace
@@ -42,11 +43,14 @@ TEST_CASE("ref::gemm: (x - zero_point) * w^T + bias") {
     // Extremes, and K = 0.
     const codes all(4096, 255);
     const weights least(4096, -128);
-    ref::gemm(matrix_view(all.data(), 1, 4096), 0, matrix_view(least.data(), 1, 4096), {}, matrix_view(acc.data(), 1, 1));
+    ref::gemm(matrix_view(all.data(), 1, 4096), 0, matrix_view(least.data(), 1, 4096), {},
+              matrix_view(acc.data(), 1, 1));
     CHECK(acc[0] == -255 * 128 * 4096);
     ref::gemm(matrix_view(x.data(), 2, 0), 9, matrix_view(w.data(), 2, 0), bias, matrix_view(acc.data(), 2, 2));
     CHECK(acc == sums{10, -10, 10, -10});
-    CHECK_THROWS_AS(ref::gemm(matrix_view(x.data(), 2, 3), 0, matrix_view(w.data(), 3, 2), {}, matrix_view(acc.data(), 2, 3)), error);
+    CHECK_THROWS_AS(
+        ref::gemm(matrix_view(x.data(), 2, 3), 0, matrix_view(w.data(), 3, 2), {}, matrix_view(acc.data(), 2, 3)),
+        error);
 }
 
 TEST_CASE("ref::conv2d: orientation, padding by the zero point, stride, dilation, channels") {
@@ -125,10 +129,12 @@ TEST_CASE("ref::average_pool refuses what is no code of its type and multipliers
     const codes x{3, 3, 3, 3};
     codes y(1);
     const auto run = [&](quant_params xp, quant_params yp, code_range range) {
-        ref::average_pool(image(x, 2, 2, 1), xp, window::square(2), yp, range, nhwc_view<std::uint8_t>(y.data(), 1, 1, 1, 1));
+        ref::average_pool(image(x, 2, 2, 1), xp, window::square(2), yp, range,
+                          nhwc_view<std::uint8_t>(y.data(), 1, 1, 1, 1));
     };
     const float most = std::numeric_limits<float>::max(), least = std::numeric_limits<float>::min();
-    CHECK_THROWS_WITH(run({1.0f, 0}, {1.0f, 999}, {0, 255}), contains_text("y_params.zero_point is 999, must be 0..255"));
+    CHECK_THROWS_WITH(run({1.0f, 0}, {1.0f, 999}, {0, 255}),
+                      contains_text("y_params.zero_point is 999, must be 0..255"));
     CHECK_THROWS_WITH(run({1.0f, -1}, {1.0f, 0}, {0, 255}), contains_text("x_params.zero_point is -1"));
     for (const code_range bad : {code_range{300, -7}, code_range{9, 8}, code_range{-1, 255}, code_range{0, 256}})
         CHECK_THROWS_WITH(run({1.0f, 0}, {1.0f, 0}, bad), contains_text("range is"));
@@ -137,7 +143,8 @@ TEST_CASE("ref::average_pool refuses what is no code of its type and multipliers
     CHECK_THROWS_WITH(run({most, 3}, {least, 9}, {0, 255}), contains_text("x_params.scale / y_params.scale"));
     window wide;
     wide.kernel_h = wide.kernel_w = 1 << 12;
-    CHECK_THROWS_WITH(ref::average_pool(image(x, 2, 2, 1), {1.0f, 0}, wide, {1.0f, 0}, {0, 255}, nhwc_view<std::uint8_t>(y.data(), 1, 0, 0, 1)),
+    CHECK_THROWS_WITH(ref::average_pool(image(x, 2, 2, 1), {1.0f, 0}, wide, {1.0f, 0}, {0, 255},
+                                        nhwc_view<std::uint8_t>(y.data(), 1, 0, 0, 1)),
                       contains_text("16777216 taps, at most 8421504"));
     // The largest multiplier and the smallest one are fine.
     run({most, 3}, {1.0f, 9}, {0, 255});
@@ -153,8 +160,10 @@ TEST_CASE("ref::average_pool refuses what is no code of its type and multipliers
     const nhwc_view<std::int8_t> out(sy.data(), 1, 1, 1, 1);
     ref::average_pool(in, {1.0f, -5}, window::square(2), {1.0f, -10}, {-128, 127}, out);
     CHECK(sy[0] == -6); // the mean is -1, 4 steps above -5
-    CHECK_THROWS_WITH(ref::average_pool(in, {1.0f, 128}, window::square(2), {1.0f, 0}, {-128, 127}, out), contains_text("must be -128..127"));
-    CHECK_THROWS_WITH(ref::average_pool(in, {1.0f, 0}, window::square(2), {1.0f, 0}, {0, 255}, out), contains_text("range is 0..255"));
+    CHECK_THROWS_WITH(ref::average_pool(in, {1.0f, 128}, window::square(2), {1.0f, 0}, {-128, 127}, out),
+                      contains_text("must be -128..127"));
+    CHECK_THROWS_WITH(ref::average_pool(in, {1.0f, 0}, window::square(2), {1.0f, 0}, {0, 255}, out),
+                      contains_text("range is 0..255"));
 }
 
 TEST_CASE("make_add rounds both ratios to the nearest, and average_multiplier once") {

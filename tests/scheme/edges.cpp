@@ -28,7 +28,8 @@ TEST_CASE("fixed point arithmetic equals its definition in exact arithmetic") {
     const std::int32_t special[] = {low, low + 1, -1, 0, 1, top, 1 << 30, -(1 << 30)};
     index_t wrong = 0;
     for (int t = 0; t < 20000; ++t) {
-        const std::int32_t a = t % 4 ? static_cast<std::int32_t>(g()) : special[g() % 8], b = t % 5 ? static_cast<std::int32_t>(g()) : special[g() % 8];
+        const std::int32_t a = t % 4 ? static_cast<std::int32_t>(g()) : special[g() % 8],
+                           b = t % 5 ? static_cast<std::int32_t>(g()) : special[g() % 8];
         // gemmlowp: (a * b + nudge) / 2^31 truncated: ties of either sign go up in magnitude, but for
         // the exact negative tie, which the nudge 1 - 2^30 sends to the smaller magnitude.
         const std::int64_t product = static_cast<std::int64_t>(a) * b;
@@ -36,18 +37,23 @@ TEST_CASE("fixed point arithmetic equals its definition in exact arithmetic") {
         wrong += doubling_high_mul(a, b) != (a == low && b == low ? top : static_cast<std::int32_t>(nudged));
         const int exponent = static_cast<int>(g() % 32);
         wrong += rounding_divide_by_pot(a, exponent) != away(std::ldexp(static_cast<long double>(a), -exponent));
-        const fixed_multiplier m{static_cast<std::int32_t>((1u << 30) + g() % (1u << 30)), static_cast<std::int32_t>(g() % 62) - 31};
+        const fixed_multiplier m{static_cast<std::int32_t>((1u << 30) + g() % (1u << 30)),
+                                 static_cast<std::int32_t>(g() % 62) - 31};
         const code_range range{-128, 127};
         const long double exact = std::ldexp(static_cast<long double>(a) * m.mantissa, m.shift - 31);
         wrong += requantize_fixed_single(a, m, 3, range) !=
-                 clamp_to(static_cast<std::int64_t>(std::floor(exact + 0.5L > 9e18L ? 9e18L : exact + 0.5L < -9e18L ? -9e18L : exact + 0.5L)) + 3, range);
+                 clamp_to(static_cast<std::int64_t>(std::floor(exact + 0.5L > 9e18L    ? 9e18L
+                                                               : exact + 0.5L < -9e18L ? -9e18L
+                                                                                       : exact + 0.5L)) +
+                              3,
+                          range);
     }
     CHECK(wrong == 0);
 }
 
 TEST_CASE("the multiplier nearest to a real stays in its documented range, also at the borders") {
-    for (double real : {std::nextafter(1073741824.0, 0.0), 1073741823.0, std::ldexp(1.0, -32), std::nextafter(std::ldexp(1.0, -32), 0.0),
-                        std::nextafter(1.0, 0.0), 1.0, 5e-324, 1e-300}) {
+    for (double real : {std::nextafter(1073741824.0, 0.0), 1073741823.0, std::ldexp(1.0, -32),
+                        std::nextafter(std::ldexp(1.0, -32), 0.0), std::nextafter(1.0, 0.0), 1.0, 5e-324, 1e-300}) {
         fixed_multiplier m;
         try {
             m = to_fixed_multiplier(real);
@@ -78,7 +84,10 @@ TEST_CASE("random ranges: zero is exact, every value comes back within half a st
         }
     };
     for (int t = 0; t < 5000; ++t) {
-        const auto random = [&] { return std::ldexp(static_cast<float>(static_cast<int>(g() % 20001) - 10000) / 10000.0f, static_cast<int>(g() % 270) - 142); };
+        const auto random = [&] {
+            return std::ldexp(static_cast<float>(static_cast<int>(g() % 20001) - 10000) / 10000.0f,
+                              static_cast<int>(g() % 270) - 142);
+        };
         const float a = random(), b = g() % 3 ? random() : a * 1.001f;
         if (!std::isfinite(a) || !std::isfinite(b)) continue;
         const real_range r{a < b ? a : b, a < b ? b : a};
@@ -97,7 +106,9 @@ TEST_CASE("requantize_float rounds the float product once, ties to even") {
     index_t wrong = 0;
     for (int t = 0; t < 20000; ++t) {
         const auto acc = static_cast<std::int32_t>(g()) >> g() % 24;
-        const float m = t % 2 ? std::ldexp(1.0f, -static_cast<int>(g() % 20)) : std::ldexp(1.0f + static_cast<float>(g() % 65536) / 65536.0f, -static_cast<int>(g() % 30));
+        const float m =
+            t % 2 ? std::ldexp(1.0f, -static_cast<int>(g() % 20))
+                  : std::ldexp(1.0f + static_cast<float>(g() % 65536) / 65536.0f, -static_cast<int>(g() % 30));
         const float product = static_cast<float>(acc) * m; // correctly rounded by IEEE 754
         const double down = std::floor(static_cast<double>(product)), part = static_cast<double>(product) - down;
         double y = part > 0.5 || (part == 0.5 && std::fmod(down, 2.0) != 0.0) ? down + 1.0 : down;

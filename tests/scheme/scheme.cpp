@@ -36,8 +36,10 @@ template <class R> void check_range(real_range r) {
 
 TEST_CASE("params_from_range gives a valid scale for every finite range") {
     const float tiny = std::numeric_limits<float>::denorm_min(), big = std::numeric_limits<float>::max();
-    const real_range ranges[] = {{}, {0, 0}, {5, 5}, {-5, -5}, {0, 1}, {-1, 0}, {100, 101}, {-101, -100}, {tiny, tiny}, {-tiny, tiny},
-                                 {0, 1e-40f}, {-big, big}, {0, big}, {-1e-3f, 1e3f}, {-0.0f, 0.0f}, {FLT_MIN, 2 * FLT_MIN}};
+    const real_range ranges[] = {{},           {0, 0},         {5, 5},        {-5, -5},
+                                 {0, 1},       {-1, 0},        {100, 101},    {-101, -100},
+                                 {tiny, tiny}, {-tiny, tiny},  {0, 1e-40f},   {-big, big},
+                                 {0, big},     {-1e-3f, 1e3f}, {-0.0f, 0.0f}, {FLT_MIN, 2 * FLT_MIN}};
     for (const real_range& r : ranges) {
         check_range<affine<8>>(r);
         check_range<affine<1>>(r);
@@ -69,10 +71,13 @@ TEST_CASE("fixed point follows its definition") {
         const double exact = static_cast<double>(acc) * real;
         if (std::fabs(exact) > 1e9) continue;
         const code_range all{std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()};
-        CHECK(std::fabs(static_cast<double>(requantize_fixed_single(acc, m, 0, all)) - exact) <= 0.5 + 1e-6 * std::fabs(exact) + 1e-3);
-        CHECK(std::fabs(static_cast<double>(requantize_fixed_double(acc, m, 0, all)) - exact) <= 1.0 + 1e-6 * std::fabs(exact) + 1e-3);
+        CHECK(std::fabs(static_cast<double>(requantize_fixed_single(acc, m, 0, all)) - exact) <=
+              0.5 + 1e-6 * std::fabs(exact) + 1e-3);
+        CHECK(std::fabs(static_cast<double>(requantize_fixed_double(acc, m, 0, all)) - exact) <=
+              1.0 + 1e-6 * std::fabs(exact) + 1e-3);
     }
-    CHECK(doubling_high_mul(std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::min()) == std::numeric_limits<std::int32_t>::max());
+    CHECK(doubling_high_mul(std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::min()) ==
+          std::numeric_limits<std::int32_t>::max());
     CHECK(rounding_divide_by_pot(5, 1) == 3); // 2.5, away from zero
     CHECK(rounding_divide_by_pot(-5, 1) == -3);
     CHECK(rounding_divide_by_pot(-1, 31) == 0);
@@ -84,8 +89,8 @@ TEST_CASE("requantize_float saturates and never converts out of range") {
     const std::int32_t top = std::numeric_limits<std::int32_t>::max();
     CHECK(requantize_float(top, 1e30f, 7, {0, 255}) == 255);
     CHECK(requantize_float(-top, 1e30f, 7, {0, 255}) == 0);
-    CHECK(requantize_float(5, 0.5f, 0, {0, 255}) == 2);  // 2.5 to even
-    CHECK(requantize_float(7, 0.5f, 1, {0, 255}) == 5);  // 3.5 to 4, then the zero point
+    CHECK(requantize_float(5, 0.5f, 0, {0, 255}) == 2); // 2.5 to even
+    CHECK(requantize_float(7, 0.5f, 1, {0, 255}) == 5); // 3.5 to 4, then the zero point
     CHECK(quantize_bias(1e30f, 1e-10f, 1e-10f) == 1 << 30);
     CHECK(quantize_bias(std::numeric_limits<float>::quiet_NaN(), 1.0f, 1.0f) == 0);
 }
@@ -131,8 +136,10 @@ TEST_CASE("bfloat16: every code, and every float near a rounding boundary") {
     index_t wrong = 0;
     for (unsigned c = 0; c < 65536; ++c) {
         const float x = from_bfloat16(static_cast<std::uint16_t>(c));
-        if (x == x) wrong += to_bfloat16(x) != c;
-        else wrong += from_bfloat16(to_bfloat16(x)) == from_bfloat16(to_bfloat16(x));
+        if (x == x)
+            wrong += to_bfloat16(x) != c;
+        else
+            wrong += from_bfloat16(to_bfloat16(x)) == from_bfloat16(to_bfloat16(x));
         if ((c & 0x7fffu) >= 0x7f80u) continue;
         // The middle between this code and the next in magnitude (which may be infinity), and its neighbours.
         const std::uint32_t middle = c << 16 | 0x8000u;

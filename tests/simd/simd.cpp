@@ -41,7 +41,8 @@ TEST_CASE("an instruction set that is unknown or missing is an error that lists 
         INFO("'" << name << "'");
         CHECK_THROWS_WITH(isa_from_name(name), contains_text("unknown instruction set") && contains_text("scalar"));
     }
-    for (isa i : {isa::avx2, isa::avx512bw, isa::avxvnni, isa::avx512vnni, isa::amx, isa::neon, isa::neondot, isa::neoni8mm})
+    for (isa i :
+         {isa::avx2, isa::avx512bw, isa::avxvnni, isa::avx512vnni, isa::amx, isa::neon, isa::neondot, isa::neoni8mm})
         if (!is_available(i)) CHECK_THROWS_WITH(isa_from_name(to_string(i)), contains_text("cannot run"));
 }
 
@@ -58,8 +59,10 @@ TEST_CASE("scan_range: any length and alignment, non-finite values counted and l
                 for (float& v : x) {
                     v = static_cast<float>(g() % 2001) - 1000.0f;
                     if (g() % rare == 0) v = g() % 3 == 0 ? nan : g() % 2 ? inf : -inf;
-                    if (std::isfinite(v)) want = {std::min(want.min, v), std::max(want.max, v)};
-                    else ++bad;
+                    if (std::isfinite(v))
+                        want = {std::min(want.min, v), std::max(want.max, v)};
+                    else
+                        ++bad;
                 }
                 INFO(n << " values at " << offset << ", one in " << rare << " not finite");
                 const range_scan found = scan_range(std::span<const float>(x));

@@ -23,8 +23,7 @@ inline constexpr std::size_t buffer_alignment = 64;
 /// A zero-initialized array of trivially copyable T with value semantics. Not thread-safe to
 /// modify; reading from several threads is. A contiguous range, so it converts to std::span.
 template <class T> class buffer {
-    static_assert(std::is_trivially_copyable_v<T>,
-                  "notch::buffer holds plain data only: T must be trivially copyable");
+    static_assert(std::is_trivially_copyable_v<T>, "notch::buffer holds plain data only: T must be trivially copyable");
 
 public:
     NOTCH_INLINE buffer() noexcept {}
@@ -33,8 +32,8 @@ public:
         detail::check_extent("buffer", "size", n);
         if (n > 0) {
             const index_t bytes = detail::checked_product("buffer", n, sizeof(T));
-            data_ = static_cast<T*>(::operator new(static_cast<std::size_t>(bytes),
-                                                   std::align_val_t{buffer_alignment}));
+            data_ =
+                static_cast<T*>(::operator new (static_cast<std::size_t>(bytes), std::align_val_t{buffer_alignment}));
             std::memset(static_cast<void*>(data_), 0, static_cast<std::size_t>(bytes));
         }
     }
@@ -61,7 +60,7 @@ public:
         return *this;
     }
     NOTCH_INLINE ~buffer() {
-        if (data_) ::operator delete(data_, std::align_val_t{buffer_alignment});
+        if (data_) ::operator delete (data_, std::align_val_t{buffer_alignment});
     }
 
     /// Makes the size n; keeps the memory (and its contents) when the size is already n.
@@ -88,9 +87,7 @@ public:
     }
 
 private:
-    NOTCH_INLINE std::size_t bytes() const noexcept {
-        return static_cast<std::size_t>(size_) * sizeof(T);
-    }
+    NOTCH_INLINE std::size_t bytes() const noexcept { return static_cast<std::size_t>(size_) * sizeof(T); }
     T* data_ = nullptr;
     index_t size_ = 0;
 };

@@ -26,7 +26,8 @@
 #endif
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
-#error "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; as does -ffinite-math-only; compile the files that include notch with -fno-fast-math"
+#error                                                                                                                 \
+    "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; as does -ffinite-math-only; compile the files that include notch with -fno-fast-math"
 #endif
 
 // --- compiler and architecture ---------------------------------------------------------------
@@ -154,12 +155,12 @@
 #define NOTCH_DETAIL_KEY_CSSC
 #endif
 
-#define NOTCH_DETAIL_KEY_VECTOR                                                                 \
-    NOTCH_DETAIL_CAT7(_arm, NOTCH_DETAIL_KEY_DOT, NOTCH_DETAIL_KEY_SVE, NOTCH_DETAIL_KEY_FP16,  \
-                      NOTCH_DETAIL_KEY_BF16, NOTCH_DETAIL_KEY_RDM, NOTCH_DETAIL_KEY_SHA3)
-#define NOTCH_DETAIL_KEY_OTHER                                                                  \
-    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_LSE, NOTCH_DETAIL_KEY_RCPC, NOTCH_DETAIL_KEY_CRC,        \
-                      NOTCH_DETAIL_KEY_MOPS, NOTCH_DETAIL_KEY_CSSC, , )
+#define NOTCH_DETAIL_KEY_VECTOR                                                                                        \
+    NOTCH_DETAIL_CAT7(_arm, NOTCH_DETAIL_KEY_DOT, NOTCH_DETAIL_KEY_SVE, NOTCH_DETAIL_KEY_FP16, NOTCH_DETAIL_KEY_BF16,  \
+                      NOTCH_DETAIL_KEY_RDM, NOTCH_DETAIL_KEY_SHA3)
+#define NOTCH_DETAIL_KEY_OTHER                                                                                         \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_LSE, NOTCH_DETAIL_KEY_RCPC, NOTCH_DETAIL_KEY_CRC, NOTCH_DETAIL_KEY_MOPS,        \
+                      NOTCH_DETAIL_KEY_CSSC, , )
 
 #else
 
@@ -253,12 +254,12 @@
 #define NOTCH_DETAIL_KEY_AMD
 #endif
 
-#define NOTCH_DETAIL_KEY_VECTOR                                                                 \
-    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA,         \
-                      NOTCH_DETAIL_KEY_512, NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_AMD, )
-#define NOTCH_DETAIL_KEY_OTHER                                                                  \
-    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_BMI, NOTCH_DETAIL_KEY_LZCNT, NOTCH_DETAIL_KEY_MOVBE,     \
-                      NOTCH_DETAIL_KEY_F16C, NOTCH_DETAIL_KEY_POPCNT, , )
+#define NOTCH_DETAIL_KEY_VECTOR                                                                                        \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA, NOTCH_DETAIL_KEY_512,          \
+                      NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_AMD, )
+#define NOTCH_DETAIL_KEY_OTHER                                                                                         \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_BMI, NOTCH_DETAIL_KEY_LZCNT, NOTCH_DETAIL_KEY_MOVBE, NOTCH_DETAIL_KEY_F16C,     \
+                      NOTCH_DETAIL_KEY_POPCNT, , )
 
 #endif
 
@@ -268,20 +269,29 @@
 #define NOTCH_DETAIL_KEY_EXC _noexc
 #endif
 
-#define NOTCH_TU_KEY                                                                            \
-    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_OTHER, NOTCH_DETAIL_KEY_EXC, , , )
+#define NOTCH_TU_KEY NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_OTHER, NOTCH_DETAIL_KEY_EXC, , , )
 
 // The special members of a plain type that owns memory and is not keyed. Written out, because the
 // implicit ones are weak symbols with the instructions of whichever translation unit made them.
-#define NOTCH_INLINE_SPECIAL_MEMBERS(type)                                                      \
-    NOTCH_INLINE type() = default;                                                              \
-    NOTCH_INLINE type(const type&) = default;                                                   \
-    NOTCH_INLINE type(type&&) = default;                                                        \
-    NOTCH_INLINE type& operator=(const type&) = default;                                        \
-    NOTCH_INLINE type& operator=(type&&) = default;                                             \
+#define NOTCH_INLINE_SPECIAL_MEMBERS(type)                                                                             \
+    NOTCH_INLINE type() = default;                                                                                     \
+    NOTCH_INLINE type(const type&) = default;                                                                          \
+    NOTCH_INLINE type(type&&) = default;                                                                               \
+    NOTCH_INLINE type& operator=(const type&) = default;                                                               \
+    NOTCH_INLINE type& operator=(type&&) = default;                                                                    \
     NOTCH_INLINE ~type() = default
 
-#define NOTCH_NAMESPACE_BEGIN namespace notch { inline namespace v0 {
-#define NOTCH_NAMESPACE_END }}
-#define NOTCH_KEYED_BEGIN namespace notch { inline namespace v0 { inline namespace NOTCH_TU_KEY {
-#define NOTCH_KEYED_END }}}
+#define NOTCH_NAMESPACE_BEGIN                                                                                          \
+    namespace notch {                                                                                                  \
+    inline namespace v0 {
+#define NOTCH_NAMESPACE_END                                                                                            \
+    }                                                                                                                  \
+    }
+#define NOTCH_KEYED_BEGIN                                                                                              \
+    namespace notch {                                                                                                  \
+    inline namespace v0 {                                                                                              \
+    inline namespace NOTCH_TU_KEY {
+#define NOTCH_KEYED_END                                                                                                \
+    }                                                                                                                  \
+    }                                                                                                                  \
+    }

@@ -37,8 +37,7 @@ enum class errc {
 /// Thrown by every public function of notch for bad input.
 class error : public std::runtime_error {
 public:
-    NOTCH_INLINE error(errc code, const std::string& message)
-        : std::runtime_error(message), code_(code) {}
+    NOTCH_INLINE error(errc code, const std::string& message) : std::runtime_error(message), code_(code) {}
     [[nodiscard]] NOTCH_INLINE errc code() const noexcept { return code_; }
 
 private:
@@ -65,9 +64,7 @@ namespace detail {
 
 template <class T>
     requires std::is_convertible_v<const T&, std::string_view>
-void append(std::string& out, const T& text) {
-    out.append(std::string_view(text));
-}
+void append(std::string& out, const T& text) { out.append(std::string_view(text)); }
 template <class T>
     requires std::is_arithmetic_v<T>
 void append(std::string& out, T value) {
@@ -116,21 +113,17 @@ template <class... Parts> std::string cat(const Parts&... parts) {
 /// A scale must be finite and > 0.
 inline void check_scale(std::string_view where, const name_of& name, float scale) {
     if (!(scale > 0.0f) || !std::isfinite(scale))
-        fail(errc::invalid_argument,
-             cat(where, ": ", name, " is ", scale, ", a scale must be finite and > 0"));
+        fail(errc::invalid_argument, cat(where, ": ", name, " is ", scale, ", a scale must be finite and > 0"));
 }
 
 /// A size must be >= 0.
 inline void check_extent(std::string_view where, const name_of& name, index_t extent) {
-    if (extent < 0)
-        fail(errc::invalid_argument, cat(where, ": ", name, " is ", extent, ", must be >= 0"));
+    if (extent < 0) fail(errc::invalid_argument, cat(where, ": ", name, " is ", extent, ", must be >= 0"));
 }
 
 /// Two extents must agree.
-inline void check_equal(std::string_view where, const name_of& what, index_t found,
-                        index_t expected) {
-    if (found != expected)
-        fail(errc::shape_mismatch, cat(where, ": ", what, " is ", found, ", expected ", expected));
+inline void check_equal(std::string_view where, const name_of& what, index_t found, index_t expected) {
+    if (found != expected) fail(errc::shape_mismatch, cat(where, ": ", what, " is ", found, ", expected ", expected));
 }
 
 /// A product of extents, refused when it does not fit index_t. Extents are already >= 0.

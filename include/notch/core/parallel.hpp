@@ -46,11 +46,11 @@ public:
     NOTCH_INLINE constexpr executor_ref() noexcept {}
     template <class E>
         requires(executor<E> && !std::same_as<std::remove_cv_t<E>, executor_ref>)
-    NOTCH_INLINE executor_ref(E& e) noexcept
+    NOTCH_INLINE executor_ref(E& e)
+    noexcept
         : object_(const_cast<void*>(static_cast<const void*>(std::addressof(e)))),
           run_([](void* object, index_t n, task_ref task) { static_cast<E*>(object)->run(n, task); }),
-          concurrency_(
-              [](void* object) -> index_t { return static_cast<E*>(object)->concurrency(); }) {}
+          concurrency_([](void* object) -> index_t { return static_cast<E*>(object)->concurrency(); }) {}
 
     [[nodiscard]] NOTCH_INLINE index_t concurrency() const {
         const index_t n = concurrency_ ? concurrency_(object_) : 1;

@@ -39,8 +39,7 @@ struct window {
     NOTCH_INLINE friend constexpr bool operator==(const window&, const window&) = default;
 
     /// A k x k window with one stride and one padding on every side.
-    [[nodiscard]] NOTCH_INLINE static constexpr window square(index_t k, index_t stride = 1,
-                                                              index_t pad = 0) noexcept {
+    [[nodiscard]] NOTCH_INLINE static constexpr window square(index_t k, index_t stride = 1, index_t pad = 0) noexcept {
         window s;
         s.kernel_h = s.kernel_w = k;
         s.stride_h = s.stride_w = stride;
@@ -87,11 +86,10 @@ inline std::string window_fault(const window& s) {
         index_t value, least;
     };
     const entry entries[] = {
-        {"kernel_h", s.kernel_h, 1},     {"kernel_w", s.kernel_w, 1},
-        {"stride_h", s.stride_h, 1},     {"stride_w", s.stride_w, 1},
-        {"dilation_h", s.dilation_h, 1}, {"dilation_w", s.dilation_w, 1},
-        {"pad_top", s.pad_top, 0},       {"pad_left", s.pad_left, 0},
-        {"pad_bottom", s.pad_bottom, 0}, {"pad_right", s.pad_right, 0},
+        {"kernel_h", s.kernel_h, 1},   {"kernel_w", s.kernel_w, 1},     {"stride_h", s.stride_h, 1},
+        {"stride_w", s.stride_w, 1},   {"dilation_h", s.dilation_h, 1}, {"dilation_w", s.dilation_w, 1},
+        {"pad_top", s.pad_top, 0},     {"pad_left", s.pad_left, 0},     {"pad_bottom", s.pad_bottom, 0},
+        {"pad_right", s.pad_right, 0},
     };
     for (const entry& e : entries)
         if (e.value < e.least || e.value > max_window)

@@ -26,17 +26,12 @@ template <class T> struct matrix_view {
     index_t stride = 0; ///< elements from one row to the next
 
     NOTCH_INLINE constexpr matrix_view() noexcept {}
-    NOTCH_INLINE constexpr matrix_view(T* d, index_t r, index_t c) noexcept
-        : data(d), rows(r), cols(c), stride(c) {}
+    NOTCH_INLINE constexpr matrix_view(T* d, index_t r, index_t c) noexcept : data(d), rows(r), cols(c), stride(c) {}
     NOTCH_INLINE constexpr matrix_view(T* d, index_t r, index_t c, index_t s) noexcept
         : data(d), rows(r), cols(c), stride(s) {}
 
-    NOTCH_INLINE constexpr T& operator()(index_t i, index_t j) const noexcept {
-        return data[i * stride + j];
-    }
-    NOTCH_INLINE constexpr operator matrix_view<const T>() const noexcept
-        requires(!std::is_const_v<T>)
-    {
+    NOTCH_INLINE constexpr T& operator()(index_t i, index_t j) const noexcept { return data[i * stride + j]; }
+    NOTCH_INLINE constexpr operator matrix_view<const T>() const noexcept requires(!std::is_const_v<T>) {
         return {data, rows, cols, stride};
     }
 };
@@ -52,10 +47,10 @@ template <class T> struct nhwc_view {
     NOTCH_INLINE constexpr nhwc_view() noexcept {}
     /// Densely packed.
     NOTCH_INLINE constexpr nhwc_view(T* d, index_t n_, index_t h_, index_t w_, index_t c_) noexcept
-        : data(d), n(n_), h(h_), w(w_), c(c_), stride_n(product(h_, product(w_, c_))),
-          stride_h(product(w_, c_)), stride_w(c_) {}
-    NOTCH_INLINE constexpr nhwc_view(T* d, index_t n_, index_t h_, index_t w_, index_t c_,
-                                     index_t sn, index_t sh, index_t sw) noexcept
+        : data(d), n(n_), h(h_), w(w_), c(c_), stride_n(product(h_, product(w_, c_))), stride_h(product(w_, c_)),
+          stride_w(c_) {}
+    NOTCH_INLINE constexpr nhwc_view(T* d, index_t n_, index_t h_, index_t w_, index_t c_, index_t sn, index_t sh,
+                                     index_t sw) noexcept
         : data(d), n(n_), h(h_), w(w_), c(c_), stride_n(sn), stride_h(sh), stride_w(sw) {}
 
     NOTCH_INLINE constexpr T& operator()(index_t in, index_t y, index_t x, index_t ic) const noexcept {
@@ -64,9 +59,7 @@ template <class T> struct nhwc_view {
     NOTCH_INLINE constexpr bool is_dense() const noexcept {
         return stride_w == c && stride_h == product(w, c) && stride_n == product(h, product(w, c));
     }
-    NOTCH_INLINE constexpr operator nhwc_view<const T>() const noexcept
-        requires(!std::is_const_v<T>)
-    {
+    NOTCH_INLINE constexpr operator nhwc_view<const T>() const noexcept requires(!std::is_const_v<T>) {
         return {data, n, h, w, c, stride_n, stride_h, stride_w};
     }
 
@@ -86,7 +79,8 @@ namespace detail {
 inline constexpr index_t max_extent = index_t{1} << 40;
 
 inline void check_view_extent(std::string_view where, const name_of& name, index_t extent) {
-    if (extent > max_extent) fail(errc::overflow, cat(where, ": ", name, " has an extent of ", extent, " and overflows the address space"));
+    if (extent > max_extent)
+        fail(errc::overflow, cat(where, ": ", name, " has an extent of ", extent, " and overflows the address space"));
 }
 
 [[noreturn]] NOTCH_NOINLINE inline void fail_null(std::string_view where, const char* name) {
@@ -98,26 +92,22 @@ template <class Where, class T> NOTCH_INLINE void check_span(const Where& where,
     if (s.data() == nullptr && !s.empty()) fail_null(where, name);
 }
 
-template <class T>
-void check_view(std::string_view where, const name_of& name, const matrix_view<T>& v) {
+template <class T> void check_view(std::string_view where, const name_of& name, const matrix_view<T>& v) {
     if (v.rows < 0 || v.cols < 0)
-        fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.rows,
-                                         " x ", v.cols, ")"));
+        fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.rows, " x ", v.cols, ")"));
     check_view_extent(where, name, v.rows);
     check_view_extent(where, name, v.cols);
     if (v.rows > 1 && v.stride < v.cols)
-        fail(errc::invalid_argument, cat(where, ": ", name, " has stride ", v.stride,
-                                         ", less than its ", v.cols, " columns"));
+        fail(errc::invalid_argument,
+             cat(where, ": ", name, " has stride ", v.stride, ", less than its ", v.cols, " columns"));
     if (v.rows > 1) (void)checked_product(where, checked_product(where, v.rows, v.stride), sizeof(T));
-    if (v.data == nullptr && v.rows > 0 && v.cols > 0)
-        fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
+    if (v.data == nullptr && v.rows > 0 && v.cols > 0) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
 }
 
-template <class T>
-void check_view(std::string_view where, const name_of& name, const nhwc_view<T>& v) {
+template <class T> void check_view(std::string_view where, const name_of& name, const nhwc_view<T>& v) {
     if (v.n < 0 || v.h < 0 || v.w < 0 || v.c < 0)
-        fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.n, " x ",
-                                         v.h, " x ", v.w, " x ", v.c, ")"));
+        fail(errc::invalid_argument,
+             cat(where, ": ", name, " has a negative extent (", v.n, " x ", v.h, " x ", v.w, " x ", v.c, ")"));
     for (index_t extent : {v.n, v.h, v.w, v.c}) check_view_extent(where, name, extent);
     if (v.n == 0 || v.h == 0 || v.w == 0 || v.c == 0) return;
     if (v.data == nullptr) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
@@ -128,8 +118,8 @@ void check_view(std::string_view where, const name_of& name, const nhwc_view<T>&
     const char* names[3] = {"stride_w", "stride_h", "stride_n"};
     for (int d = 0; d < 3; ++d) {
         if (extents[d] > 1 && strides[d] < extent)
-            fail(errc::invalid_argument, cat(where, ": ", name, " has ", names[d], " ", strides[d],
-                                             ", less than the ", extent, " elements inside"));
+            fail(errc::invalid_argument, cat(where, ": ", name, " has ", names[d], " ", strides[d], ", less than the ",
+                                             extent, " elements inside"));
         if (extents[d] > 1) {
             const index_t span = checked_product(where, extents[d] - 1, strides[d]);
             if (span > std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(T)) - extent)

@@ -21,9 +21,7 @@ namespace detail {
 }
 
 /// Bytes to ask for, so that a 64-byte aligned block of n bytes fits wherever the span starts.
-[[nodiscard]] constexpr index_t workspace_bytes(index_t n) noexcept {
-    return n == 0 ? 0 : round_up(n, 64) + 64;
-}
+[[nodiscard]] constexpr index_t workspace_bytes(index_t n) noexcept { return n == 0 ? 0 : round_up(n, 64) + 64; }
 
 /// Checks the size and returns the first 64-byte aligned byte. ask: the function that says how much is needed.
 inline std::byte* workspace_begin(std::string_view where, std::string_view ask, std::span<std::byte> workspace,

@@ -11,7 +11,8 @@
 
 NOTCH_KEYED_BEGIN
 
-template <class T> using row_major = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+template <class T>
+using row_major = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 /// A map with a row stride; const if T is.
 template <class T>
 using matrix_map = Eigen::Map<std::conditional_t<std::is_const_v<T>, const row_major<T>, row_major<T>>,

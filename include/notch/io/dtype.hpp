@@ -17,21 +17,7 @@ NOTCH_KEYED_BEGIN
 
 /// How the elements of a saved tensor are stored. f16 and bf16 are read as std::uint16_t,
 /// bool_ as raw bytes.
-enum class dtype : std::uint8_t {
-    f32,
-    f16,
-    bf16,
-    i8,
-    u8,
-    i16,
-    i32,
-    i64,
-    f64,
-    u16,
-    u32,
-    u64,
-    bool_
-};
+enum class dtype : std::uint8_t { f32, f16, bf16, i8, u8, i16, i32, i64, f64, u16, u32, u64, bool_ };
 
 /// What a file says about one tensor. begin and end are byte offsets within the data.
 struct tensor_info {
@@ -47,9 +33,9 @@ struct dtype_row {
     const char* name;
     index_t size;
 };
-inline constexpr dtype_row dtype_table[] = {
-    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I8", 1},  {"U8", 1},  {"I16", 2}, {"I32", 4},
-    {"I64", 8}, {"F64", 8}, {"U16", 2},  {"U32", 4}, {"U64", 8}, {"BOOL", 1}};
+inline constexpr dtype_row dtype_table[] = {{"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I8", 1},  {"U8", 1},
+                                            {"I16", 2}, {"I32", 4}, {"I64", 8},  {"F64", 8}, {"U16", 2},
+                                            {"U32", 4}, {"U64", 8}, {"BOOL", 1}};
 inline constexpr int dtype_count = static_cast<int>(sizeof dtype_table / sizeof dtype_table[0]);
 
 /// The dtype of a C++ type; empty for types that have none.
@@ -93,8 +79,7 @@ namespace detail {
 /// "[32, 3, 3]"
 inline std::string shape_text(const std::vector<index_t>& shape) {
     std::string text = "[";
-    for (std::size_t d = 0; d < shape.size(); ++d)
-        text += cat(d ? ", " : "", shape[d]);
+    for (std::size_t d = 0; d < shape.size(); ++d) text += cat(d ? ", " : "", shape[d]);
     return text + "]";
 }
 

@@ -43,19 +43,9 @@ inline void save_layer(model_writer& out, const std::string& name, const layer_s
     else
         out.add<std::int32_t>(name + ".b", {s.bias.size()}, s.bias.span());
     const window& g = s.geometry;
-    const index_t wide[] = {1,
-                            g.kernel_h,
-                            g.kernel_w,
-                            g.stride_h,
-                            g.stride_w,
-                            g.pad_top,
-                            g.pad_left,
-                            g.pad_bottom,
-                            g.pad_right,
-                            g.dilation_h,
-                            g.dilation_w,
-                            s.in_channels,
-                            s.out_channels};
+    const index_t wide[] = {
+        1,           g.kernel_h,   g.kernel_w,   g.stride_h,    g.stride_w,    g.pad_top, g.pad_left, g.pad_bottom,
+        g.pad_right, g.dilation_h, g.dilation_w, s.in_channels, s.out_channels};
     std::array<std::int32_t, 20> p{};
     std::size_t at = 0;
     for (index_t v : wide) p[at++] = static_cast<std::int32_t>(v);
@@ -73,11 +63,9 @@ inline void save_layer(model_writer& out, const std::string& name, const layer_s
 [[nodiscard]] inline layer_spec load_layer(const model_file& in, const std::string& name) {
     const auto p = in.copy<std::int32_t>(name + ".p");
     if (p.size() != 20)
-        fail(errc::corrupt,
-             detail::cat("load_layer: ", name, ".p has ", p.size(), " entries, expected 20"));
+        fail(errc::corrupt, detail::cat("load_layer: ", name, ".p has ", p.size(), " entries, expected 20"));
     if (p[0] != 1)
-        fail(errc::unsupported,
-             detail::cat("load_layer: ", name, ".p has version ", p[0], ", this build reads 1"));
+        fail(errc::unsupported, detail::cat("load_layer: ", name, ".p has version ", p[0], ", this build reads 1"));
     layer_spec s;
     window& g = s.geometry;
     index_t* const fields[] = {&g.kernel_h,   &g.kernel_w,   &g.stride_h,    &g.stride_w,

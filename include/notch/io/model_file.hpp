@@ -42,9 +42,7 @@ NOTCH_KEYED_BEGIN
 class model_writer {
 public:
     /// architecture names the code that knows what the tensors mean.
-    NOTCH_INLINE explicit model_writer(std::string architecture) {
-        content_.architecture = std::move(architecture);
-    }
+    NOTCH_INLINE explicit model_writer(std::string architecture) { content_.architecture = std::move(architecture); }
 
     /// Adds a tensor: add<float>("scale", {32}, scales). The name must be new.
     template <class T>
@@ -55,8 +53,7 @@ public:
         return *this;
     }
     /// The same from raw bytes, for any dtype.
-    NOTCH_INLINE model_writer& add(std::string_view name, dtype type,
-                                   const std::vector<index_t>& shape,
+    NOTCH_INLINE model_writer& add(std::string_view name, dtype type, const std::vector<index_t>& shape,
                                    std::span<const std::byte> bytes) {
         detail::add_tensor(content_, name, type, shape, bytes);
         return *this;
@@ -70,9 +67,7 @@ public:
     }
 
     /// The file as save() writes it.
-    [[nodiscard]] NOTCH_INLINE buffer<std::byte> to_bytes() const {
-        return detail::write_model(content_);
-    }
+    [[nodiscard]] NOTCH_INLINE buffer<std::byte> to_bytes() const { return detail::write_model(content_); }
     /// Writes a new file beside path and renames it to path. On an error (errc::io) what was at path
     /// stays.
     /// Returns the bytes written.
@@ -92,13 +87,12 @@ class model_file : public safetensors {
 public:
     /// Reads a file. errc::io if it cannot be read, errc::corrupt if a single bit of it is damaged,
     /// errc::unsupported if a later version of notch wrote it in another format.
-    [[nodiscard]] NOTCH_INLINE static model_file
-    load(const std::string& path, std::uint64_t max_bytes = default_max_file_bytes) {
+    [[nodiscard]] NOTCH_INLINE static model_file load(const std::string& path,
+                                                      std::uint64_t max_bytes = default_max_file_bytes) {
         return model_file(detail::load_model(path, max_bytes));
     }
     /// The same from memory, which is copied; label stands for the path in messages.
-    [[nodiscard]] NOTCH_INLINE static model_file parse(std::span<const std::byte> file,
-                                                       std::string label = "model") {
+    [[nodiscard]] NOTCH_INLINE static model_file parse(std::span<const std::byte> file, std::string label = "model") {
         return model_file(detail::parse_model(detail::copy_bytes(file), std::move(label)));
     }
 
@@ -110,15 +104,12 @@ public:
     /// The text of a metadata key; an error if there is none.
     [[nodiscard]] NOTCH_INLINE const std::string& meta(std::string_view key) const {
         const std::string* value = find_metadata(key);
-        if (!value)
-            fail(errc::invalid_argument,
-                 detail::cat(label(), ": no metadata ", detail::name_text(key)));
+        if (!value) fail(errc::invalid_argument, detail::cat(label(), ": no metadata ", detail::name_text(key)));
         return *value;
     }
 
 private:
-    NOTCH_INLINE explicit model_file(detail::safetensors_content&& content)
-        : safetensors(std::move(content)) {}
+    NOTCH_INLINE explicit model_file(detail::safetensors_content&& content) : safetensors(std::move(content)) {}
 };
 
 NOTCH_KEYED_END

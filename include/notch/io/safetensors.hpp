@@ -63,11 +63,10 @@ namespace detail {
 
 inline safetensors_content parse_safetensors(buffer<std::byte> file, std::string label) {
     safetensors_content content;
-    const header_extent extent =
-        check_header_extent(file.span(), static_cast<std::uint64_t>(file.size()), label);
-    safetensors_header header = parse_safetensors_header(
-        std::string_view(reinterpret_cast<const char*>(file.data()) + 8, extent.header_bytes),
-        extent.data_bytes, label);
+    const header_extent extent = check_header_extent(file.span(), static_cast<std::uint64_t>(file.size()), label);
+    safetensors_header header =
+        parse_safetensors_header(std::string_view(reinterpret_cast<const char*>(file.data()) + 8, extent.header_bytes),
+                                 extent.data_bytes, label);
     content.label = std::move(label);
     content.tensors = std::move(header.tensors);
     content.metadata = std::move(header.metadata);
@@ -92,9 +91,8 @@ inline buffer<std::byte> copy_bytes(std::span<const std::byte> bytes) {
 }
 
 inline const tensor_info* find_tensor(const safetensors_content& c, std::string_view name) {
-    const auto at =
-        std::lower_bound(c.tensors.begin(), c.tensors.end(), name,
-                         [](const tensor_info& t, std::string_view n) { return t.name < n; });
+    const auto at = std::lower_bound(c.tensors.begin(), c.tensors.end(), name,
+                                     [](const tensor_info& t, std::string_view n) { return t.name < n; });
     return at != c.tensors.end() && at->name == name ? &*at : nullptr;
 }
 
@@ -107,27 +105,26 @@ inline const std::string* find_metadata(const safetensors_content& c, std::strin
 inline const tensor_info& get_tensor(const safetensors_content& c, std::string_view name) {
     const tensor_info* info = find_tensor(c, name);
     if (!info)
-        fail(errc::invalid_argument, cat(c.label, ": no tensor ", name_text(name), " among its ",
-                                         c.tensors.size(), " tensors"));
+        fail(errc::invalid_argument,
+             cat(c.label, ": no tensor ", name_text(name), " among its ", c.tensors.size(), " tensors"));
     return *info;
 }
 
 /// The bytes of a tensor whose dtype and shape are as expected; -1 in shape matches any extent,
 /// a null shape any shape.
-inline std::span<const std::byte> get_bytes(const safetensors_content& c, std::string_view name,
-                                            dtype type, const std::vector<index_t>* shape) {
+inline std::span<const std::byte> get_bytes(const safetensors_content& c, std::string_view name, dtype type,
+                                            const std::vector<index_t>* shape) {
     const tensor_info& info = get_tensor(c, name);
     if (info.type != type)
-        fail(errc::invalid_argument, cat(c.label, ": tensor ", name_text(name), " has dtype ",
-                                         to_string(info.type), ", expected ", to_string(type)));
+        fail(errc::invalid_argument, cat(c.label, ": tensor ", name_text(name), " has dtype ", to_string(info.type),
+                                         ", expected ", to_string(type)));
     if (shape) {
         bool same = shape->size() == info.shape.size();
         for (std::size_t d = 0; same && d < shape->size(); ++d)
             same = (*shape)[d] == -1 || (*shape)[d] == info.shape[d];
         if (!same)
-            fail(errc::shape_mismatch,
-                 cat(c.label, ": tensor ", name_text(name), " has shape ", shape_text(info.shape),
-                     ", expected ", shape_text(*shape)));
+            fail(errc::shape_mismatch, cat(c.label, ": tensor ", name_text(name), " has shape ", shape_text(info.shape),
+                                           ", expected ", shape_text(*shape)));
     }
     return c.file.span().subspan(static_cast<std::size_t>(c.data_begin + info.begin),
                                  static_cast<std::size_t>(info.end - info.begin));
@@ -136,24 +133,21 @@ inline std::span<const std::byte> get_bytes(const safetensors_content& c, std::s
 template <class T>
 std::span<const T> get_elements(const safetensors_content& c, std::string_view name, dtype type,
                                 const std::vector<index_t>* shape) {
-    static_assert(dtype_of_v<T>.has_value(),
-                  "notch: tensor<T>: T must be an arithmetic type that has a dtype");
+    static_assert(dtype_of_v<T>.has_value(), "notch: tensor<T>: T must be an arithmetic type that has a dtype");
     if (size_of(type) != static_cast<index_t>(sizeof(T)))
-        fail(errc::invalid_argument,
-             cat(c.label, ": tensor ", name_text(name), " was asked for as ", to_string(type),
-                 " in elements of ", sizeof(T), " bytes"));
+        fail(errc::invalid_argument, cat(c.label, ": tensor ", name_text(name), " was asked for as ", to_string(type),
+                                         " in elements of ", sizeof(T), " bytes"));
     const std::span<const std::byte> bytes = get_bytes(c, name, type, shape);
     if (bytes.empty()) return {};
     if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) != 0)
-        fail(errc::unsupported, cat(c.label, ": tensor ", name_text(name), " starts at offset ",
-                                    get_tensor(c, name).begin, " of the data, not aligned for ",
-                                    to_string(type), "; use copy<T>()"));
+        fail(errc::unsupported,
+             cat(c.label, ": tensor ", name_text(name), " starts at offset ", get_tensor(c, name).begin,
+                 " of the data, not aligned for ", to_string(type), "; use copy<T>()"));
     return {reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)};
 }
 
 template <class T> buffer<T> copy_elements(const safetensors_content& c, std::string_view name) {
-    static_assert(dtype_of_v<T>.has_value(),
-                  "notch: copy<T>: T must be an arithmetic type that has a dtype");
+    static_assert(dtype_of_v<T>.has_value(), "notch: copy<T>: T must be an arithmetic type that has a dtype");
     const std::span<const std::byte> bytes = get_bytes(c, name, *dtype_of_v<T>, nullptr);
     buffer<T> copy(static_cast<index_t>(bytes.size() / sizeof(T)));
     if (!bytes.empty()) std::memcpy(copy.data(), bytes.data(), bytes.size());
@@ -171,8 +165,8 @@ class safetensors {
 public:
     /// Reads a file. errc::io if it cannot be read or has more than max_bytes, errc::corrupt if it
     /// is damaged.
-    [[nodiscard]] NOTCH_INLINE static safetensors
-    load(const std::string& path, std::uint64_t max_bytes = default_max_file_bytes) {
+    [[nodiscard]] NOTCH_INLINE static safetensors load(const std::string& path,
+                                                       std::uint64_t max_bytes = default_max_file_bytes) {
         return safetensors(detail::load_safetensors(path, max_bytes));
     }
     /// The same from memory, which is copied; label stands for the path in messages.
@@ -183,23 +177,20 @@ public:
 
     /// The elements of a tensor. An error that names the tensor if there is none of this name or
     /// its dtype is not the one of T.
-    template <class T>
-    [[nodiscard]] NOTCH_INLINE std::span<const T> tensor(std::string_view name) const {
-        return detail::get_elements<T>(content_, name, detail::dtype_of_v<T>.value_or(dtype::u8),
-                                       nullptr);
+    template <class T> [[nodiscard]] NOTCH_INLINE std::span<const T> tensor(std::string_view name) const {
+        return detail::get_elements<T>(content_, name, detail::dtype_of_v<T>.value_or(dtype::u8), nullptr);
     }
     /// The same, and the shape must be this one; -1 matches any extent.
     template <class T>
     [[nodiscard]] NOTCH_INLINE std::span<const T> tensor(std::string_view name,
                                                          const std::vector<index_t>& shape) const {
-        return detail::get_elements<T>(content_, name, detail::dtype_of_v<T>.value_or(dtype::u8),
-                                       &shape);
+        return detail::get_elements<T>(content_, name, detail::dtype_of_v<T>.value_or(dtype::u8), &shape);
     }
     /// The same for a dtype that C++20 has no type for: tensor<std::uint16_t>(name, shape,
     /// dtype::bf16).
     template <class T>
-    [[nodiscard]] NOTCH_INLINE std::span<const T>
-    tensor(std::string_view name, const std::vector<index_t>& shape, dtype type) const {
+    [[nodiscard]] NOTCH_INLINE std::span<const T> tensor(std::string_view name, const std::vector<index_t>& shape,
+                                                         dtype type) const {
         return detail::get_elements<T>(content_, name, type, &shape);
     }
     /// A copy, which also works for tensors that a foreign writer left unaligned.
@@ -219,12 +210,9 @@ public:
         return detail::find_tensor(content_, name) != nullptr;
     }
     /// All tensors, by name.
-    [[nodiscard]] NOTCH_INLINE const std::vector<tensor_info>& tensors() const noexcept {
-        return content_.tensors;
-    }
+    [[nodiscard]] NOTCH_INLINE const std::vector<tensor_info>& tensors() const noexcept { return content_.tensors; }
     /// All pairs of __metadata__, by key.
-    [[nodiscard]] NOTCH_INLINE const std::vector<std::pair<std::string, std::string>>&
-    metadata() const noexcept {
+    [[nodiscard]] NOTCH_INLINE const std::vector<std::pair<std::string, std::string>>& metadata() const noexcept {
         return content_.metadata;
     }
     /// The text of a metadata key; null if there is none.
@@ -237,8 +225,7 @@ public:
     [[nodiscard]] NOTCH_INLINE index_t file_bytes() const noexcept { return content_.file.size(); }
 
 protected:
-    NOTCH_INLINE explicit safetensors(detail::safetensors_content&& content)
-        : content_(std::move(content)) {}
+    NOTCH_INLINE explicit safetensors(detail::safetensors_content&& content) : content_(std::move(content)) {}
 
 private:
     detail::safetensors_content content_;

@@ -35,8 +35,9 @@ inline void add(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b
     if (p.range.lo < 0 || p.range.hi > 255)
         fail(errc::invalid_argument, detail::cat("add: the range of codes is ", p.range.lo, "..", p.range.hi,
                                                  ", u8 codes need one within 0..255"));
-    detail::kernels_for(detail::add_tables, ctx.target).add_u8({a.data(), b.data(), y.data(), static_cast<index_t>(a.size()), p.a_zero_point, p.b_zero_point,
-                         p.y_zero_point, p.ma, p.mb, p.multiplier, p.range.lo, p.range.hi});
+    detail::kernels_for(detail::add_tables, ctx.target)
+        .add_u8({a.data(), b.data(), y.data(), static_cast<index_t>(a.size()), p.a_zero_point, p.b_zero_point,
+                 p.y_zero_point, p.ma, p.mb, p.multiplier, p.range.lo, p.range.hi});
 }
 
 NOTCH_KEYED_END

@@ -48,10 +48,10 @@ struct tile_args {
 ///     s32:                  v
 /// then on_tile, if set, for each finished rectangle.
 struct epilogue_args {
-    const std::int32_t* bias = nullptr;       ///< zero points folded in; padded to whole panels
-    const float* multiplier = nullptr;        ///< padded likewise
-    const float* f_bias = nullptr;            ///< real bias of the f32 and bf16 outputs; padded
-    const fixed_multiplier* fixed = nullptr;  ///< instead of multiplier for the fixed_point modes
+    const std::int32_t* bias = nullptr;      ///< zero points folded in; padded to whole panels
+    const float* multiplier = nullptr;       ///< padded likewise
+    const float* f_bias = nullptr;           ///< real bias of the f32 and bf16 outputs; padded
+    const fixed_multiplier* fixed = nullptr; ///< instead of multiplier for the fixed_point modes
     requant_mode mode = requant_mode::float_scale;
     store_kind store = store_kind::s32;
     std::int32_t zero_point = 0;
@@ -77,21 +77,21 @@ struct gemm_args {
     index_t m = 0;
     const index_t* segment = nullptr;
     index_t segments = 1;
-    index_t k4 = 0;   ///< whole groups of four bytes in a segment
-    index_t tail = 0; ///< 0..3 further bytes, read one by one
-    const std::int8_t* b = nullptr; ///< first panel
-    index_t panel_stride = 0;       ///< bytes from one panel to the next
-    index_t n = 0;                  ///< columns; the last panel may be partly used
-    bool pairs_safe = false;        ///< vpmaddubsw cannot saturate for these weights
-    bool flip = false;              ///< the rows are s8: each byte stands for the u8 code 128 more
-    index_t segment_bytes = 0;      ///< bytes of a segment that count: for w_zero_point
+    index_t k4 = 0;                             ///< whole groups of four bytes in a segment
+    index_t tail = 0;                           ///< 0..3 further bytes, read one by one
+    const std::int8_t* b = nullptr;             ///< first panel
+    index_t panel_stride = 0;                   ///< bytes from one panel to the next
+    index_t n = 0;                              ///< columns; the last panel may be partly used
+    bool pairs_safe = false;                    ///< vpmaddubsw cannot saturate for these weights
+    bool flip = false;                          ///< the rows are s8: each byte stands for the u8 code 128 more
+    index_t segment_bytes = 0;                  ///< bytes of a segment that count: for w_zero_point
     const std::int32_t* w_zero_point = nullptr; ///< of each column, padded to whole panels; or null
-    outer_product outer[2];         ///< corrections; the kernel itself fills [1] for w_zero_point
-    const float* row_scale = nullptr; ///< f32 and bf16 outputs: multiplies multiplier[c] (rounded); or null
-    epilogue_args ep;               ///< bias and multiplier already point at the first column
-    void* c = nullptr;              ///< element (0, 0) of this part of the output
-    index_t ldc = 0;                ///< elements
-    index_t row = 0, col = 0;       ///< position of c in the whole output, for on_tile
+    outer_product outer[2];                     ///< corrections; the kernel itself fills [1] for w_zero_point
+    const float* row_scale = nullptr;           ///< f32 and bf16 outputs: multiplies multiplier[c] (rounded); or null
+    epilogue_args ep;                           ///< bias and multiplier already point at the first column
+    void* c = nullptr;                          ///< element (0, 0) of this part of the output
+    index_t ldc = 0;                            ///< elements
+    index_t row = 0, col = 0;                   ///< position of c in the whole output, for on_tile
 };
 
 /// Rows first_row ... last_row - 1 of the outputs of one image, all channels. Tap (i, j) of output
@@ -101,23 +101,23 @@ struct gemm_args {
 struct depthwise_args {
     const std::uint8_t* in = nullptr;
     index_t in_h = 0, in_w = 0;
-    index_t in_row = 0, in_pixel = 0;       ///< bytes from one row and one pixel to the next
-    const std::uint8_t* outside = nullptr;  ///< 64 times the code of real 0
-    bool flip = false;                      ///< inputs are s8: each byte stands for the u8 code 128 more
+    index_t in_row = 0, in_pixel = 0;      ///< bytes from one row and one pixel to the next
+    const std::uint8_t* outside = nullptr; ///< 64 times the code of real 0
+    bool flip = false;                     ///< inputs are s8: each byte stands for the u8 code 128 more
     index_t kernel_h = 0, kernel_w = 0, stride_h = 1, stride_w = 1;
     index_t dilation_h = 1, dilation_w = 1, pad_top = 0, pad_left = 0;
     index_t first_row = 0, last_row = 0, out_w = 0;
     index_t channels = 0;
-    const std::int8_t* w = nullptr;     ///< the layouts of kernels/pack_depthwise.hpp
-    const std::int8_t* tile = nullptr;  ///< null unless the kernels of 3 x 3 apply
+    const std::int8_t* w = nullptr;    ///< the layouts of kernels/pack_depthwise.hpp
+    const std::int8_t* tile = nullptr; ///< null unless the kernels of 3 x 3 apply
     const std::int16_t* pairs = nullptr;
-    epilogue_args ep;                   ///< multiplier and fixed in natural channel order
+    epilogue_args ep;                               ///< multiplier and fixed in natural channel order
     const std::int32_t* bias_interleaved = nullptr; ///< [channels/64][64] in the order of w
     const float* multiplier_interleaved = nullptr;  ///< likewise
     const float* multiplier_words = nullptr;        ///< if ep.words: likewise, negated if the zero point is odd
-    void* out = nullptr;                ///< pixel (0, 0) of the image
-    index_t out_row = 0, ldc = 0;       ///< elements from one output row and one output pixel to the next
-    index_t row = 0;                    ///< index of output pixel (0, 0), for on_tile
+    void* out = nullptr;                            ///< pixel (0, 0) of the image
+    index_t out_row = 0, ldc = 0;                   ///< elements from one output row and one output pixel to the next
+    index_t row = 0;                                ///< index of output pixel (0, 0), for on_tile
 };
 
 /// Repeats each byte of pixels: out[(p * channels + c) * multiplier + i] = in[p * in_pixel + c].

@@ -24,8 +24,8 @@ struct tap_class {
 };
 inline constexpr index_t max_classes = 5, max_rects = max_classes * max_classes;
 
-/// The classes of n outputs, output i with tap t at pixel at + i * stride + t * step of `in` pixels; 0 if there are more
-/// than max_classes.
+/// The classes of n outputs, output i with tap t at pixel at + i * stride + t * step of `in` pixels; 0 if there are
+/// more than max_classes.
 inline index_t tap_classes(index_t n, index_t at, index_t stride, index_t taps, index_t step, index_t in,
                            tap_class (&out)[max_classes]) {
     index_t classes = 0;
@@ -79,8 +79,15 @@ inline index_t split_rects(const conv_kernels& kernels, const conv_form& f, cons
         }
         for (index_t k = 0; k < col_classes; ++k) {
             const tap_class& col = cols[k];
-            rects[count++] = {row.begin, n, col.begin, col.end - col.begin, row.first, row.count, col.first * f.channels,
-                              col.count * tap, width - col.count * tap};
+            rects[count++] = {row.begin,
+                              n,
+                              col.begin,
+                              col.end - col.begin,
+                              row.first,
+                              row.count,
+                              col.first * f.channels,
+                              col.count * tap,
+                              width - col.count * tap};
         }
         cost += split;
     }

@@ -104,7 +104,8 @@ void run_depthwise(nhwc_view<const std::uint8_t> x, const packed_depthwise& w, c
     for (index_t image = 0; image < x.n; ++image) {
         // One task: the bytes written beyond a row belong to the next one.
         for (index_t r = 0; r < x.h; ++r)
-            kernels.expand({x.data + image * x.stride_n + r * x.stride_h, x.w, x.stride_w, x.c, w.multiplier, copy + r * d.in_row});
+            kernels.expand({x.data + image * x.stride_n + r * x.stride_h, x.w, x.stride_w, x.c, w.multiplier,
+                            copy + r * d.in_row});
         split(ctx.executor, pairs, 1, [&](index_t first, index_t last) { rows(d, image, first, last); });
     }
 }

@@ -6,8 +6,8 @@
 #include <notch/kernels/table.hpp>
 
 /// Inside a body: whether this instruction set has the operations on groups.
-#define NOTCH_ARCH_HAS_GROUPS                                                                    \
-    (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW ||           \
+#define NOTCH_ARCH_HAS_GROUPS                                                                                          \
+    (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW ||                                 \
      NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEON)
 
 #define NOTCH_BODY <notch/kernels/body/elementwise.inl>

@@ -28,8 +28,8 @@ NOTCH_NAMESPACE_BEGIN
 /// The normal form with the arrays it needs; built by make_epilogue. Immutable, safe to share.
 template <class Out, class F = no_functor> struct epilogue {
     using output_type = Out;
-    epilogue_args form; ///< without pointers; args() sets them
-    buffer<std::int32_t> bias;       ///< folded: bias[c] - x_zero_point * sum of weights
+    epilogue_args form;        ///< without pointers; args() sets them
+    buffer<std::int32_t> bias; ///< folded: bias[c] - x_zero_point * sum of weights
     buffer<float> multiplier;
     buffer<float> real_bias; ///< empty if there is none
     buffer<fixed_multiplier> fixed;
@@ -71,7 +71,9 @@ namespace detail {
 
 /// Only gemm_dynamic gives rows their scales.
 inline void check_no_rows(std::string_view where, bool rows) {
-    if (rows) fail(errc::invalid_argument, cat(where, ": the epilogue has stage::dequantize_rows, which is for gemm_dynamic"));
+    if (rows)
+        fail(errc::invalid_argument,
+             cat(where, ": the epilogue has stage::dequantize_rows, which is for gemm_dynamic"));
 }
 
 /// The arrays of an epilogue are there: moving from one leaves it without.
@@ -103,8 +105,8 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
                                          plan.x_signed ? "stage::s8_input" : "stage::bias"));
     const std::int32_t least_code = plan.x_signed ? -128 : 0;
     if (plan.x.zero_point < least_code || plan.x.zero_point > least_code + 255)
-        fail(errc::invalid_argument, cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be ",
-                                         plan.x_signed ? "-128..127" : "0..255"));
+        fail(errc::invalid_argument,
+             cat(where, ": x.zero_point is ", plan.x.zero_point, ", must be ", plan.x_signed ? "-128..127" : "0..255"));
     e.x_zero_point = plan.x.zero_point - least_code;
     check_span(where, "the bias", plan.bias);
     check_span(where, "the real bias", plan.real_bias);
@@ -136,8 +138,10 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     }
     // Sizes that fit already are kept, so that a rebuilt epilogue does not allocate.
     e.bias.resize_discard(padded);
-    if (plan.mode == requant_mode::float_scale) e.multiplier.resize_discard(padded);
-    else e.fixed.resize_discard(padded);
+    if (plan.mode == requant_mode::float_scale)
+        e.multiplier.resize_discard(padded);
+    else
+        e.fixed.resize_discard(padded);
     e.real_bias.resize_discard(plan.real_bias.empty() ? 0 : padded);
     if (!plan.real_bias.empty())
         check_equal(where, "the number of real biases", static_cast<index_t>(plan.real_bias.size()), n);
@@ -153,8 +157,8 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
         const std::int64_t most = folded + std::int64_t{255} * w.sums.positive[c];
         constexpr std::int64_t limit = std::numeric_limits<std::int32_t>::max();
         if (least < -limit || most > limit || folded < -limit || folded > limit)
-            fail(errc::overflow, cat(where, ": the accumulator of output channel ", c, " could reach [", least,
-                                     ", ", most, "], beyond int32"));
+            fail(errc::overflow, cat(where, ": the accumulator of output channel ", c, " could reach [", least, ", ",
+                                     most, "], beyond int32"));
         e.bias[c] = static_cast<std::int32_t>(folded);
         if (!plan.has_scale) continue;
         const float m = output_multiplier(plan, c);

@@ -40,27 +40,32 @@ template <class F> struct functor_of<stage::on_tile<F>> { using type = F; };
 template <class S> inline constexpr bool is_output = !std::is_void_v<typename output_of<S>::type>;
 template <class S> inline constexpr bool is_functor = !std::is_same_v<typename functor_of<S>::type, no_functor>;
 template <class S>
-inline constexpr bool is_clamp = std::same_as<S, stage::relu> || std::same_as<S, stage::relu6> ||
-                                 std::same_as<S, stage::clamp>;
+inline constexpr bool is_clamp =
+    std::same_as<S, stage::relu> || std::same_as<S, stage::relu6> || std::same_as<S, stage::clamp>;
 template <class S>
 inline constexpr bool is_stage = is_output<S> || is_functor<S> || is_clamp<S> || std::same_as<S, stage::bias> ||
                                  std::same_as<S, stage::real_bias> || std::same_as<S, stage::s8_input>;
 
 template <template <class> class Pick, class None, class... S> struct first_type { using type = None; };
-template <template <class> class Pick, class None, class S, class... Rest>
-struct first_type<Pick, None, S, Rest...> {
+template <template <class> class Pick, class None, class S, class... Rest> struct first_type<Pick, None, S, Rest...> {
     using rest = typename first_type<Pick, None, Rest...>::type;
     using mine = typename Pick<S>::type;
     using type = std::conditional_t<std::is_same_v<mine, None>, rest, mine>;
 };
 
 template <class Out> constexpr store_kind store_kind_of() {
-    if constexpr (std::is_same_v<Out, std::uint8_t>) return store_kind::u8;
-    else if constexpr (std::is_same_v<Out, std::int8_t>) return store_kind::s8;
-    else if constexpr (std::is_same_v<Out, std::int16_t>) return store_kind::s16;
-    else if constexpr (std::is_same_v<Out, std::int32_t>) return store_kind::s32;
-    else if constexpr (std::is_same_v<Out, bfloat16>) return store_kind::bf16;
-    else return store_kind::f32;
+    if constexpr (std::is_same_v<Out, std::uint8_t>)
+        return store_kind::u8;
+    else if constexpr (std::is_same_v<Out, std::int8_t>)
+        return store_kind::s8;
+    else if constexpr (std::is_same_v<Out, std::int16_t>)
+        return store_kind::s16;
+    else if constexpr (std::is_same_v<Out, std::int32_t>)
+        return store_kind::s32;
+    else if constexpr (std::is_same_v<Out, bfloat16>)
+        return store_kind::bf16;
+    else
+        return store_kind::f32;
 }
 
 /// What the stages say, collected.
@@ -104,15 +109,14 @@ struct epilogue_plan {
         if (s.mode == requant_mode::float_scale)
             fail(errc::invalid_argument, "make_epilogue: requantize_fixed with mode float_scale; use requantize");
         if (s.mode != requant_mode::fixed_point_double_rounding && s.mode != requant_mode::fixed_point_single_rounding)
-            fail(errc::invalid_argument, cat("make_epilogue: requantize_fixed with mode ", static_cast<std::int32_t>(s.mode),
-                                             ", not one of the enumeration"));
+            fail(errc::invalid_argument, cat("make_epilogue: requantize_fixed with mode ",
+                                             static_cast<std::int32_t>(s.mode), ", not one of the enumeration"));
         mode = s.mode;
     }
     void take(const stage::relu&) { bound(0.0f, real_hi); }
     void take(const stage::relu6&) { bound(0.0f, 6.0f); }
     void take(const stage::clamp& s) {
-        if (!(s.lo <= s.hi))
-            fail(errc::invalid_argument, cat("make_epilogue: clamp from ", s.lo, " to ", s.hi));
+        if (!(s.lo <= s.hi)) fail(errc::invalid_argument, cat("make_epilogue: clamp from ", s.lo, " to ", s.hi));
         bound(s.lo, s.hi);
     }
     template <class F> void take(const stage::on_tile<F>&) {}
@@ -121,7 +125,8 @@ struct epilogue_plan {
         real_lo = lo > real_lo ? lo : real_lo;
         real_hi = hi < real_hi ? hi : real_hi;
         if (real_lo > real_hi)
-            fail(errc::invalid_argument, cat("make_epilogue: the clamps leave nothing between ", real_lo, " and ", real_hi));
+            fail(errc::invalid_argument,
+                 cat("make_epilogue: the clamps leave nothing between ", real_lo, " and ", real_hi));
         relu = real_lo == 0.0f;
     }
 };

@@ -79,9 +79,12 @@ template <class Code> [[nodiscard]] activation_operand make_operand(index_t n, i
     detail::check_extent("make_operand", "k", k);
     constexpr bool is_signed = std::is_signed_v<Code>;
     if (zero_point < (is_signed ? -128 : 0) || zero_point > (is_signed ? 127 : 255))
-        fail(errc::invalid_argument, detail::cat("make_operand: zero_point is ", zero_point, ", must be ", is_signed ? "-128..127" : "0..255"));
+        fail(errc::invalid_argument,
+             detail::cat("make_operand: zero_point is ", zero_point, ", must be ", is_signed ? "-128..127" : "0..255"));
     if (k > 2147483647 / (255 * 255))
-        fail(errc::overflow, detail::cat("make_operand: K = ", k, " could overflow int32; at most 33025 products of two activations can be added"));
+        fail(errc::overflow,
+             detail::cat("make_operand: K = ", k,
+                         " could overflow int32; at most 33025 products of two activations can be added"));
     activation_operand o;
     o.n = n;
     o.k = k;
@@ -103,7 +106,8 @@ inline constexpr const pack_kernels* pack_tables[isa_count] = NOTCH_KERNEL_TABLE
 struct batched_scratch {
     index_t panels, vector;
     static batched_scratch of(index_t n, index_t k) {
-        return {round_up(checked_product("gemm_batched", round_up(n, panel_width), round_up(k, 4)), 64), round_up(n, panel_width) * 4};
+        return {round_up(checked_product("gemm_batched", round_up(n, panel_width), round_up(k, 4)), 64),
+                round_up(n, panel_width) * 4};
     }
     [[nodiscard]] index_t bytes() const { return round_up(panels + 3 * vector, 64); }
 };
@@ -142,7 +146,8 @@ void gemm_batched(batch_view<X> x, batch_view<Z> z, const activation_operand& op
                   "notch::gemm_batched: the elements of x must be codes, std::uint8_t or std::int8_t");
     static_assert(std::is_same_v<z_code, std::uint8_t> || std::is_same_v<z_code, std::int8_t>,
                   "notch::gemm_batched: the elements of z must be codes, std::uint8_t or std::int8_t");
-    static_assert(std::is_same_v<Y, Out>, "notch::gemm_batched: the element type of y must be what the epilogue produces");
+    static_assert(std::is_same_v<Y, Out>,
+                  "notch::gemm_batched: the element type of y must be what the epilogue produces");
     constexpr bool transposed = Layout == rhs::transposed;
     detail::check_batch(where, "x", x);
     detail::check_batch(where, "z", z);

@@ -53,7 +53,8 @@ struct dynamic_scratch {
 [[nodiscard]] inline index_t gemm_dynamic_workspace_size(index_t m, index_t k) {
     detail::check_extent("gemm_dynamic_workspace_size", "m", m);
     detail::check_extent("gemm_dynamic_workspace_size", "k", k);
-    if (k > detail::max_k) fail(errc::overflow, detail::cat("gemm_dynamic_workspace_size: K = ", k, " could overflow int32"));
+    if (k > detail::max_k)
+        fail(errc::overflow, detail::cat("gemm_dynamic_workspace_size: K = ", k, " could overflow int32"));
     return m == 0 ? 0 : detail::dynamic_scratch::of(m, k).bytes();
 }
 
@@ -63,8 +64,8 @@ struct dynamic_scratch {
 /// (one range for all rows). Infinities saturate, NaN counts as 0, a row without finite values has
 /// scale 1. Workspace: gemm_dynamic_workspace_size. x and y must not overlap.
 template <range_type Range = affine<8>, class Granularity = per_token, class F>
-void gemm_dynamic(matrix_view<const float> x, const packed_weights& w, const epilogue<float, F>& ep, matrix_view<float> y,
-                  const context& ctx) {
+void gemm_dynamic(matrix_view<const float> x, const packed_weights& w, const epilogue<float, F>& ep,
+                  matrix_view<float> y, const context& ctx) {
     static_assert(Range::bits <= 8, "notch::gemm_dynamic: Range must have codes of at most 8 bits");
     static_assert(std::is_same_v<Granularity, per_token> || std::is_same_v<Granularity, per_tensor>,
                   "notch::gemm_dynamic: Granularity is per_token or per_tensor");

@@ -41,12 +41,12 @@ struct weight_sums {
 /// Packed weights of a matrix product or a convolution. Immutable after packing; safe to share
 /// between threads.
 struct packed_weights {
-    index_t n = 0;               ///< output channels
-    index_t k = 0;               ///< weights of one output channel
-    index_t segments = 1;        ///< runs of contiguous input bytes
-    index_t segment_bytes = 0;   ///< k / segments
-    buffer<std::int8_t> data;    ///< the layout above
-    weight_sums sums;            ///< of w - its zero point
+    index_t n = 0;                    ///< output channels
+    index_t k = 0;                    ///< weights of one output channel
+    index_t segments = 1;             ///< runs of contiguous input bytes
+    index_t segment_bytes = 0;        ///< k / segments
+    buffer<std::int8_t> data;         ///< the layout above
+    weight_sums sums;                 ///< of w - its zero point
     buffer<std::int32_t> zero_points; ///< of each output channel, padded to whole panels; empty if all are 0
     /// No pair of adjacent products with u8 codes exceeds 16 bits: for all pairs the positive
     /// weights add up to at most 128 and the negative ones to at least -128 (255 * 128 < 32768).
@@ -65,8 +65,12 @@ struct packed_weights {
 
     NOTCH_INLINE_SPECIAL_MEMBERS(packed_weights);
 
-    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept { return (segment_bytes + (joined_ends > 0 ? 0 : 3)) / 4; }
-    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept { return (segments * groups() + joined_ends) * 64; }
+    [[nodiscard]] NOTCH_INLINE index_t groups() const noexcept {
+        return (segment_bytes + (joined_ends > 0 ? 0 : 3)) / 4;
+    }
+    [[nodiscard]] NOTCH_INLINE index_t panel_stride() const noexcept {
+        return (segments * groups() + joined_ends) * 64;
+    }
     [[nodiscard]] NOTCH_INLINE index_t outputs() const noexcept { return n; }
 };
 
@@ -115,7 +119,8 @@ packed_weights pack_rows(std::string_view where, matrix_view<const W> w, index_t
     bool any_zero_point = shift != 0 && zeros == 0;
     for (std::int32_t z : zero_points) {
         if (z < -128 + shift || z > 127 + shift)
-            fail(errc::invalid_argument, cat(where, ": a weight zero point is ", z, ", must be ", -128 + shift, "..", 127 + shift));
+            fail(errc::invalid_argument,
+                 cat(where, ": a weight zero point is ", z, ", must be ", -128 + shift, "..", 127 + shift));
         any_zero_point = any_zero_point || z != shift;
     }
     if (any_zero_point) {
@@ -128,7 +133,9 @@ packed_weights pack_rows(std::string_view where, matrix_view<const W> w, index_t
         std::int8_t* panel = p.data.data() + n / panel_width * p.panel_stride() + n % panel_width * 4;
         for (index_t s = 0; s < segments; ++s)
             for (index_t k = 0; k < p.segment_bytes; ++k) {
-                const auto code = [&](index_t i) { return static_cast<std::int8_t>(w(n, s * p.segment_bytes + i) - shift); };
+                const auto code = [&](index_t i) {
+                    return static_cast<std::int8_t>(w(n, s * p.segment_bytes + i) - shift);
+                };
                 const std::int8_t v = code(k);
                 count_weight(p.sums, n, v - zero_point);
                 panel[(s * p.groups() + k / 4) * 64 + k % 4] = v;
@@ -146,9 +153,7 @@ packed_weights pack_rows(std::string_view where, matrix_view<const W> w, index_t
 } // namespace detail
 
 /// Packs the weights of y = x * w^T: w is N x K, one row for each output channel.
-[[nodiscard]] inline packed_weights pack(matrix_view<const std::int8_t> w) {
-    return detail::pack_rows("pack", w, 1);
-}
+[[nodiscard]] inline packed_weights pack(matrix_view<const std::int8_t> w) { return detail::pack_rows("pack", w, 1); }
 
 /// The same for asymmetric weights: w - zero_point takes the place of w. One zero point, or one for
 /// each output channel; -128..127 for s8, 0..255 for u8 codes. Zero points other than 0 (128 for u8) cost

@@ -87,10 +87,12 @@ template <class W> void pack_depthwise_3x3(std::int8_t* tile, std::int16_t* pair
     constexpr const char* where = "pack_depthwise";
     detail::check_window(where, geometry);
     if (channels < 1) fail(errc::invalid_argument, detail::cat(where, ": channels is ", channels, ", must be >= 1"));
-    if (multiplier < 1) fail(errc::invalid_argument, detail::cat(where, ": multiplier is ", multiplier, ", must be >= 1"));
+    if (multiplier < 1)
+        fail(errc::invalid_argument, detail::cat(where, ": multiplier is ", multiplier, ", must be >= 1"));
     const index_t taps = detail::checked_product(where, geometry.kernel_h, geometry.kernel_w);
     const index_t n = detail::checked_product(where, channels, multiplier);
-    detail::check_equal(where, "the number of weights", static_cast<index_t>(w.size()), detail::checked_product(where, taps, n));
+    detail::check_equal(where, "the number of weights", static_cast<index_t>(w.size()),
+                        detail::checked_product(where, taps, n));
     detail::check_span(where, "w", w);
     if (taps > detail::max_k) fail(errc::overflow, detail::cat(where, ": ", taps, " taps could overflow int32"));
     packed_depthwise p;
@@ -118,7 +120,8 @@ template <class W> void pack_depthwise_3x3(std::int8_t* tile, std::int16_t* pair
                     p.data[((block * geometry.kernel_w + column) * row_groups + row / 4) * 256 + dword * 4 + row % 4] =
                         tap(row, column);
             if (tile)
-                detail::pack_depthwise_3x3(p.tile.data() + block * 6 * 256, p.pairs.data() + block * 7 * 128, dword, tap);
+                detail::pack_depthwise_3x3(p.tile.data() + block * 6 * 256, p.pairs.data() + block * 7 * 128, dword,
+                                           tap);
         });
     }
     return p;

@@ -39,8 +39,8 @@ namespace detail {
 /// Collects the taps inside the image and calls finish(args) for each run of output pixels that
 /// share them: the inner columns of a row at once, those at the border one by one.
 template <class T, class Finish>
-void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhwc_view<T> y,
-              const context& ctx, const Finish& finish) {
+void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhwc_view<T> y, const context& ctx,
+              const Finish& finish) {
     check_windows(where, x, s, y);
     check_equal(where, "the number of channels of y", y.c, x.c);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
@@ -88,9 +88,11 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
 
 namespace detail {
 template <class T>
-void run_max_pool(nhwc_view<const T> x, const window& s, nhwc_view<T> y, void (*kernel)(const pool_args&), const context& ctx) {
+void run_max_pool(nhwc_view<const T> x, const window& s, nhwc_view<T> y, void (*kernel)(const pool_args&),
+                  const context& ctx) {
     run_pool<T>("max_pool", x, s, y, ctx, [&](pool_args& a) {
-        if (a.taps > 0) kernel(a);
+        if (a.taps > 0)
+            kernel(a);
         else
             for (index_t i = 0; i < a.pixels; ++i)
                 std::memset(a.out + i * a.out_step, 0, static_cast<std::size_t>(a.channels) * sizeof(T));
@@ -112,8 +114,8 @@ inline void max_pool(nhwc_view<const float> x, const window& s, nhwc_view<float>
 
 /// The mean over the taps inside the image, requantized from x_params to y_params, whose zero points are
 /// 0..255. x_params.scale / y_params.scale must not overflow float, nor a sum of codes int32.
-inline void average_pool(nhwc_view<const std::uint8_t> x, quant_params x_params, const window& s,
-                         quant_params y_params, nhwc_view<std::uint8_t> y, const context& ctx = {}) {
+inline void average_pool(nhwc_view<const std::uint8_t> x, quant_params x_params, const window& s, quant_params y_params,
+                         nhwc_view<std::uint8_t> y, const context& ctx = {}) {
     detail::check_average<std::uint8_t>("average_pool", x_params, s, y_params, {0, 255});
     const pool_kernels& k = detail::kernels_for(detail::pool_tables, ctx.target);
     detail::run_pool<std::uint8_t>("average_pool", x, s, y, ctx, [&](pool_args& a) {

@@ -55,15 +55,16 @@ inline void check_channel_params(const char* where, const channel_layout& layout
     check_span(where, "params", params);
     const auto count = static_cast<index_t>(params.size());
     if (count != 1 && count != layout.count())
-        fail(errc::shape_mismatch, cat(where, ": ", count, " params for ", layout.count(),
-                                       layout.is_by_channel() ? " channels" : " groups"));
+        fail(errc::shape_mismatch,
+             cat(where, ": ", count, " params for ", layout.count(), layout.is_by_channel() ? " channels" : " groups"));
     for (const quant_params& p : params) check_params(where, "params", p, lo, hi);
 }
 
 /// Cuts a layout into parts: run(at, n, p) gets n elements from at on that share parameters p, and
 /// columns(at, rows, cols, p) a dense rows x cols matrix from at on whose columns have parameters p[0 .. cols).
 template <class Run, class Columns>
-void for_each_part(const channel_layout& l, std::span<const quant_params> params, const Run& run, const Columns& columns) {
+void for_each_part(const channel_layout& l, std::span<const quant_params> params, const Run& run,
+                   const Columns& columns) {
     if (params.size() == 1) {
         run(index_t{0}, l.size(), params[0]);
     } else if (l.is_by_channel()) {
@@ -96,7 +97,8 @@ void quantize(std::span<const float> x, quant_params p, std::span<typename Range
         ref::quantize(x, {1, 1, static_cast<index_t>(x.size())}, {&p, 1}, {Range::qmin, Range::qmax}, codes);
     } else {
         detail::check_params("quantize", "params", p, Range::qmin, Range::qmax);
-        detail::check_equal("quantize", "the size of codes", static_cast<index_t>(codes.size()), static_cast<index_t>(x.size()));
+        detail::check_equal("quantize", "the size of codes", static_cast<index_t>(codes.size()),
+                            static_cast<index_t>(x.size()));
         quantize_args q;
         q.x = x.data();
         q.n = static_cast<index_t>(x.size());
@@ -156,7 +158,9 @@ void quantize(std::span<const float> x, quant_params p, std::span<typename Range
 [[nodiscard]] inline real_range value_range(std::span<const float> x, const context& ctx = {}) {
     detail::check_span("value_range", "x", x);
     real_range r;
-    if (!x.empty()) detail::kernels_for(detail::quantize_tables, ctx.target).range({x.data(), static_cast<index_t>(x.size()), &r.min, &r.max});
+    if (!x.empty())
+        detail::kernels_for(detail::quantize_tables, ctx.target)
+            .range({x.data(), static_cast<index_t>(x.size()), &r.min, &r.max});
     return r;
 }
 
@@ -164,13 +168,15 @@ void quantize(std::span<const float> x, quant_params p, std::span<typename Range
 template <class Code>
 void dequantize(std::span<const Code> codes, quant_params p, std::span<float> x, const context& ctx = {}) {
     detail::check_params("dequantize", "params", p, detail::lowest_code<Code>(), detail::highest_code<Code>());
-    detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), static_cast<index_t>(codes.size()));
+    detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()),
+                        static_cast<index_t>(codes.size()));
     detail::check_span("dequantize", "codes", codes);
     detail::check_span("dequantize", "x", x);
     if constexpr (sizeof(Code) > 1)
         ref::dequantize(codes, {1, 1, static_cast<index_t>(codes.size())}, {&p, 1}, x);
     else
-        detail::kernels_for(detail::quantize_tables, ctx.target).dequantize({codes.data(), detail::code_kind<Code>(), static_cast<index_t>(codes.size()), p, x.data()});
+        detail::kernels_for(detail::quantize_tables, ctx.target)
+            .dequantize({codes.data(), detail::code_kind<Code>(), static_cast<index_t>(codes.size()), p, x.data()});
 }
 
 /// The same with parameters by layout, as for quantize.
@@ -178,7 +184,8 @@ template <class Code>
 void dequantize(std::span<const Code> codes, const channel_layout& layout, std::span<const quant_params> params,
                 std::span<float> x, const context& ctx = {}) {
     const auto n = static_cast<index_t>(codes.size());
-    detail::check_channel_params("dequantize", layout, n, params, detail::lowest_code<Code>(), detail::highest_code<Code>());
+    detail::check_channel_params("dequantize", layout, n, params, detail::lowest_code<Code>(),
+                                 detail::highest_code<Code>());
     detail::check_equal("dequantize", "the size of x", static_cast<index_t>(x.size()), n);
     detail::check_span("dequantize", "codes", codes);
     detail::check_span("dequantize", "x", x);
@@ -207,14 +214,23 @@ void requantize_codes(std::span<const Code> x, quant_params x_params, std::span<
                       quant_params y_params, const context& ctx = {}) {
     detail::check_params("requantize_codes", "x_params", x_params, -128, 255);
     detail::check_params("requantize_codes", "y_params", y_params, Range::qmin, Range::qmax);
-    detail::check_equal("requantize_codes", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(x.size()));
+    detail::check_equal("requantize_codes", "the size of y", static_cast<index_t>(y.size()),
+                        static_cast<index_t>(x.size()));
     detail::check_span("requantize_codes", "x", x);
     detail::check_span("requantize_codes", "y", y);
     const float m = ref::codes_multiplier(x_params, y_params);
-    if (!(m <= FLT_MAX)) fail(errc::invalid_argument, "requantize_codes: x_params.scale / y_params.scale is too large for a float");
+    if (!(m <= FLT_MAX))
+        fail(errc::invalid_argument, "requantize_codes: x_params.scale / y_params.scale is too large for a float");
     detail::kernels_for(detail::quantize_tables, ctx.target)
-        .requantize_codes({x.data(), detail::code_kind<Code>(), static_cast<index_t>(x.size()), x_params.zero_point, m,
-                           y_params.zero_point, {Range::qmin, Range::qmax}, detail::code_kind<typename Range::code_type>(), y.data()});
+        .requantize_codes({x.data(),
+                           detail::code_kind<Code>(),
+                           static_cast<index_t>(x.size()),
+                           x_params.zero_point,
+                           m,
+                           y_params.zero_point,
+                           {Range::qmin, Range::qmax},
+                           detail::code_kind<typename Range::code_type>(),
+                           y.data()});
 }
 
 /// Each row of x by its own range, at run time (for a transformer: each token). For row i,

@@ -77,9 +77,9 @@ template <range_type Range = affine<8>> struct requantize_fixed {
     requant_mode mode = requant_mode::fixed_point_double_rounding;
 };
 // Deduction guides: clang before 17 does not deduce for aggregates.
-requantize(quant_params, std::span<const float>, quant_params) -> requantize<affine<8>>;
-requantize_fixed(quant_params, std::span<const float>, quant_params) -> requantize_fixed<affine<8>>;
-requantize_fixed(quant_params, std::span<const float>, quant_params, requant_mode) -> requantize_fixed<affine<8>>;
+requantize(quant_params, std::span<const float>, quant_params)->requantize<affine<8>>;
+requantize_fixed(quant_params, std::span<const float>, quant_params)->requantize_fixed<affine<8>>;
+requantize_fixed(quant_params, std::span<const float>, quant_params, requant_mode)->requantize_fixed<affine<8>>;
 struct relu {};
 struct relu6 {};
 struct clamp {
@@ -88,9 +88,7 @@ struct clamp {
 /// f is called as f(notch::tile<Out>) from any thread of the executor; it must be const-callable and must not
 /// throw: a task of an executor cannot hand an exception on, so that one ends the program (std::terminate), for a
 /// serial call too.
-template <class F> struct on_tile {
-    F f;
-};
+template <class F> struct on_tile { F f; };
 template <class F> on_tile(F) -> on_tile<F>;
 
 } // namespace stage

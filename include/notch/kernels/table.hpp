@@ -37,27 +37,40 @@
 // architecture: those without dot products of bytes, which the others share; all of them but AMX, which
 // shares those of AVX-512 VNNI (_DOT); all of them (_TILES). Instruction sets of other architectures have none.
 #if NOTCH_X86_KERNELS
-#define NOTCH_KERNEL_TABLES(name)                                                                \
-    {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avx2::name,           \
-     &arch::avx512bw::name, &arch::avx512bw::name}
-#define NOTCH_KERNEL_TABLES_DOT(name)                                                            \
-    {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name,        \
-     &arch::avx512vnni::name, &arch::avx512vnni::name}
-#define NOTCH_KERNEL_TABLES_TILES(name)                                                          \
-    {&arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name,        \
-     &arch::avx512vnni::name, &arch::amx::name}
+#define NOTCH_KERNEL_TABLES(name)                                                                                      \
+    {                                                                                                                  \
+        &arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avx2::name, &arch::avx512bw::name,       \
+            &arch::avx512bw::name                                                                                      \
+    }
+#define NOTCH_KERNEL_TABLES_DOT(name)                                                                                  \
+    {                                                                                                                  \
+        &arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name, &arch::avx512vnni::name,  \
+            &arch::avx512vnni::name                                                                                    \
+    }
+#define NOTCH_KERNEL_TABLES_TILES(name)                                                                                \
+    {                                                                                                                  \
+        &arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name, &arch::avx512vnni::name,  \
+            &arch::amx::name                                                                                           \
+    }
 #elif NOTCH_NEON_KERNELS
-#define NOTCH_KERNEL_TABLES(name)                                                                \
-    {&arch::scalar::name, nullptr, nullptr, nullptr, nullptr, nullptr, &arch::neon::name,        \
-     &arch::neon::name, &arch::neon::name}
-#define NOTCH_KERNEL_TABLES_DOT(name)                                                            \
-    {&arch::scalar::name, nullptr, nullptr, nullptr, nullptr, nullptr, &arch::neon::name,        \
-     &arch::neondot::name, &arch::neoni8mm::name}
+#define NOTCH_KERNEL_TABLES(name)                                                                                      \
+    {                                                                                                                  \
+        &arch::scalar::name, nullptr, nullptr, nullptr, nullptr, nullptr, &arch::neon::name, &arch::neon::name,        \
+            &arch::neon::name                                                                                          \
+    }
+#define NOTCH_KERNEL_TABLES_DOT(name)                                                                                  \
+    {                                                                                                                  \
+        &arch::scalar::name, nullptr, nullptr, nullptr, nullptr, nullptr, &arch::neon::name, &arch::neondot::name,     \
+            &arch::neoni8mm::name                                                                                      \
+    }
 #define NOTCH_KERNEL_TABLES_TILES(name) NOTCH_KERNEL_TABLES_DOT(name)
 #else
-#define NOTCH_KERNEL_TABLES(name) {&arch::scalar::name}
-#define NOTCH_KERNEL_TABLES_DOT(name) {&arch::scalar::name}
-#define NOTCH_KERNEL_TABLES_TILES(name) {&arch::scalar::name}
+#define NOTCH_KERNEL_TABLES(name)                                                                                      \
+    { &arch::scalar::name }
+#define NOTCH_KERNEL_TABLES_DOT(name)                                                                                  \
+    { &arch::scalar::name }
+#define NOTCH_KERNEL_TABLES_TILES(name)                                                                                \
+    { &arch::scalar::name }
 #endif
 
 #define NOTCH_BODY <notch/kernels/body/store.inl>

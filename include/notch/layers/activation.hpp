@@ -48,10 +48,14 @@ struct activation {
         w = w_;
         c = c_;
     }
-    [[nodiscard]] NOTCH_INLINE nhwc_view<const std::uint8_t> code_view() const noexcept { return {codes.data(), n, h, w, c}; }
+    [[nodiscard]] NOTCH_INLINE nhwc_view<const std::uint8_t> code_view() const noexcept {
+        return {codes.data(), n, h, w, c};
+    }
     [[nodiscard]] NOTCH_INLINE nhwc_view<std::uint8_t> code_view() noexcept { return {codes.data(), n, h, w, c}; }
     [[nodiscard]] NOTCH_INLINE nhwc_view<float> value_view() noexcept { return {values.data(), n, h, w, c}; }
-    [[nodiscard]] NOTCH_INLINE nhwc_view<const float> value_view() const noexcept { return {values.data(), n, h, w, c}; }
+    [[nodiscard]] NOTCH_INLINE nhwc_view<const float> value_view() const noexcept {
+        return {values.data(), n, h, w, c};
+    }
 };
 
 NOTCH_NAMESPACE_END
@@ -84,7 +88,8 @@ inline void check_phase(const char* where, phase p) {
 /// The parameters of an output whose range an observer has seen.
 inline quant_params observed_params(const char* where, real_range range) {
     if (range.empty())
-        fail(errc::invalid_argument, cat(where, ": the range of the output was never observed; run phase::calibrate first"));
+        fail(errc::invalid_argument,
+             cat(where, ": the range of the output was never observed; run phase::calibrate first"));
     return params_from_range<affine<8>>(range);
 }
 /// Gives the output its shape. It must not be an input: that would change while it is read.
@@ -99,7 +104,8 @@ inline void shape_output(const char* where, activation& y, std::initializer_list
 } // namespace detail
 
 /// The real values of an activation: its values, or its codes dequantized into scratch.
-[[nodiscard]] inline std::span<const float> real_values(const activation& a, buffer<float>& scratch, const context& ctx) {
+[[nodiscard]] inline std::span<const float> real_values(const activation& a, buffer<float>& scratch,
+                                                        const context& ctx) {
     detail::check_activation("real_values", a);
     if (!a.quantized) return a.values;
     scratch.resize_discard(a.size());

@@ -29,8 +29,10 @@ inline void im2col(const float* x, index_t n, index_t h, index_t w, index_t c, c
                         const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
                         const index_t ix = xo * s.stride_w - s.pad_left + kx * s.dilation_w;
                         const bool inside = iy >= 0 && iy < h && ix >= 0 && ix < w;
-                        if (inside) std::copy_n(x + ((i * h + iy) * w + ix) * c, c, col);
-                        else std::fill_n(col, c, 0.0f);
+                        if (inside)
+                            std::copy_n(x + ((i * h + iy) * w + ix) * c, c, col);
+                        else
+                            std::fill_n(col, c, 0.0f);
                     }
 }
 /// The transpose of im2col: adds each patch to dx.
@@ -60,7 +62,9 @@ struct conv_math {
     [[nodiscard]] index_t k() const noexcept { return geometry.kernel_h * geometry.kernel_w * in; }
     [[nodiscard]] index_t fan_in() const noexcept { return k(); }
     [[nodiscard]] channel_layout layout() const noexcept { return {1, out, k()}; }
-    [[nodiscard]] packed_type pack(std::span<const std::int8_t> codes) const { return pack_conv2d(codes, out, in, geometry); }
+    [[nodiscard]] packed_type pack(std::span<const std::int8_t> codes) const {
+        return pack_conv2d(codes, out, in, geometry);
+    }
 
     const float* patches(const float* x, const activation& shape) {
         if (is_pointwise(geometry)) return x;
@@ -102,7 +106,9 @@ struct depthwise_math {
     [[nodiscard]] index_t taps() const noexcept { return geometry.kernel_h * geometry.kernel_w; }
     [[nodiscard]] index_t fan_in() const noexcept { return taps(); }
     [[nodiscard]] channel_layout layout() const noexcept { return {taps(), out, 1}; }
-    [[nodiscard]] packed_type pack(std::span<const std::int8_t> codes) const { return pack_depthwise(codes, out, geometry); }
+    [[nodiscard]] packed_type pack(std::span<const std::int8_t> codes) const {
+        return pack_depthwise(codes, out, geometry);
+    }
 
     /// Calls f(output pixel, tap, offset of the input pixel) for every tap inside the image.
     template <class F> void for_taps(const activation& shape, const F& f) const {

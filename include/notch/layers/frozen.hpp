@@ -26,16 +26,16 @@ NOTCH_NAMESPACE_BEGIN
 
 /// A quantized layer as plain data.
 struct layer_spec {
-    window geometry;                ///< 1 x 1 for a linear layer
+    window geometry; ///< 1 x 1 for a linear layer
     index_t in_channels = 0;
     index_t out_channels = 0;
     bool depthwise = false;
-    std::int32_t weight_bits = 8;   ///< 1..8, every weight fits; 4 or fewer are saved two a byte
-    buffer<std::int8_t> weights;    ///< conv2d: [out][kh][kw][in]; depthwise: [kh][kw][channels]
-    buffer<float> w_scales;         ///< one, or one for each output channel
-    buffer<std::int32_t> bias;      ///< static: int32 on the grid x.scale * w_scale; may be empty
-    buffer<float> float_bias;       ///< dynamic: real; may be empty
-    quant_params x, y;              ///< static only; y is unused if float_output
+    std::int32_t weight_bits = 8; ///< 1..8, every weight fits; 4 or fewer are saved two a byte
+    buffer<std::int8_t> weights;  ///< conv2d: [out][kh][kw][in]; depthwise: [kh][kw][channels]
+    buffer<float> w_scales;       ///< one, or one for each output channel
+    buffer<std::int32_t> bias;    ///< static: int32 on the grid x.scale * w_scale; may be empty
+    buffer<float> float_bias;     ///< dynamic: real; may be empty
+    quant_params x, y;            ///< static only; y is unused if float_output
     nonlinearity function = nonlinearity::none;
     bool float_output = false;
 
@@ -58,8 +58,7 @@ inline std::string spec_fault(const layer_spec& s) {
         index_t value;
     } channels[] = {{"in_channels", s.in_channels}, {"out_channels", s.out_channels}};
     for (const auto& c : channels)
-        if (c.value < 1 || c.value > max_channels)
-            return cat(c.name, " is ", c.value, ", must be 1..", max_channels);
+        if (c.value < 1 || c.value > max_channels) return cat(c.name, " is ", c.value, ", must be 1..", max_channels);
     if (s.depthwise && s.in_channels != s.out_channels)
         return cat("a depthwise layer has ", s.in_channels, " in_channels and ", s.out_channels, " out_channels");
     if (s.weight_bits < 1 || s.weight_bits > 8) return cat("weight_bits is ", s.weight_bits, ", must be 1..8");
@@ -75,13 +74,13 @@ inline std::string spec_fault(const layer_spec& s) {
     if (s.weights.size() != count) return cat(s.weights.size(), " weights, expected ", count);
     const int least = -(1 << (s.weight_bits - 1)), most = -least - 1;
     for (std::int8_t w : s.weights)
-        if (w < least || w > most)
-            return cat("weight ", static_cast<int>(w), " does not fit ", s.weight_bits, " bits");
+        if (w < least || w > most) return cat("weight ", static_cast<int>(w), " does not fit ", s.weight_bits, " bits");
 
     if (s.w_scales.size() != 1 && s.w_scales.size() != s.out_channels)
         return cat(s.w_scales.size(), " weight scales for ", s.out_channels, " output channels");
     for (float scale : s.w_scales)
-        if (!(scale > 0.0f) || !std::isfinite(scale)) return cat("a weight scale is ", scale, ", must be finite and > 0");
+        if (!(scale > 0.0f) || !std::isfinite(scale))
+            return cat("a weight scale is ", scale, ", must be finite and > 0");
     if (!s.bias.empty() && !s.float_bias.empty()) return "both bias and float_bias are given";
     const index_t biases = s.bias.size() + s.float_bias.size();
     if (biases != 0 && biases != s.out_channels) return cat(biases, " biases for ", s.out_channels, " output channels");
@@ -138,7 +137,8 @@ public:
     explicit frozen_layer(layer_spec spec) : spec_(std::move(spec)) {
         detail::check_spec<Packed>("frozen_layer", spec_);
         if (!spec_.float_bias.empty())
-            fail(errc::invalid_argument, "frozen_layer: float_bias is for a dynamic layer, a static one has an int32 bias");
+            fail(errc::invalid_argument,
+                 "frozen_layer: float_bias is for a dynamic layer, a static one has an int32 bias");
         detail::pack_spec(packed_, spec_);
         if (spec_.float_output)
             to_float_ = detail::epilogue_with(spec_.function, packed_, stage::bias{spec_.bias},

@@ -74,7 +74,8 @@ public:
 protected:
     layer_weights(Math math, std::span<const index_t> weight_extents, const layer_options& o)
         : weight(checked_weights(math)), bias(o.batch_norm ? 0 : math.out), weight_gradient(math.layout().size()),
-          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), math_(std::move(math)), options_(o) {
+          bias_gradient(o.batch_norm ? 0 : math.out), weight_quantizer(weight_extents), math_(std::move(math)),
+          options_(o) {
         if (o.function < nonlinearity::none || o.function > nonlinearity::relu6)
             fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function),
                                                      ", not one of the enumeration"));
@@ -85,7 +86,8 @@ protected:
         constexpr const char* where = "train_layer";
         detail::check_window(where, m.geometry);
         if (m.in < 1 || m.in > detail::max_extent || m.out < 1 || m.out > detail::max_extent)
-            fail(errc::invalid_argument, detail::cat(where, ": ", m.in, " input and ", m.out, " output channels, must be >= 1"));
+            fail(errc::invalid_argument,
+                 detail::cat(where, ": ", m.in, " input and ", m.out, " output channels, must be >= 1"));
         const index_t taps = m.geometry.kernel_h * m.geometry.kernel_w;
         return detail::checked_product(where, detail::checked_product(where, m.out, Math::depthwise ? 1 : m.in), taps);
     }
@@ -93,7 +95,8 @@ protected:
     void check_parameters() const {
         constexpr const char* where = "train_layer";
         if (options_.batch_norm != norm.has_value())
-            fail(errc::invalid_argument, "train_layer: norm must be there exactly if the layer was made with batch_norm");
+            fail(errc::invalid_argument,
+                 "train_layer: norm must be there exactly if the layer was made with batch_norm");
         const index_t weights = math_.layout().size(), biases = norm ? 0 : math_.out;
         detail::check_equal(where, "the number of weights", weight.size(), weights);
         detail::check_equal(where, "the size of weight_gradient", weight_gradient.size(), weights);
@@ -118,10 +121,12 @@ protected:
         fold();
         const buffer<float>& w = norm ? w_folded_ : weight;
         for (index_t i = 0; i < w.size(); ++i)
-            if (!std::isfinite(w[i])) fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
+            if (!std::isfinite(w[i]))
+                fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
         for (index_t c = 0; c < math_.out; ++c)
             if (!std::isfinite(effective_bias(c)))
-                fail(errc::invalid_argument, detail::cat("train_layer: the bias of channel ", c, " is ", effective_bias(c)));
+                fail(errc::invalid_argument,
+                     detail::cat("train_layer: the bias of channel ", c, " is ", effective_bias(c)));
         weight_quantizer.forward(w, ctx);
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));

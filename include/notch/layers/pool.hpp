@@ -45,8 +45,10 @@ public:
             if (training) choose(x.codes.data(), x, y, [](index_t, std::uint8_t) {});
         } else {
             y.values.resize_discard(y.size());
-            if (training) choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; });
-            else max_pool(x.value_view(), geometry_, y.value_view(), inner);
+            if (training)
+                choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; });
+            else
+                max_pool(x.value_view(), geometry_, y.value_view(), inner);
         }
     }
     void backward(std::span<const float> dy, std::span<float> dx) const {
@@ -119,8 +121,10 @@ public:
                     mean_[n * x.c + c] += real[static_cast<std::size_t>((n * pixels_ + i) * x.c + c)];
         for (float& v : mean_) v /= static_cast<float>(pixels_);
         if (p == phase::calibrate || y.quantized) output_observer.observe(mean_);
-        if (y.quantized) integer_mean(x, y, ctx);
-        else y.values = mean_;
+        if (y.quantized)
+            integer_mean(x, y, ctx);
+        else
+            y.values = mean_;
     }
     void backward(std::span<const float> dy, std::span<float> dx, index_t channels) const {
         detail::check_extent("global_average_layer.backward", "channels", channels);
@@ -129,7 +133,8 @@ public:
                             static_cast<index_t>(dy.size()) * pixels_);
         if (dx.empty()) return;
         if (channels == 0 || static_cast<index_t>(dy.size()) % channels != 0)
-            fail(errc::shape_mismatch, detail::cat("global_average_layer.backward: dy has ", dy.size(), " values for ", channels, " channels"));
+            fail(errc::shape_mismatch, detail::cat("global_average_layer.backward: dy has ", dy.size(), " values for ",
+                                                   channels, " channels"));
         const auto step = static_cast<std::size_t>(channels);
         const float share = 1.0f / static_cast<float>(pixels_);
         for (std::size_t i = 0; i < dx.size(); ++i)
@@ -187,7 +192,9 @@ public:
         if (training) {
             mask_.resize_discard(y.size());
             for (index_t i = 0; i < y.size(); ++i) {
-                const float code = y.quantized ? std::nearbyint(y.values[i] / y.params.scale) + static_cast<float>(y.params.zero_point) : 0.0f;
+                const float code =
+                    y.quantized ? std::nearbyint(y.values[i] / y.params.scale) + static_cast<float>(y.params.zero_point)
+                                : 0.0f;
                 mask_[i] = !y.quantized || (code >= 0.0f && code <= 255.0f);
             }
         }

@@ -63,7 +63,9 @@ public:
     /// y is reshaped as needed. training keeps what backward needs, uses batch statistics (fp32) and
     /// lets the output ranges follow (quantized). phase::dynamic is for inference: training is ignored.
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
-        if (x.c != math_.in) fail(errc::shape_mismatch, detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
+        if (x.c != math_.in)
+            fail(errc::shape_mismatch,
+                 detail::cat("train_layer: x has ", x.c, " channels, the layer expects ", math_.in));
         detail::check_activation("train_layer", x);
         detail::check_phase("train_layer", p);
         const window& s = math_.geometry;
@@ -73,16 +75,20 @@ public:
         x_shape_ = {x.n, x.h, x.w};
         phase_ = p;
         trained_ = false; // until this forward has succeeded
-        if (p == phase::quantized) forward_quantized(x, y, training, ctx);
-        else if (p == phase::dynamic) forward_dynamic(x, y, ctx);
-        else forward_float(x, y, p, training);
+        if (p == phase::quantized)
+            forward_quantized(x, y, training, ctx);
+        else if (p == phase::dynamic)
+            forward_dynamic(x, y, ctx);
+        else
+            forward_float(x, y, p, training);
         trained_ = training && p != phase::dynamic;
     }
 
     /// dy: gradient of y (size of y), overwritten. Writes dx unless it is empty; adds to the
     /// gradients of the parameters.
     void backward(std::span<float> dy, std::span<float> dx, const context& ctx) {
-        if (!trained_) fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
+        if (!trained_)
+            fail(errc::invalid_argument, "train_layer: backward needs a forward with training = true before it");
         detail::check_equal("train_layer.backward", "the size of dy", static_cast<index_t>(dy.size()), mask_.size());
         detail::check_activation("train_layer.backward", *x_);
         if (x_->n != x_shape_[0] || x_->h != x_shape_[1] || x_->w != x_shape_[2] || x_->c != math_.in)
@@ -97,8 +103,10 @@ public:
         float* to = dx.empty() ? nullptr : dx.data();
         const std::span<const float> x = real_values(*x_, x_real_, ctx);
         if (phase_ != phase::quantized) {
-            if (norm) norm->backward(dz);
-            else add_column_sums(dz, bias_gradient);
+            if (norm)
+                norm->backward(dz);
+            else
+                add_column_sums(dz, bias_gradient);
             math_.backward(x.data(), *x_, weight, dz, weight_gradient, to);
             return;
         }
@@ -108,7 +116,8 @@ public:
         std::fill(db_.begin(), db_.end(), 0.0f);
         add_column_sums(dz, db_);
         math_.backward(x.data(), *x_, weight_quantizer.values(), dz, dw_, to);
-        const std::span<const float> effective = norm ? std::span<const float>(w_folded_) : std::span<const float>(weight);
+        const std::span<const float> effective =
+            norm ? std::span<const float>(w_folded_) : std::span<const float>(weight);
         const std::span<const float> dw = weight_quantizer.backward(effective, dw_);
         if (norm) {
             norm->fold_backward(weight, math_.layout(), {}, dw, db_, weight_gradient, {});
@@ -141,7 +150,9 @@ public:
         s.float_output = true;
         return s;
     }
-    [[nodiscard]] quant_params output_params() const { return detail::observed_params("train_layer", output_observer.range()); }
+    [[nodiscard]] quant_params output_params() const {
+        return detail::observed_params("train_layer", output_observer.range());
+    }
 
 protected:
     train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
@@ -169,8 +180,10 @@ private:
             as_eigen(z).rowwise() += Eigen::Map<const Eigen::RowVectorXf>(b_folded_.data(), math_.out);
         } else {
             math_.forward(x.values.data(), x, weight, z);
-            if (norm) norm->forward_training(z);
-            else as_eigen(z).rowwise() += Eigen::Map<const Eigen::RowVectorXf>(bias.data(), math_.out);
+            if (norm)
+                norm->forward_training(z);
+            else
+                as_eigen(z).rowwise() += Eigen::Map<const Eigen::RowVectorXf>(bias.data(), math_.out);
         }
         if (training) mask_.resize_discard(y.size());
         const float hi = options_.function == nonlinearity::relu6 ? 6.0f : std::numeric_limits<float>::infinity();
@@ -223,13 +236,15 @@ private:
         output_observer.observe(y_real_);
         y.params = output_params();
         mask_.resize_discard(y.size());
-        requantize(acc, detail::epilogue_with(options_.function, packed, stage::bias{b},
-                                              stage::requantize<affine<8>>{x.params, w_scales_, y.params}),
+        requantize(acc,
+                   detail::epilogue_with(options_.function, packed, stage::bias{b},
+                                         stage::requantize<affine<8>>{x.params, w_scales_, y.params}),
                    matrix_view<std::uint8_t>(y.codes.data(), y.pixels(), math_.out), mask_, inner);
     }
 
     void forward_dynamic(const activation& x, activation& y, const context& ctx) {
-        if (x.quantized) fail(errc::invalid_argument, "train_layer: dynamic quantization needs an input with real values");
+        if (x.quantized)
+            fail(errc::invalid_argument, "train_layer: dynamic quantization needs an input with real values");
         quantize_weights(detail::unknown_scale, ctx);
         const auto packed = math_.pack(weight_quantizer.codes());
         const context inner = with_workspace(ctx, detail::convolve_workspace(packed, 1, x.h, x.w, ctx));
@@ -242,7 +257,9 @@ private:
         image.values = buffer<float>(elements);
         for (index_t i = 0; i < x.n; ++i) {
             std::copy_n(x.values.data() + i * elements, elements, image.values.begin());
-            quantize_input(image, detail::dynamic_params(scan_range(std::span<const float>(image.values)).range, least_scale), ctx);
+            quantize_input(image,
+                           detail::dynamic_params(scan_range(std::span<const float>(image.values)).range, least_scale),
+                           ctx);
             nhwc_view<float> out = y.value_view();
             out.data += i * pixels * math_.out;
             out.n = 1;

@@ -51,8 +51,8 @@ public:
         detail::check_merge("moving_average.merge", batches_, nonfinite_, other.batches_, other.nonfinite_);
         nonfinite_ += other.nonfinite_;
         if (other.batches_ == 0) return;
-        const float share = static_cast<float>(static_cast<double>(other.batches_) /
-                                               static_cast<double>(batches_ + other.batches_));
+        const float share =
+            static_cast<float>(static_cast<double>(other.batches_) / static_cast<double>(batches_ + other.batches_));
         if (batches_ == 0) {
             range_ = other.range_;
         } else {

@@ -95,7 +95,8 @@ public:
         if (!layout.is_by_channel()) {
             detail::check_layout("channel_observer.observe", layout);
             detail::check_equal("channel_observer.observe", "the number of groups", layout.count(), channels());
-            detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()), layout.size());
+            detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()),
+                                layout.size());
             std::vector<float> group;
             for (index_t p = 0; p < channels(); ++p) {
                 std::span<const float> values; // a group of one run is shown where it stands
@@ -116,8 +117,8 @@ public:
         detail::check_equal("channel_observer.observe", "the size of x", static_cast<index_t>(x.size()), layout.size());
         if (layout.outer == 1) {
             for (index_t c = 0; c < layout.channels; ++c)
-                each_[static_cast<std::size_t>(c)].observer.observe(x.subspan(static_cast<std::size_t>(c * layout.inner),
-                                                                     static_cast<std::size_t>(layout.inner)));
+                each_[static_cast<std::size_t>(c)].observer.observe(
+                    x.subspan(static_cast<std::size_t>(c * layout.inner), static_cast<std::size_t>(layout.inner)));
             return;
         }
         if (x.empty()) return;
@@ -144,8 +145,8 @@ public:
     }
 
     void merge(const channel_observer& other) {
-        detail::check_equal("channel_observer.merge", "the number of channels", static_cast<index_t>(other.each_.size()),
-                            static_cast<index_t>(each_.size()));
+        detail::check_equal("channel_observer.merge", "the number of channels",
+                            static_cast<index_t>(other.each_.size()), static_cast<index_t>(each_.size()));
         for (std::size_t c = 0; c < each_.size(); ++c) each_[c].observer.merge(other.each_[c].observer);
     }
 

@@ -73,14 +73,16 @@ namespace detail {
 /// for all, or `groups` for each output.
 template <range_type Range>
 void check_rounding(const char* where, matrix_view<const float> w, const input_moments& x,
-                    std::span<const quant_params> params, index_t groups, matrix_view<typename Range::code_type> codes) {
+                    std::span<const quant_params> params, index_t groups,
+                    matrix_view<typename Range::code_type> codes) {
     check_view(where, "w", w);
     check_view(where, "codes", codes);
     check_equal(where, "the number of columns of w", w.cols, x.inputs());
     check_equal(where, "the number of rows of codes", codes.rows, w.rows);
     check_equal(where, "the number of columns of codes", codes.cols, w.cols);
     if (params.size() != 1)
-        check_equal(where, "the number of params", static_cast<index_t>(params.size()), checked_product(where, w.rows, groups));
+        check_equal(where, "the number of params", static_cast<index_t>(params.size()),
+                    checked_product(where, w.rows, groups));
     for (const quant_params& p : params) check_params(where, "params", p, Range::qmin, Range::qmax);
 }
 } // namespace detail

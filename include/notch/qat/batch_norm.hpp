@@ -27,8 +27,9 @@ NOTCH_KEYED_BEGIN
 class batch_norm {
 public:
     explicit batch_norm(index_t channels, float momentum = 0.1f, float eps = 1e-5f)
-        : gamma(checked(channels)), beta(channels), gamma_gradient(channels), beta_gradient(channels), running_mean(channels),
-          running_var(channels), momentum_(momentum), eps_(eps), mean_(channels), inverse_(channels) {
+        : gamma(checked(channels)), beta(channels), gamma_gradient(channels), beta_gradient(channels),
+          running_mean(channels), running_var(channels), momentum_(momentum), eps_(eps), mean_(channels),
+          inverse_(channels) {
         if (!(eps > 0.0f && std::isfinite(eps)) || !(momentum > 0.0f && momentum <= 1.0f))
             fail(errc::invalid_argument, detail::cat("batch_norm: momentum ", momentum, ", eps ", eps));
         for (index_t c = 0; c < channels; ++c) gamma[c] = running_var[c] = 1.0f;
@@ -108,8 +109,8 @@ public:
 
     /// Folded weights and bias. layout says where the output channels of w are; b may be empty (0).
     /// w and w_folded have layout.size() values, b and b_folded channels().
-    void fold(std::span<const float> w, const channel_layout& layout, std::span<const float> b, std::span<float> w_folded,
-              std::span<float> b_folded) const {
+    void fold(std::span<const float> w, const channel_layout& layout, std::span<const float> b,
+              std::span<float> w_folded, std::span<float> b_folded) const {
         check("batch_norm.fold", layout, w.size(), w_folded.size(), b.size(), b_folded.size());
         for (index_t i = 0; i < layout.size(); ++i)
             w_folded[static_cast<std::size_t>(i)] =

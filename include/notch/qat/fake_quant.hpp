@@ -26,8 +26,8 @@ NOTCH_KEYED_BEGIN
 /// mask may be empty; the others have the size of x.
 template <range_type Range>
 void fake_quantize(std::span<const float> x, const channel_layout& layout, std::span<const quant_params> params,
-                   std::span<typename Range::code_type> codes, std::span<float> values,
-                   std::span<std::uint8_t> mask, const context& ctx = {}) {
+                   std::span<typename Range::code_type> codes, std::span<float> values, std::span<std::uint8_t> mask,
+                   const context& ctx = {}) {
     constexpr const char* where = "fake_quantize";
     detail::check_channel_params(where, layout, static_cast<index_t>(x.size()), params, Range::qmin, Range::qmax);
     const auto check_size = [&](const char* name, std::size_t size) {
@@ -54,7 +54,8 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
                 k.quantize({x.data() + at, n, p, range, store, from(codes, at), from(values, at), from(mask, at)});
             },
             [&](index_t at, index_t rows, index_t cols, const quant_params* p) {
-                k.quantize_columns({x.data() + at, rows, cols, p, range, store, from(codes, at), from(values, at), from(mask, at)});
+                k.quantize_columns(
+                    {x.data() + at, rows, cols, p, range, store, from(codes, at), from(values, at), from(mask, at)});
             });
     }
 }
@@ -62,8 +63,10 @@ void fake_quantize(std::span<const float> x, const channel_layout& layout, std::
 /// dx[i] = mask[i] ? dy[i] : 0. dx may be dy.
 inline void straight_through(std::span<const float> dy, std::span<const std::uint8_t> mask, std::span<float> dx,
                              const context& ctx = {}) {
-    detail::check_equal("straight_through", "the size of mask", static_cast<index_t>(mask.size()), static_cast<index_t>(dy.size()));
-    detail::check_equal("straight_through", "the size of dx", static_cast<index_t>(dx.size()), static_cast<index_t>(dy.size()));
+    detail::check_equal("straight_through", "the size of mask", static_cast<index_t>(mask.size()),
+                        static_cast<index_t>(dy.size()));
+    detail::check_equal("straight_through", "the size of dx", static_cast<index_t>(dx.size()),
+                        static_cast<index_t>(dy.size()));
     detail::check_span("straight_through", "dy", dy);
     detail::check_span("straight_through", "mask", mask);
     detail::check_span("straight_through", "dx", dx);
@@ -101,7 +104,8 @@ protected:
     /// Scales given by the caller, as symmetric parameters.
     void take_scales(const char* where, std::span<const float> scales) {
         check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params_.size());
-        for (index_t c = 0; c < params_.size(); ++c) check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
+        for (index_t c = 0; c < params_.size(); ++c)
+            check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
         for (index_t c = 0; c < params_.size(); ++c) params_[c] = {scales[static_cast<std::size_t>(c)], 0};
     }
     std::span<const float> quantize(std::span<const float> x, const context& ctx) {
@@ -160,7 +164,8 @@ public:
     explicit fake_quant(std::initializer_list<index_t> extents, const Observer& o = Observer{})
         : fake_quant(std::span<const index_t>(extents.begin(), extents.size()), o) {}
     explicit fake_quant(std::span<const index_t> extents, const Observer& o = Observer{})
-        : base(layout_of<Granularity>(extents), params_from_range<Range>({})), observer_(layout_.count(), o), initial_(o) {}
+        : base(layout_of<Granularity>(extents), params_from_range<Range>({})), observer_(layout_.count(), o),
+          initial_(o) {}
 
     /// Shows values to the observers and updates the parameters.
     void observe(std::span<const float> x) {
@@ -189,7 +194,8 @@ public:
     }
     /// dx for a gradient with respect to the values of the last forward.
     std::span<const float> backward(std::span<const float> dy) {
-        if (mask_.size() != layout_.size()) fail(errc::invalid_argument, "fake_quant: backward needs a forward before it");
+        if (mask_.size() != layout_.size())
+            fail(errc::invalid_argument, "fake_quant: backward needs a forward before it");
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         return gradient_;

@@ -53,7 +53,8 @@ public:
                 sum += std::fabs(static_cast<double>(v));
                 ++finite;
             });
-            const double step = finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
+            const double step =
+                finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
             log_step_[c] = step > FLT_MIN ? static_cast<float>(std::log(step)) : 0.0f;
             params_[c] = {this->step(c), 0};
         }
@@ -93,7 +94,8 @@ public:
     /// Gradients for the x of the last forward: returns dx, and adds to log_step_gradient().
     std::span<const float> backward(std::span<const float> x, std::span<const float> dy) {
         detail::check_equal("learned_step.backward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
-        if (mask_.size() != layout_.size()) fail(errc::invalid_argument, "learned_step: backward needs a forward before it");
+        if (mask_.size() != layout_.size())
+            fail(errc::invalid_argument, "learned_step: backward needs a forward before it");
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         // Eq. 5 of the paper blocks from the last codes on, before rounding; the mask a half step later.
@@ -111,9 +113,9 @@ public:
                 const auto at = static_cast<std::size_t>(i);
                 const float v = x[at] / s;
                 if (std::isnan(v)) return; // counts for nothing, as in initialize
-                const float slope = v <= static_cast<float>(Range::qmin)  ? static_cast<float>(Range::qmin)
+                const float slope = v <= static_cast<float>(Range::qmin)   ? static_cast<float>(Range::qmin)
                                     : v >= static_cast<float>(Range::qmax) ? static_cast<float>(Range::qmax)
-                                                                          : static_cast<float>(codes_[i]) - v;
+                                                                           : static_cast<float>(codes_[i]) - v;
                 sum += static_cast<double>(dy[at]) * static_cast<double>(slope);
             });
             const double g = n ? 1.0 / std::sqrt(static_cast<double>(n) * static_cast<double>(Range::qmax)) : 0.0;

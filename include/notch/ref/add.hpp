@@ -36,17 +36,14 @@ NOTCH_KEYED_BEGIN
 
 /// Prepares the add of a and b into y. All three must have valid scales; a ratio a_scale / y_scale
 /// must lie below 2^16 and the larger ratio above 2^-16.
-[[nodiscard]] inline add_params make_add(quant_params a, quant_params b, quant_params y,
-                                         code_range range = {0, 255}) {
+[[nodiscard]] inline add_params make_add(quant_params a, quant_params b, quant_params y, code_range range = {0, 255}) {
     detail::check_scale("make_add", "a.scale", a.scale);
     detail::check_scale("make_add", "b.scale", b.scale);
     detail::check_scale("make_add", "y.scale", y.scale);
-    for (auto [name, zp] : {std::pair<const char*, std::int32_t>{"a", a.zero_point},
-                            {"b", b.zero_point},
-                            {"y", y.zero_point}})
+    for (auto [name, zp] :
+         {std::pair<const char*, std::int32_t>{"a", a.zero_point}, {"b", b.zero_point}, {"y", y.zero_point}})
         if (zp < -128 || zp > 255)
-            fail(errc::invalid_argument,
-                 detail::cat("make_add: ", name, ".zero_point is ", zp, ", must be -128..255"));
+            fail(errc::invalid_argument, detail::cat("make_add: ", name, ".zero_point is ", zp, ", must be -128..255"));
     if (range.lo > range.hi || range.lo < -128 || range.hi > 255)
         fail(errc::invalid_argument, detail::cat("make_add: the range of codes is ", range.lo, "..", range.hi));
     const double ra = static_cast<double>(a.scale) / static_cast<double>(y.scale);
@@ -78,15 +75,13 @@ NOTCH_KEYED_BEGIN
 
 namespace ref {
 
-template <class X>
-[[nodiscard]] X add(X a, X b, const add_params& p) noexcept {
-    const std::int32_t acc = (static_cast<std::int32_t>(a) - p.a_zero_point) * p.ma +
-                             (static_cast<std::int32_t>(b) - p.b_zero_point) * p.mb;
+template <class X> [[nodiscard]] X add(X a, X b, const add_params& p) noexcept {
+    const std::int32_t acc =
+        (static_cast<std::int32_t>(a) - p.a_zero_point) * p.ma + (static_cast<std::int32_t>(b) - p.b_zero_point) * p.mb;
     return static_cast<X>(requantize_float(acc, p.multiplier, p.y_zero_point, p.range));
 }
 
-template <class X>
-void add(std::span<const X> a, std::span<const X> b, const add_params& p, std::span<X> y) {
+template <class X> void add(std::span<const X> a, std::span<const X> b, const add_params& p, std::span<X> y) {
     detail::check_equal("ref::add", "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
     detail::check_equal("ref::add", "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = add(a[i], b[i], p);

@@ -29,10 +29,12 @@ template <class X>
 index_t check_conv(std::string_view where, nhwc_view<const X> in, std::span<const std::int8_t> w, const window& s,
                    std::span<const std::int32_t> bias, index_t outputs, index_t groups) {
     if (groups < 1 || in.c % groups != 0 || outputs % groups != 0)
-        fail(errc::invalid_argument, detail::cat(where, ": ", groups, " groups do not divide ", in.c, " channels and ", outputs, " outputs"));
+        fail(errc::invalid_argument,
+             detail::cat(where, ": ", groups, " groups do not divide ", in.c, " channels and ", outputs, " outputs"));
     const index_t channels = in.c / groups;
-    detail::check_equal(where, "the number of weights", static_cast<index_t>(w.size()),
-                        detail::checked_product(where, outputs, detail::checked_product(where, s.kernel_h * s.kernel_w, channels)));
+    detail::check_equal(
+        where, "the number of weights", static_cast<index_t>(w.size()),
+        detail::checked_product(where, outputs, detail::checked_product(where, s.kernel_h * s.kernel_w, channels)));
     if (!bias.empty()) detail::check_equal(where, "the number of biases", static_cast<index_t>(bias.size()), outputs);
     return channels;
 }
@@ -57,8 +59,9 @@ void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const st
                             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
                             const std::int8_t* tap = w.data() + ((o * s.kernel_h + ky) * s.kernel_w + kx) * channels;
                             for (index_t c = 0; c < channels; ++c)
-                                sum += static_cast<std::int64_t>(
-                                           static_cast<std::int32_t>(in(n, iy, ix, first + c)) - x_zero_point) * tap[c];
+                                sum += static_cast<std::int64_t>(static_cast<std::int32_t>(in(n, iy, ix, first + c)) -
+                                                                 x_zero_point) *
+                                       tap[c];
                         }
                     acc(n, y, x, o) = static_cast<std::int32_t>(sum);
                 }
@@ -67,8 +70,9 @@ void conv2d(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const st
 /// The transposed convolution: every input pixel adds its products to the outputs under its window. acc: in.n x h x w
 /// x out of any h and w (they say what is cut off below and on the right, or added with no input).
 template <class X>
-void conv2d_transposed(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const std::int8_t> w, const window& s,
-                       std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc, index_t groups = 1) {
+void conv2d_transposed(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const std::int8_t> w,
+                       const window& s, std::span<const std::int32_t> bias, nhwc_view<std::int32_t> acc,
+                       index_t groups = 1) {
     constexpr const char* where = "ref::conv2d_transposed";
     detail::check_view(where, "in", in);
     detail::check_view(where, "acc", acc);
@@ -78,7 +82,8 @@ void conv2d_transposed(nhwc_view<const X> in, std::int32_t x_zero_point, std::sp
     for (index_t n = 0; n < acc.n; ++n)
         for (index_t o = 0; o < acc.c; ++o) {
             for (index_t y = 0; y < acc.h; ++y)
-                for (index_t x = 0; x < acc.w; ++x) acc(n, y, x, o) = bias.empty() ? 0 : bias[static_cast<std::size_t>(o)];
+                for (index_t x = 0; x < acc.w; ++x)
+                    acc(n, y, x, o) = bias.empty() ? 0 : bias[static_cast<std::size_t>(o)];
             const index_t first = o / (acc.c / groups) * channels;
             for (index_t iy = 0; iy < in.h; ++iy)
                 for (index_t ix = 0; ix < in.w; ++ix)
@@ -89,7 +94,8 @@ void conv2d_transposed(nhwc_view<const X> in, std::int32_t x_zero_point, std::sp
                             if (y < 0 || y >= acc.h || x < 0 || x >= acc.w) continue;
                             const std::int8_t* tap = w.data() + ((o * s.kernel_h + ky) * s.kernel_w + kx) * channels;
                             for (index_t c = 0; c < channels; ++c)
-                                acc(n, y, x, o) += (static_cast<std::int32_t>(in(n, iy, ix, first + c)) - x_zero_point) * tap[c];
+                                acc(n, y, x, o) +=
+                                    (static_cast<std::int32_t>(in(n, iy, ix, first + c)) - x_zero_point) * tap[c];
                         }
         }
 }
@@ -116,8 +122,8 @@ void depthwise(nhwc_view<const X> in, std::int32_t x_zero_point, std::span<const
                             const index_t iy = y * s.stride_h - s.pad_top + ky * s.dilation_h;
                             const index_t ix = x * s.stride_w - s.pad_left + kx * s.dilation_w;
                             if (iy < 0 || iy >= in.h || ix < 0 || ix >= in.w) continue;
-                            sum += static_cast<std::int64_t>(
-                                       static_cast<std::int32_t>(in(n, iy, ix, c / multiplier)) - x_zero_point) *
+                            sum += static_cast<std::int64_t>(static_cast<std::int32_t>(in(n, iy, ix, c / multiplier)) -
+                                                             x_zero_point) *
                                    w[static_cast<std::size_t>((ky * s.kernel_w + kx) * acc.c + c)];
                         }
                     acc(n, y, x, c) = static_cast<std::int32_t>(sum);

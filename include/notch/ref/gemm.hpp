@@ -18,9 +18,8 @@ namespace ref {
 /// x: M x K codes, w: N x K codes (one row for each output), bias: N values or empty, acc: M x N,
 /// w_zero_points: none, one, or N. No overflow checks: sums are int64 and must fit int32.
 template <class X, class W>
-void gemm(matrix_view<const X> x, std::int32_t x_zero_point, matrix_view<const W> w,
-          std::span<const std::int32_t> bias, matrix_view<std::int32_t> acc,
-          std::span<const std::int32_t> w_zero_points = {}) {
+void gemm(matrix_view<const X> x, std::int32_t x_zero_point, matrix_view<const W> w, std::span<const std::int32_t> bias,
+          matrix_view<std::int32_t> acc, std::span<const std::int32_t> w_zero_points = {}) {
     detail::check_view("ref::gemm", "x", x);
     detail::check_view("ref::gemm", "w", w);
     detail::check_view("ref::gemm", "acc", acc);

@@ -47,10 +47,11 @@ void check_average(std::string_view where, quant_params x, const window& s, quan
         fail(errc::invalid_argument,
              cat(where, ": range is ", range.lo, "..", range.hi, ", must lie in ", least, "..", most));
     if (!std::isfinite(ref::average_multiplier(x.scale, y.scale, 1)))
-        fail(errc::invalid_argument, cat(where, ": x_params.scale / y_params.scale is ", x.scale, " / ", y.scale,
-                                         ", which overflows float"));
+        fail(errc::invalid_argument,
+             cat(where, ": x_params.scale / y_params.scale is ", x.scale, " / ", y.scale, ", which overflows float"));
     check_window(where, s);
-    const index_t taps = s.kernel_h * s.kernel_w, limit = std::numeric_limits<std::int32_t>::max() / (index_t{most} - least);
+    const index_t taps = s.kernel_h * s.kernel_w,
+                  limit = std::numeric_limits<std::int32_t>::max() / (index_t{most} - least);
     if (taps > limit)
         fail(errc::overflow, cat(where, ": the window has ", taps, " taps, at most ", limit, " have an int32 sum"));
 }

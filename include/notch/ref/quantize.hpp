@@ -29,9 +29,7 @@ namespace ref {
 /// The code of one value. rounding is an element of a policy: half_even{}, stochastic{seed}.at(i), ...
 template <class Rounding = half_even>
 [[nodiscard]] std::int32_t quantize(float x, quant_params p, code_range range, Rounding rounding = {}) noexcept {
-    if (x != x) return p.zero_point < range.lo   ? range.lo
-                       : p.zero_point > range.hi ? range.hi
-                                                 : p.zero_point;
+    if (x != x) return p.zero_point < range.lo ? range.lo : p.zero_point > range.hi ? range.hi : p.zero_point;
     const float y = rounding.round(x / p.scale);
     const float lo = static_cast<float>(range.lo - p.zero_point);
     const float hi = static_cast<float>(range.hi - p.zero_point);
@@ -50,7 +48,8 @@ template <class Rounding = half_even>
 }
 
 /// The code on the grid y of a code on the grid x.
-[[nodiscard]] inline std::int32_t requantize_code(std::int32_t code, quant_params x, quant_params y, code_range range) noexcept {
+[[nodiscard]] inline std::int32_t requantize_code(std::int32_t code, quant_params x, quant_params y,
+                                                  code_range range) noexcept {
     return requantize_float(code - x.zero_point, codes_multiplier(x, y), y.zero_point, range);
 }
 

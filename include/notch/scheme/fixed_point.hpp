@@ -22,19 +22,15 @@ struct fixed_multiplier {
 
 /// round(a * b / 2^31) with ties toward +infinity, saturating the one overflow (both INT32_MIN).
 /// gemmlowp's SaturatingRoundingDoublingHighMul; ARM's SQRDMULH gives the same.
-[[nodiscard]] NOTCH_INLINE constexpr std::int32_t doubling_high_mul(std::int32_t a,
-                                                                    std::int32_t b) noexcept {
-    if (a == std::numeric_limits<std::int32_t>::min() && b == a)
-        return std::numeric_limits<std::int32_t>::max();
+[[nodiscard]] NOTCH_INLINE constexpr std::int32_t doubling_high_mul(std::int32_t a, std::int32_t b) noexcept {
+    if (a == std::numeric_limits<std::int32_t>::min() && b == a) return std::numeric_limits<std::int32_t>::max();
     const std::int64_t product = static_cast<std::int64_t>(a) * b;
-    const std::int64_t nudge =
-        product >= 0 ? (std::int64_t{1} << 30) : (1 - (std::int64_t{1} << 30));
+    const std::int64_t nudge = product >= 0 ? (std::int64_t{1} << 30) : (1 - (std::int64_t{1} << 30));
     return static_cast<std::int32_t>((product + nudge) / (std::int64_t{1} << 31));
 }
 
 /// round(x / 2^exponent) with ties away from zero; exponent 0..31. gemmlowp's RoundingDivideByPOT.
-[[nodiscard]] NOTCH_INLINE constexpr std::int32_t rounding_divide_by_pot(std::int32_t x,
-                                                                         int exponent) noexcept {
+[[nodiscard]] NOTCH_INLINE constexpr std::int32_t rounding_divide_by_pot(std::int32_t x, int exponent) noexcept {
     const std::int32_t mask = static_cast<std::int32_t>((std::int64_t{1} << exponent) - 1);
     const std::int32_t remainder = x & mask;
     const std::int32_t threshold = (mask >> 1) + (x < 0 ? 1 : 0);
@@ -49,8 +45,7 @@ NOTCH_KEYED_BEGIN
 /// QuantizeMultiplier. A real below 2^-32 becomes 0.
 [[nodiscard]] inline fixed_multiplier to_fixed_multiplier(double real) {
     if (!(real >= 0.0) || !std::isfinite(real) || real >= 1073741824.0)
-        fail(errc::invalid_argument,
-             detail::cat("to_fixed_multiplier: ", real, " is not in [0, 2^30)"));
+        fail(errc::invalid_argument, detail::cat("to_fixed_multiplier: ", real, " is not in [0, 2^30)"));
     if (real == 0.0) return {};
     int exponent = 0;
     const double fraction = std::frexp(real, &exponent); // [0.5, 1)

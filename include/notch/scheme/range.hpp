@@ -74,13 +74,10 @@ concept range_type = requires {
 
 /// The same codes, with scales that are powers of two: params_from_range takes the next one above the scale that it
 /// would take otherwise. Rescaling is then a shift (Jain et al. 2020, arXiv:1903.08066, take the ceiling too).
-template <range_type Range> struct power_of_two : Range {
-    static constexpr bool has_power_of_two_scale = true;
-};
+template <range_type Range> struct power_of_two : Range { static constexpr bool has_power_of_two_scale = true; };
 
 /// Whether the scales of a range are powers of two.
-template <range_type Range>
-inline constexpr bool has_power_of_two_scale = requires { Range::has_power_of_two_scale; };
+template <range_type Range> inline constexpr bool has_power_of_two_scale = requires { Range::has_power_of_two_scale; };
 
 /// The least power of two that is not below scale; scale is finite and >= FLT_MIN. Beyond 2^127 it is 2^127.
 [[nodiscard]] NOTCH_INLINE constexpr float ceil_to_power_of_two(float scale) noexcept {
@@ -143,12 +140,12 @@ template <range_type Range> [[nodiscard]] real_range range_of(quant_params p) no
 
 namespace detail {
 
-inline void check_params(std::string_view where, std::string_view name, quant_params p,
-                         std::int32_t lo, std::int32_t hi) {
+inline void check_params(std::string_view where, std::string_view name, quant_params p, std::int32_t lo,
+                         std::int32_t hi) {
     check_scale(where, {name, ".scale"}, p.scale);
     if (p.zero_point < lo || p.zero_point > hi)
-        fail(errc::invalid_argument, cat(where, ": ", name, ".zero_point is ", p.zero_point,
-                                         ", must be ", lo, "..", hi));
+        fail(errc::invalid_argument,
+             cat(where, ": ", name, ".zero_point is ", p.zero_point, ", must be ", lo, "..", hi));
 }
 
 } // namespace detail

@@ -33,8 +33,7 @@ enum class requant_mode : std::int32_t {
 };
 
 /// requantize, float_scale. multiplier is finite and >= 0; lo <= hi; zero_point within int32/2.
-[[nodiscard]] NOTCH_INLINE std::int32_t requantize_float(std::int32_t acc, float multiplier,
-                                                         std::int32_t zero_point,
+[[nodiscard]] NOTCH_INLINE std::int32_t requantize_float(std::int32_t acc, float multiplier, std::int32_t zero_point,
                                                          code_range range) noexcept {
     const float y = half_even::round(static_cast<float>(acc) * multiplier);
     // Clamped as real numbers first, so that no conversion to int overflows. Both bounds are exact
@@ -48,20 +47,17 @@ enum class requant_mode : std::int32_t {
 /// requantize, fixed_point with gemmlowp's double rounding. The left shift wraps as in two's
 /// complement hardware; choose multipliers < 1 (shift <= 0) to rule that out.
 [[nodiscard]] NOTCH_INLINE constexpr std::int32_t
-requantize_fixed_double(std::int32_t acc, fixed_multiplier m, std::int32_t zero_point,
-                        code_range range) noexcept {
+requantize_fixed_double(std::int32_t acc, fixed_multiplier m, std::int32_t zero_point, code_range range) noexcept {
     const int left = m.shift > 0 ? m.shift : 0, right = m.shift > 0 ? 0 : -m.shift;
     const auto shifted = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc) << left);
     const std::int64_t y =
-        static_cast<std::int64_t>(rounding_divide_by_pot(doubling_high_mul(shifted, m.mantissa), right)) +
-        zero_point;
+        static_cast<std::int64_t>(rounding_divide_by_pot(doubling_high_mul(shifted, m.mantissa), right)) + zero_point;
     return static_cast<std::int32_t>(y < range.lo ? range.lo : y > range.hi ? range.hi : y);
 }
 
 /// requantize, fixed_point with one rounding (ties toward +infinity).
 [[nodiscard]] NOTCH_INLINE constexpr std::int32_t
-requantize_fixed_single(std::int32_t acc, fixed_multiplier m, std::int32_t zero_point,
-                        code_range range) noexcept {
+requantize_fixed_single(std::int32_t acc, fixed_multiplier m, std::int32_t zero_point, code_range range) noexcept {
     const int total = 31 - m.shift; // 1..62
     const std::int64_t product = static_cast<std::int64_t>(acc) * m.mantissa;
     const std::int64_t y = ((product + (std::int64_t{1} << (total - 1))) >> total) + zero_point;

@@ -37,9 +37,9 @@ struct cpu_features {
     bool avx512bw = false;
     bool avxvnni = false;
     bool avx512vnni = false;
-    bool avx512vbmi = false; ///< with avx512vnni: table lookups only, no instruction set of its own
+    bool avx512vbmi = false;      ///< with avx512vnni: table lookups only, no instruction set of its own
     bool avx512vpopcntdq = false; ///< no instruction set of its own: kernels/lowbit.hpp asks
-    bool amx = false; ///< the CPU and its saved registers; amx_permitted() asks the system
+    bool amx = false;             ///< the CPU and its saved registers; amx_permitted() asks the system
     bool neon = false;
     bool neondot = false;
     bool neoni8mm = false;
@@ -96,8 +96,8 @@ inline cpu_features detect_cpu() noexcept {
     unsigned ax = 0, bx = 0, cx = 0, dx = 0;
     const bool lzcnt = __get_cpuid(0x80000001u, &ax, &bx, &cx, &dx) && (cx >> 5 & 1) != 0;
     f.avx2 = os_ymm && avx2 && fma && f16c && bmi && bmi2 && lzcnt && popcnt;
-    const bool f512 = (b7 >> 16 & 1) != 0, dq = (b7 >> 17 & 1) != 0, bw = (b7 >> 30 & 1) != 0,
-               vl = (b7 >> 31 & 1) != 0, vnni = (c7 >> 11 & 1) != 0;
+    const bool f512 = (b7 >> 16 & 1) != 0, dq = (b7 >> 17 & 1) != 0, bw = (b7 >> 30 & 1) != 0, vl = (b7 >> 31 & 1) != 0,
+               vnni = (c7 >> 11 & 1) != 0;
     f.avx512bw = f.avx2 && os_zmm && f512 && dq && bw && vl;
     f.avx512vnni = f.avx512bw && vnni;
     f.avx512vbmi = f.avx512vnni && (c7 >> 1 & 1) != 0;
@@ -199,8 +199,7 @@ inline bool amx_permitted() noexcept {
     for (isa i : available_isas()) choices += (choices.empty() ? "" : ", ") + std::string(to_string(i));
     for (int i = 0; i < isa_count; ++i) {
         if (name != to_string(static_cast<isa>(i))) continue;
-        fail(errc::unsupported, detail::cat("NOTCH_ISA: this CPU cannot run '", name,
-                                            "'; it can run: ", choices));
+        fail(errc::unsupported, detail::cat("NOTCH_ISA: this CPU cannot run '", name, "'; it can run: ", choices));
     }
     fail(errc::invalid_argument,
          detail::cat("NOTCH_ISA: unknown instruction set '", name, "'; this CPU can run: ", choices));

@@ -38,9 +38,9 @@
 #define NOTCH_TARGET_STRING_NEONDOT "dotprod"
 #define NOTCH_TARGET_STRING_NEONI8MM "dotprod,i8mm"
 #else
-#if defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC) ||           \
-    defined(__ARM_FEATURE_SVE) || defined(__ARM_FEATURE_RCPC) || defined(__ARM_FEATURE_JCVT) ||  \
-    defined(__ARM_FEATURE_BF16) || defined(__ARM_FEATURE_SHA3)
+#if defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC) || defined(__ARM_FEATURE_SVE) ||   \
+    defined(__ARM_FEATURE_RCPC) || defined(__ARM_FEATURE_JCVT) || defined(__ARM_FEATURE_BF16) ||                       \
+    defined(__ARM_FEATURE_SHA3)
 #define NOTCH_DETAIL_TARGET_ARMV82 ""
 #elif defined(__ARM_FEATURE_CRYPTO)
 #define NOTCH_DETAIL_TARGET_ARMV82 "arch=armv8.2-a+crypto"
@@ -74,19 +74,17 @@
 #define NOTCH_DETAIL_PRAGMA(x) _Pragma(#x)
 #if NOTCH_CLANG
 // A body may be empty for an instruction set; clang warns of a region without functions.
-#define NOTCH_DETAIL_TARGET_BEGIN(string)                                                        \
-    _Pragma("clang diagnostic push")                                                             \
-        _Pragma("clang diagnostic ignored \"-Wpragma-clang-attribute\"")                         \
-            NOTCH_DETAIL_PRAGMA(clang attribute push(__attribute__((target(string))), apply_to = function))
+#define NOTCH_DETAIL_TARGET_BEGIN(string)                                                                              \
+    _Pragma("clang diagnostic push") _Pragma("clang diagnostic ignored \"-Wpragma-clang-attribute\"")                  \
+        NOTCH_DETAIL_PRAGMA(clang attribute push(__attribute__((target(string))), apply_to = function))
 #define NOTCH_TARGET_END _Pragma("clang attribute pop") _Pragma("clang diagnostic pop")
 #define NOTCH_TARGET_BEGIN_NEON NOTCH_DETAIL_TARGET_BEGIN("neon")
 #elif NOTCH_GCC
 // g++ 12 warns inside its own intrinsics, whose "undefined" operands are meant to be so.
-#define NOTCH_DETAIL_TARGET_BEGIN(string)                                                        \
-    _Pragma("GCC push_options") _Pragma("GCC diagnostic push")                                   \
-        _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")                              \
-            _Pragma("GCC diagnostic ignored \"-Wuninitialized\"")                                \
-                NOTCH_DETAIL_PRAGMA(GCC target(string))
+#define NOTCH_DETAIL_TARGET_BEGIN(string)                                                                              \
+    _Pragma("GCC push_options") _Pragma("GCC diagnostic push")                                                         \
+        _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"")                                                    \
+            _Pragma("GCC diagnostic ignored \"-Wuninitialized\"") NOTCH_DETAIL_PRAGMA(GCC target(string))
 #define NOTCH_TARGET_END _Pragma("GCC diagnostic pop") _Pragma("GCC pop_options")
 #define NOTCH_TARGET_BEGIN_NEON _Pragma("GCC push_options") _Pragma("GCC diagnostic push")
 #else

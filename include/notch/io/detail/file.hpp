@@ -36,13 +36,11 @@ using file_handle = std::unique_ptr<std::FILE, file_closer>;
 /// Reads a regular file. check_start(first bytes, size of the file, path) may refuse it before
 /// memory for the whole is taken.
 template <class CheckStart>
-buffer<std::byte> read_file(const std::string& path, std::uint64_t max_bytes,
-                            CheckStart&& check_start) {
+buffer<std::byte> read_file(const std::string& path, std::uint64_t max_bytes, CheckStart&& check_start) {
     std::error_code status;
     const std::uint64_t size = std::filesystem::file_size(path, status);
     if (status) fail_io(path, "cannot be read", status.value());
-    if (size > max_bytes)
-        fail(errc::io, cat(path, ": has ", size, " bytes, more than the limit of ", max_bytes));
+    if (size > max_bytes) fail(errc::io, cat(path, ": has ", size, " bytes, more than the limit of ", max_bytes));
     errno = 0;
     file_handle file(std::fopen(path.c_str(), "rb"));
     if (!file) fail_io(path, "cannot be opened", errno);
@@ -51,8 +49,7 @@ buffer<std::byte> read_file(const std::string& path, std::uint64_t max_bytes,
     if (std::ferror(file.get())) fail_io(path, "cannot be read", errno);
     check_start(std::span<const std::byte>(start, start_bytes), size, path);
     buffer<std::byte> bytes(static_cast<index_t>(size));
-    if (start_bytes > static_cast<std::size_t>(size))
-        fail(errc::io, cat(path, ": changed while it was read"));
+    if (start_bytes > static_cast<std::size_t>(size)) fail(errc::io, cat(path, ": changed while it was read"));
     if (start_bytes > 0) std::memcpy(bytes.data(), start, start_bytes);
     const std::size_t rest = static_cast<std::size_t>(size) - start_bytes;
     if (rest > 0 && std::fread(bytes.data() + start_bytes, 1, rest, file.get()) != rest) {
@@ -91,8 +88,7 @@ inline void write_file(const std::string& requested, std::span<const std::byte> 
     std::string temporary;
     file_handle file = create_beside(path, temporary);
     errno = 0;
-    bool good =
-        bytes.empty() || std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
+    bool good = bytes.empty() || std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size();
     good = good && std::fflush(file.get()) == 0;
 #if defined(__unix__) || defined(__APPLE__)
     good = good && ::fsync(::fileno(file.get())) == 0;

@@ -48,8 +48,7 @@ inline constexpr std::size_t checksum_at = 8 + checksum_prefix.size(); // of its
 inline constexpr std::size_t checksum_digits = 8;
 
 /// CRC-32 as of zlib; crc is 0 at first, then the result so far.
-[[nodiscard]] inline std::uint32_t crc32(std::uint32_t crc,
-                                         std::span<const std::byte> bytes) noexcept {
+[[nodiscard]] inline std::uint32_t crc32(std::uint32_t crc, std::span<const std::byte> bytes) noexcept {
     static constexpr auto table = [] {
         std::array<std::uint32_t, 256> t{};
         for (std::uint32_t i = 0; i < 256; ++i) {
@@ -64,8 +63,7 @@ inline constexpr std::size_t checksum_digits = 8;
 }
 
 /// The checksum that belongs into a file, whatever its digits are now.
-[[nodiscard]] inline std::array<char, checksum_digits>
-model_checksum(std::span<const std::byte> file) {
+[[nodiscard]] inline std::array<char, checksum_digits> model_checksum(std::span<const std::byte> file) {
     static constexpr std::array<std::byte, checksum_digits> zeros = [] {
         std::array<std::byte, checksum_digits> z{};
         z.fill(std::byte{'0'});
@@ -75,20 +73,17 @@ model_checksum(std::span<const std::byte> file) {
     crc = crc32(crc, zeros);
     crc = crc32(crc, file.subspan(checksum_at + checksum_digits));
     std::array<char, checksum_digits> text{};
-    for (std::size_t i = 0; i < checksum_digits; ++i)
-        text[i] = "0123456789abcdef"[crc >> (28 - 4 * i) & 15];
+    for (std::size_t i = 0; i < checksum_digits; ++i) text[i] = "0123456789abcdef"[crc >> (28 - 4 * i) & 15];
     return text;
 }
 
 /// A JSON string. Text that is not UTF-8 is refused: it could not be read back.
 inline std::string json_text(std::string_view what, std::string_view text) {
     using json = json_value;
-    std::string dumped =
-        json(std::string(text)).dump(-1, ' ', false, json::error_handler_t::ignore);
+    std::string dumped = json(std::string(text)).dump(-1, ' ', false, json::error_handler_t::ignore);
     const json again = json::parse(dumped, nullptr, false);
     if (!again.is_string() || again.get_ref<const std::string&>() != text)
-        fail(errc::invalid_argument,
-             cat("model_writer: ", what, " ", name_text(text), " is not valid UTF-8"));
+        fail(errc::invalid_argument, cat("model_writer: ", what, " ", name_text(text), " is not valid UTF-8"));
     return dumped;
 }
 
@@ -98,42 +93,38 @@ inline bool has_tensor(const model_content& model, std::string_view name) {
     return false;
 }
 
-inline void add_tensor(model_content& model, std::string_view name, dtype type,
-                       const std::vector<index_t>& shape, std::span<const std::byte> bytes) {
+inline void add_tensor(model_content& model, std::string_view name, dtype type, const std::vector<index_t>& shape,
+                       std::span<const std::byte> bytes) {
     if (name.empty() || name == "__metadata__")
-        fail(errc::invalid_argument,
-             cat("model_writer: a tensor cannot be called ", name_text(name)));
+        fail(errc::invalid_argument, cat("model_writer: a tensor cannot be called ", name_text(name)));
     if (static_cast<int>(type) >= dtype_count)
-        fail(errc::invalid_argument, cat("model_writer: ", name_text(name), " has the unknown dtype ", static_cast<int>(type)));
+        fail(errc::invalid_argument,
+             cat("model_writer: ", name_text(name), " has the unknown dtype ", static_cast<int>(type)));
     (void)json_text("tensor name", name);
     if (has_tensor(model, name))
         fail(errc::invalid_argument, cat("model_writer: two tensors are called ", name_text(name)));
     if (shape.size() > max_rank)
-        fail(errc::invalid_argument,
-             cat("model_writer: tensor ", name_text(name), " has ", shape.size(),
-                 " dimensions, at most ", max_rank, " are allowed"));
+        fail(errc::invalid_argument, cat("model_writer: tensor ", name_text(name), " has ", shape.size(),
+                                         " dimensions, at most ", max_rank, " are allowed"));
     index_t expected = size_of(type);
     for (index_t extent : shape) {
         check_extent("model_writer", cat("an extent of tensor ", name_text(name)), extent);
         expected = checked_product("model_writer", expected, extent);
     }
     if (static_cast<index_t>(bytes.size()) != expected)
-        fail(errc::shape_mismatch, cat("model_writer: tensor ", name_text(name), " of shape ",
-                                       shape_text(shape), " and dtype ", to_string(type), " needs ",
-                                       expected, " bytes, ", bytes.size(), " were given"));
+        fail(errc::shape_mismatch,
+             cat("model_writer: tensor ", name_text(name), " of shape ", shape_text(shape), " and dtype ",
+                 to_string(type), " needs ", expected, " bytes, ", bytes.size(), " were given"));
     model.tensors.push_back({std::string(name), type, shape, copy_bytes(bytes)});
 }
 
 inline void add_metadata(model_content& model, std::string_view key, std::string_view value) {
     if (key.empty() || key == "crc32" || key == "notch" || key == "arch")
-        fail(errc::invalid_argument,
-             cat("model_writer: metadata cannot be called ", name_text(key)));
+        fail(errc::invalid_argument, cat("model_writer: metadata cannot be called ", name_text(key)));
     (void)json_text("metadata key", key);
     (void)json_text("metadata value", value);
     for (const auto& m : model.metadata)
-        if (m.first == key)
-            fail(errc::invalid_argument,
-                 cat("model_writer: two metadata are called ", name_text(key)));
+        if (m.first == key) fail(errc::invalid_argument, cat("model_writer: two metadata are called ", name_text(key)));
     model.metadata.emplace_back(key, value);
 }
 
@@ -152,13 +143,11 @@ inline buffer<std::byte> write_model(const model_content& model) {
     header += cat(std::string(checksum_digits, '0'), R"(","notch":")", model_format, R"(","arch":)",
                   json_text("architecture", model.architecture));
     for (const auto& m : metadata)
-        header += cat(",", json_text("metadata key", m.first), ":",
-                      json_text("metadata value", m.second));
+        header += cat(",", json_text("metadata key", m.first), ":", json_text("metadata value", m.second));
     header += "}";
     index_t offset = 0;
     for (const saved_tensor* t : order) {
-        header += cat(",", json_text("tensor name", t->name), R"(:{"dtype":")", to_string(t->type),
-                      R"(","shape":[)");
+        header += cat(",", json_text("tensor name", t->name), R"(:{"dtype":")", to_string(t->type), R"(","shape":[)");
         for (std::size_t d = 0; d < t->shape.size(); ++d) header += cat(d ? "," : "", t->shape[d]);
         header += cat(R"(],"data_offsets":[)", offset, ",", offset + t->bytes.size(), "]}");
         if (__builtin_add_overflow(offset, t->bytes.size(), &offset))
@@ -167,8 +156,8 @@ inline buffer<std::byte> write_model(const model_content& model) {
     header += "}";
     header.append((8 - header.size() % 8) % 8, ' ');
     if (header.size() > max_header_bytes)
-        fail(errc::overflow, cat("model_writer: the header has ", header.size(),
-                                 " bytes, the format allows ", max_header_bytes));
+        fail(errc::overflow,
+             cat("model_writer: the header has ", header.size(), " bytes, the format allows ", max_header_bytes));
 
     buffer<std::byte> file(8 + static_cast<index_t>(header.size()) + offset);
     const std::uint64_t length = header.size();
@@ -189,23 +178,20 @@ inline safetensors_content parse_model(buffer<std::byte> file, std::string label
     const std::span<const std::byte> bytes = file.span();
     if (bytes.size() < checksum_at + checksum_digits ||
         std::memcmp(bytes.data() + 8, checksum_prefix.data(), checksum_prefix.size()) != 0)
-        fail(errc::corrupt,
-             cat(label, ": not a saved model of notch, or its first bytes are damaged"));
+        fail(errc::corrupt, cat(label, ": not a saved model of notch, or its first bytes are damaged"));
     const auto found = model_checksum(bytes);
     if (std::memcmp(bytes.data() + checksum_at, found.data(), checksum_digits) != 0)
         fail(errc::corrupt,
-             cat(label, ": damaged: its bytes have the checksum ",
-                 std::string_view(found.data(), found.size()), ", the file says ",
-                 name_text({reinterpret_cast<const char*>(bytes.data()) + checksum_at,
-                            checksum_digits})));
+             cat(label, ": damaged: its bytes have the checksum ", std::string_view(found.data(), found.size()),
+                 ", the file says ",
+                 name_text({reinterpret_cast<const char*>(bytes.data()) + checksum_at, checksum_digits})));
     safetensors_content content = parse_safetensors(std::move(file), std::move(label));
     const std::string* format = find_metadata(content, "notch");
     if (!format) fail(errc::corrupt, cat(content.label, ": has no format version"));
     if (*format != model_format)
         fail(errc::unsupported, cat(content.label, ": has format version ", name_text(*format),
                                     ", this version of notch reads ", model_format));
-    if (!find_metadata(content, "arch"))
-        fail(errc::corrupt, cat(content.label, ": names no architecture"));
+    if (!find_metadata(content, "arch")) fail(errc::corrupt, cat(content.label, ": names no architecture"));
     return content;
 }
 

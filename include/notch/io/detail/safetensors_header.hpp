@@ -31,8 +31,7 @@ inline constexpr std::size_t max_rank = 32;
 
 /// The map of a JSON object. Only its name matters: through it every template of nlohmann-json that
 /// notch uses carries the key of this translation unit, and is shared with nobody.
-template <class K, class V, class Less, class Allocator>
-class json_map : public std::map<K, V, Less, Allocator> {
+template <class K, class V, class Less, class Allocator> class json_map : public std::map<K, V, Less, Allocator> {
 public:
     using std::map<K, V, Less, Allocator>::map;
 };
@@ -41,8 +40,8 @@ using json_value = nlohmann::basic_json<json_map>;
 /// A name from a file, fit for a message: in quotes, escaped to ASCII, at most 80 bytes of it.
 inline std::string name_text(std::string_view name) {
     const bool cut = name.size() > 80;
-    std::string text = json_value(std::string(name.substr(0, 80)))
-                           .dump(-1, ' ', true, json_value::error_handler_t::replace);
+    std::string text =
+        json_value(std::string(name.substr(0, 80))).dump(-1, ' ', true, json_value::error_handler_t::replace);
     return cut ? text + "..." : text;
 }
 
@@ -54,17 +53,15 @@ struct header_extent {
 inline header_extent check_header_extent(std::span<const std::byte> start, std::uint64_t file_bytes,
                                          const std::string& label) {
     if (file_bytes < 8 || start.size() < 8)
-        fail(errc::corrupt,
-             cat(label, ": has only ", file_bytes, " bytes, not a safetensors file"));
+        fail(errc::corrupt, cat(label, ": has only ", file_bytes, " bytes, not a safetensors file"));
     std::uint64_t length = 0;
     std::memcpy(&length, start.data(), 8);
     if (length > max_header_bytes)
-        fail(errc::corrupt,
-             cat(label, ": the header claims ", length, " bytes, more than the format's limit of ",
-                 max_header_bytes, "; not a safetensors file"));
+        fail(errc::corrupt, cat(label, ": the header claims ", length, " bytes, more than the format's limit of ",
+                                max_header_bytes, "; not a safetensors file"));
     if (length > file_bytes - 8)
-        fail(errc::corrupt, cat(label, ": truncated: the header claims ", length, " bytes, ",
-                                file_bytes - 8, " are left in the file"));
+        fail(errc::corrupt, cat(label, ": truncated: the header claims ", length, " bytes, ", file_bytes - 8,
+                                " are left in the file"));
     return {static_cast<std::size_t>(length), static_cast<std::size_t>(file_bytes - 8 - length)};
 }
 
@@ -135,9 +132,7 @@ public:
     bool end_object() {
         if (where_ == place::tensor) {
             if (!seen_dtype_ || !seen_shape_ || !seen_offsets_)
-                return refuse(!seen_dtype_   ? "has no dtype"
-                              : !seen_shape_ ? "has no shape"
-                                             : "has no data_offsets");
+                return refuse(!seen_dtype_ ? "has no dtype" : !seen_shape_ ? "has no shape" : "has no data_offsets");
             result.tensors.push_back(std::move(tensor_));
         }
         where_ = where_ == place::top ? place::done : place::top;
@@ -165,8 +160,7 @@ public:
         where_ = place::tensor;
         return true;
     }
-    template <class Exception>
-    bool parse_error(std::size_t position, const std::string&, const Exception&) {
+    template <class Exception> bool parse_error(std::size_t position, const std::string&, const Exception&) {
         fault = cat("the header is not valid JSON at byte ", position);
         return false;
     }
@@ -175,15 +169,12 @@ private:
     enum class place { outside, top, metadata, tensor, shape, offsets, done };
 
     bool refuse(const std::string& what) {
-        const bool in_tensor =
-            where_ == place::tensor || where_ == place::shape || where_ == place::offsets;
-        fault = (in_tensor ? "tensor " + name_text(tensor_.name) : std::string("the header")) +
-                " " + what;
+        const bool in_tensor = where_ == place::tensor || where_ == place::shape || where_ == place::offsets;
+        fault = (in_tensor ? "tensor " + name_text(tensor_.name) : std::string("the header")) + " " + what;
         return false;
     }
     bool unexpected(const char* what) {
-        return refuse(
-            cat("has ", what, " at ", name_text(key_), ", which the format does not allow there"));
+        return refuse(cat("has ", what, " at ", name_text(key_), ", which the format does not allow there"));
     }
 
     place where_ = place::outside;
@@ -195,27 +186,23 @@ private:
 
 /// Each tensor has as many bytes as its shape and dtype say, and together they cover the data
 /// exactly once.
-inline void check_tensors(const std::vector<tensor_info>& tensors, std::size_t data_bytes,
-                          const std::string& label) {
+inline void check_tensors(const std::vector<tensor_info>& tensors, std::size_t data_bytes, const std::string& label) {
     std::vector<const tensor_info*> order;
     order.reserve(tensors.size());
     for (const tensor_info& t : tensors) {
         index_t bytes = size_of(t.type);
         bool overflow = false;
-        for (index_t extent : t.shape)
-            overflow = overflow || __builtin_mul_overflow(bytes, extent, &bytes);
+        for (index_t extent : t.shape) overflow = overflow || __builtin_mul_overflow(bytes, extent, &bytes);
         if (overflow)
-            fail(errc::corrupt, cat(label, ": tensor ", name_text(t.name), " of shape ",
-                                    shape_text(t.shape), " overflows the address space"));
+            fail(errc::corrupt, cat(label, ": tensor ", name_text(t.name), " of shape ", shape_text(t.shape),
+                                    " overflows the address space"));
         if (t.begin > t.end || static_cast<std::uint64_t>(t.end) > data_bytes)
-            fail(errc::corrupt,
-                 cat(label, ": tensor ", name_text(t.name), " has data_offsets [", t.begin, ", ",
-                     t.end, "] outside the ", data_bytes, " bytes of data; truncated?"));
+            fail(errc::corrupt, cat(label, ": tensor ", name_text(t.name), " has data_offsets [", t.begin, ", ", t.end,
+                                    "] outside the ", data_bytes, " bytes of data; truncated?"));
         if (t.end - t.begin != bytes)
             fail(errc::corrupt,
-                 cat(label, ": tensor ", name_text(t.name), " of shape ", shape_text(t.shape),
-                     " and dtype ", to_string(t.type), " needs ", bytes,
-                     " bytes, its data_offsets span ", t.end - t.begin));
+                 cat(label, ": tensor ", name_text(t.name), " of shape ", shape_text(t.shape), " and dtype ",
+                     to_string(t.type), " needs ", bytes, " bytes, its data_offsets span ", t.end - t.begin));
         order.push_back(&t);
     }
     std::sort(order.begin(), order.end(), [](const tensor_info* a, const tensor_info* b) {
@@ -225,9 +212,8 @@ inline void check_tensors(const std::vector<tensor_info>& tensors, std::size_t d
     for (const tensor_info* t : order) {
         if (t->begin != end)
             fail(errc::corrupt,
-                 cat(label, ": tensor ", name_text(t->name), " starts at byte ", t->begin,
-                     " of the data, ", t->begin < end ? "inside another tensor" : "after a gap",
-                     "; expected ", end));
+                 cat(label, ": tensor ", name_text(t->name), " starts at byte ", t->begin, " of the data, ",
+                     t->begin < end ? "inside another tensor" : "after a gap", "; expected ", end));
         end = t->end;
     }
     if (static_cast<std::uint64_t>(end) != data_bytes)
@@ -239,23 +225,19 @@ inline safetensors_header parse_safetensors_header(std::string_view text, std::s
                                                    const std::string& label) {
     // The parser would skip a byte order mark and stop at a zero byte.
     if (text.empty() || text.front() != '{' || text.find('\0') != std::string_view::npos)
-        fail(errc::corrupt,
-             cat(label, ": the header is not a JSON object; not a safetensors file"));
+        fail(errc::corrupt, cat(label, ": the header is not a JSON object; not a safetensors file"));
     header_events events;
-    if (!json_value::sax_parse(text.begin(), text.end(), &events))
-        fail(errc::corrupt, cat(label, ": ", events.fault));
+    if (!json_value::sax_parse(text.begin(), text.end(), &events)) fail(errc::corrupt, cat(label, ": ", events.fault));
     safetensors_header header = std::move(events.result);
     std::sort(header.tensors.begin(), header.tensors.end(),
               [](const tensor_info& a, const tensor_info& b) { return a.name < b.name; });
     std::sort(header.metadata.begin(), header.metadata.end());
     for (std::size_t i = 1; i < header.tensors.size(); ++i)
         if (header.tensors[i].name == header.tensors[i - 1].name)
-            fail(errc::corrupt,
-                 cat(label, ": two tensors are called ", name_text(header.tensors[i].name)));
+            fail(errc::corrupt, cat(label, ": two tensors are called ", name_text(header.tensors[i].name)));
     for (std::size_t i = 1; i < header.metadata.size(); ++i)
         if (header.metadata[i].first == header.metadata[i - 1].first)
-            fail(errc::corrupt,
-                 cat(label, ": two metadata are called ", name_text(header.metadata[i].first)));
+            fail(errc::corrupt, cat(label, ": two metadata are called ", name_text(header.metadata[i].first)));
     check_tensors(header.tensors, data_bytes, label);
     return header;
 }

@@ -47,12 +47,16 @@ NOTCH_OP __m256i broadcast(const std::uint8_t* p) {
     return _mm256_set1_epi32(quad);
 }
 template <operand_form P> NOTCH_OP a_quad split_a(__m256i v) {
-    if constexpr (P == operand_form::pairs) return {v, v};
-    else return {_mm256_and_si256(v, _mm256_set1_epi32(0x00ff00ff)), _mm256_srli_epi16(v, 8)};
+    if constexpr (P == operand_form::pairs)
+        return {v, v};
+    else
+        return {_mm256_and_si256(v, _mm256_set1_epi32(0x00ff00ff)), _mm256_srli_epi16(v, 8)};
 }
 template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
-    if constexpr (P == operand_form::wide) return {broadcast(p), broadcast(p + wide_plane)};
-    else return split_a<P>(broadcast(p));
+    if constexpr (P == operand_form::wide)
+        return {broadcast(p), broadcast(p + wide_plane)};
+    else
+        return split_a<P>(broadcast(p));
 }
 template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return split_a<P>(_mm256_set1_epi32(static_cast<std::int32_t>(quad)));
@@ -61,13 +65,15 @@ NOTCH_OP __m256i even_s8(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16
 NOTCH_OP __m256i odd_s8(__m256i v) { return _mm256_srai_epi16(v, 8); }
 template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) {
     const __m256i v0 = load256(p), v1 = load256(p + 32);
-    if constexpr (P == operand_form::pairs) return {v0, v0, v1, v1};
-    else if constexpr (P == operand_form::wide) return {v0, v1, load256(p + 64), load256(p + 96)};
-    else return {even_s8(v0), odd_s8(v0), even_s8(v1), odd_s8(v1)};
+    if constexpr (P == operand_form::pairs)
+        return {v0, v0, v1, v1};
+    else if constexpr (P == operand_form::wide)
+        return {v0, v1, load256(p + 64), load256(p + 96)};
+    else
+        return {even_s8(v0), odd_s8(v0), even_s8(v1), odd_s8(v1)};
 }
 NOTCH_OP __m256i madd2(__m256i acc, a_quad a, __m256i even, __m256i odd) {
-    return _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(a.even, even)),
-                            _mm256_madd_epi16(a.odd, odd));
+    return _mm256_add_epi32(_mm256_add_epi32(acc, _mm256_madd_epi16(a.even, even)), _mm256_madd_epi16(a.odd, odd));
 }
 NOTCH_OP __m256i maddubs(__m256i acc, __m256i a, __m256i b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));

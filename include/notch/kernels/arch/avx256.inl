@@ -68,7 +68,9 @@ NOTCH_OP void store_s32(std::int32_t* p, acc16 v, index_t n) {
     _mm256_maskstore_epi32(p + 8, first8(n - 8), v.hi);
 }
 /// The bits of the lanes, whatever type of four bytes stands at p.
-NOTCH_OP void store_bits(void* p, acc16 v, index_t n) { store_s32(static_cast<std::int32_t*>(p), v, n); } // x86: may alias
+NOTCH_OP void store_bits(void* p, acc16 v, index_t n) {
+    store_s32(static_cast<std::int32_t*>(p), v, n);
+} // x86: may alias
 NOTCH_OP void store_f32(float* p, f32x16 v, index_t n) {
     if (n >= 16) {
         _mm256_storeu_ps(p, v.lo);
@@ -89,8 +91,8 @@ NOTCH_OP void store_bytes(std::uint8_t* p, acc16 v, index_t n) {
 /// The low half of each lane.
 NOTCH_OP void store_words(std::uint16_t* p, acc16 v, index_t n) {
     const __m256i low = _mm256_set1_epi32(0xffff);
-    const __m256i w = _mm256_permute4x64_epi64(
-        _mm256_packus_epi32(_mm256_and_si256(v.lo, low), _mm256_and_si256(v.hi, low)), 0xd8);
+    const __m256i w =
+        _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(v.lo, low), _mm256_and_si256(v.hi, low)), 0xd8);
     if (n >= 16) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), w);
         return;
@@ -189,16 +191,15 @@ NOTCH_OP __m256i pack_codes(__m256i a, __m256i b, __m256i c, __m256i d, const co
 }
 /// Two rows of 16 at a time.
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
-                          std::uint8_t* c, index_t ldc) {
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, acc16 (&acc)[MR][NP], index_t channel,
+                          index_t cols, std::uint8_t* c, index_t ldc) {
     static_assert(NP == 1);
     const f32x16 m = load_f32(ep.multiplier + channel);
     NOTCH_UNROLL
     for (int i = 0; i < MR; i += 2) {
         const int second = i + 1 < MR ? i + 1 : i;
         const __m256i v = pack_codes(scale_round(acc[i][0].lo, m.lo), scale_round(acc[i][0].hi, m.hi),
-                                     scale_round(acc[second][0].lo, m.lo),
-                                     scale_round(acc[second][0].hi, m.hi), stage);
+                                     scale_round(acc[second][0].lo, m.lo), scale_round(acc[second][0].hi, m.hi), stage);
         const __m256i o = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         store_bytes16(c + i * ldc, _mm256_castsi256_si128(o), cols);
         if (i + 1 < MR) store_bytes16(c + (i + 1) * ldc, _mm256_extracti128_si256(o, 1), cols);

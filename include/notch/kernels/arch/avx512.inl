@@ -57,20 +57,16 @@ NOTCH_OP f32x16 add_rounded(f32x16 a, f32x16 b) {
     __asm__("" : "+v"(a));
     return _mm512_add_ps(a, b);
 }
-NOTCH_OP f32x16 round(f32x16 v) {
-    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-NOTCH_OP f32x16 nan_to_zero(f32x16 v) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v);
-}
+NOTCH_OP f32x16 round(f32x16 v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+NOTCH_OP f32x16 nan_to_zero(f32x16 v) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v); }
 /// v where it is finite, else otherwise.
 NOTCH_OP f32x16 finite_or(f32x16 v, f32x16 otherwise) {
     return _mm512_mask_mov_ps(otherwise, _mm512_cmp_ps_mask(_mm512_sub_ps(v, v), _mm512_setzero_ps(), _CMP_EQ_OQ), v);
 }
 /// 1 where lo <= y <= hi (and v > 0 instead of lo <= y, if positive), else 0.
 NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 v, bool positive) {
-    const __mmask16 low = positive ? _mm512_cmpgt_epi32_mask(v, _mm512_setzero_si512())
-                                   : _mm512_cmp_ps_mask(y, lo, _CMP_GE_OQ);
+    const __mmask16 low =
+        positive ? _mm512_cmpgt_epi32_mask(v, _mm512_setzero_si512()) : _mm512_cmp_ps_mask(y, lo, _CMP_GE_OQ);
     return _mm512_maskz_set1_epi32(_mm512_mask_cmp_ps_mask(low, y, hi, _CMP_LE_OQ), 1);
 }
 /// a * low half of w + b * high half of w; a, b in 0..255.
@@ -121,8 +117,8 @@ NOTCH_OP __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d, const co
 
 /// All MR x NP vectors of a tile, four at a time: one row of four panels, two rows of two, ...
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m512i (&acc)[MR][NP], index_t channel, index_t cols,
-                          std::uint8_t* c, index_t ldc) {
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m512i (&acc)[MR][NP], index_t channel,
+                          index_t cols, std::uint8_t* c, index_t ldc) {
     __m512 m[NP];
     NOTCH_UNROLL
     for (int j = 0; j < NP; ++j) m[j] = _mm512_loadu_ps(ep.multiplier + channel + 16 * j);
@@ -149,8 +145,10 @@ NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m5
         } else if (NP == 1 && cols >= 16) {
             _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_castsi512_si128(codes));
             if (i + 1 < MR) _mm_storeu_si128(reinterpret_cast<__m128i*>(p + ldc), _mm512_extracti32x4_epi32(codes, 1));
-            if (i + 2 < MR) _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 2 * ldc), _mm512_extracti32x4_epi32(codes, 2));
-            if (i + 3 < MR) _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 3 * ldc), _mm512_extracti32x4_epi32(codes, 3));
+            if (i + 2 < MR)
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 2 * ldc), _mm512_extracti32x4_epi32(codes, 2));
+            if (i + 3 < MR)
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 3 * ldc), _mm512_extracti32x4_epi32(codes, 3));
         } else if constexpr (NP == 2) {
             const auto mask = static_cast<__mmask32>(first64(cols < 32 ? cols : 32));
             _mm256_mask_storeu_epi8(p, mask, _mm512_castsi512_si256(codes));
@@ -168,12 +166,16 @@ NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m5
 // --- native vectors of bytes -------------------------------------------------------------------
 
 template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n) {
-    if constexpr (Full) return _mm512_loadu_si512(p);
-    else return _mm512_maskz_loadu_epi8(first64(n), p);
+    if constexpr (Full)
+        return _mm512_loadu_si512(p);
+    else
+        return _mm512_maskz_loadu_epi8(first64(n), p);
 }
 template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t n) {
-    if constexpr (Full) _mm512_storeu_si512(p, v);
-    else _mm512_mask_storeu_epi8(p, first64(n), v);
+    if constexpr (Full)
+        _mm512_storeu_si512(p, v);
+    else
+        _mm512_mask_storeu_epi8(p, first64(n), v);
 }
 NOTCH_OP nvec load_halves(const std::uint8_t* p, const std::uint8_t* q, index_t n) {
     const auto mask = static_cast<__mmask32>(first64(n));

@@ -41,24 +41,29 @@ NOTCH_OP __m512i broadcast(const std::uint8_t* p) {
     return _mm512_set1_epi32(quad);
 }
 template <operand_form P> NOTCH_OP a_quad split_a(__m512i v) {
-    if constexpr (P == operand_form::pairs) return {v, v};
-    else return {_mm512_and_si512(v, _mm512_set1_epi32(0x00ff00ff)), _mm512_srli_epi16(v, 8)};
+    if constexpr (P == operand_form::pairs)
+        return {v, v};
+    else
+        return {_mm512_and_si512(v, _mm512_set1_epi32(0x00ff00ff)), _mm512_srli_epi16(v, 8)};
 }
 template <operand_form P> NOTCH_OP a_quad load_a(const std::uint8_t* p) {
-    if constexpr (P == operand_form::wide) return {broadcast(p), broadcast(p + wide_plane)};
-    else return split_a<P>(broadcast(p));
+    if constexpr (P == operand_form::wide)
+        return {broadcast(p), broadcast(p + wide_plane)};
+    else
+        return split_a<P>(broadcast(p));
 }
 template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t quad) {
     return split_a<P>(_mm512_set1_epi32(static_cast<std::int32_t>(quad)));
 }
-NOTCH_OP b_quad split_b(__m512i v) {
-    return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
-}
+NOTCH_OP b_quad split_b(__m512i v) { return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)}; }
 template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) {
     const __m512i v = _mm512_loadu_si512(p);
-    if constexpr (P == operand_form::pairs) return {v, v};
-    else if constexpr (P == operand_form::wide) return {v, _mm512_loadu_si512(p + 64)};
-    else return split_b(v);
+    if constexpr (P == operand_form::pairs)
+        return {v, v};
+    else if constexpr (P == operand_form::wide)
+        return {v, _mm512_loadu_si512(p + 64)};
+    else
+        return split_b(v);
 }
 template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
     if constexpr (P == operand_form::pairs)
@@ -93,7 +98,9 @@ template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = _mm512_loadu_si512(w);
     return split_b(Halves ? repeat_half(v) : v);
 }
-NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) { dot<operand_form::direct>(acc, split_a<operand_form::direct>(a), w); }
+NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) {
+    dot<operand_form::direct>(acc, split_a<operand_form::direct>(a), w);
+}
 
 #undef NOTCH_OP
 } // namespace arch::avx512bw

@@ -20,7 +20,7 @@ template <lanes L> constexpr int strips() {
     return L == lanes::full || L == lanes::part ? 1 : L == lanes::halves || L == lanes::part_halves ? 2 : 4;
 }
 
-#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI || \
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI ||                                   \
     NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
 /// The first n < 16 bytes. Masked stores of bytes are microcode on some CPUs; these branches are
 /// always the same.
@@ -71,8 +71,10 @@ struct lane_masks {
 NOTCH_OP lane_masks make_masks(index_t count) { return {first64(count)}; }
 
 template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strips<L>()], lane_masks m) {
-    if constexpr (L == lanes::full) return _mm512_loadu_si512(p[0]);
-    else if constexpr (L == lanes::part) return _mm512_maskz_loadu_epi8(m.all, p[0]);
+    if constexpr (L == lanes::full)
+        return _mm512_loadu_si512(p[0]);
+    else if constexpr (L == lanes::part)
+        return _mm512_maskz_loadu_epi8(m.all, p[0]);
     else if constexpr (L == lanes::halves) {
         return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p[0]))),
                                   _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p[1])), 1);
@@ -82,8 +84,10 @@ template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strip
                                   _mm256_maskz_loadu_epi8(half, p[1]), 1);
     } else {
         const auto load = [&](const std::uint8_t* q) __attribute__((always_inline)) {
-            if constexpr (L == lanes::quarters) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
-            else return _mm_maskz_loadu_epi8(static_cast<__mmask16>(m.all), q);
+            if constexpr (L == lanes::quarters)
+                return _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+            else
+                return _mm_maskz_loadu_epi8(static_cast<__mmask16>(m.all), q);
         };
         __m512i v = _mm512_castsi128_si512(load(p[0]));
         v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load(p[1]));
@@ -93,8 +97,10 @@ template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strip
 }
 /// distance: bytes from one strip to the next.
 template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, lane_masks, index_t count) {
-    if constexpr (L == lanes::full) _mm512_storeu_si512(p, v);
-    else if constexpr (L == lanes::part) store_first(p, v, count);
+    if constexpr (L == lanes::full)
+        _mm512_storeu_si512(p, v);
+    else if constexpr (L == lanes::part)
+        store_first(p, v, count);
     else if constexpr (L == lanes::halves) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + distance), _mm512_extracti64x4_epi64(v, 1));
@@ -102,9 +108,11 @@ template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, 
         store_first(p, _mm512_castsi512_si256(v), count);
         store_first(p + distance, _mm512_extracti64x4_epi64(v, 1), count);
     } else {
-        const auto store = [&](std::uint8_t* q, __m128i x) __attribute__((always_inline)) {
-            if constexpr (L == lanes::quarters) _mm_storeu_si128(reinterpret_cast<__m128i*>(q), x);
-            else store_first(q, x, count);
+        const auto store = [&](std::uint8_t * q, __m128i x) __attribute__((always_inline)) {
+            if constexpr (L == lanes::quarters)
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(q), x);
+            else
+                store_first(q, x, count);
         };
         store(p, _mm512_castsi512_si128(v));
         store(p + distance, _mm512_extracti32x4_epi32(v, 1));
@@ -116,7 +124,8 @@ template <lanes L> NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, 
 /// The four vectors of a block, vector k with channels 16 * lane + 4 * k + 0..3, to channels in their order.
 NOTCH_OP void natural_order(const std::int32_t* lane, acc16 (&v)[4]) {
     const __m512i a = load_s32(lane), b = load_s32(lane + 16), c = load_s32(lane + 32), d = load_s32(lane + 48);
-    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44), ab2 = _mm512_shuffle_i32x4(a, b, 0xee); // lanes 0 1 of each; 2 3
+    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44),
+                  ab2 = _mm512_shuffle_i32x4(a, b, 0xee); // lanes 0 1 of each; 2 3
     const __m512i cd = _mm512_shuffle_i32x4(c, d, 0x44), cd2 = _mm512_shuffle_i32x4(c, d, 0xee);
     v[0] = _mm512_shuffle_i32x4(ab, cd, 0x88);
     v[1] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
@@ -164,11 +173,13 @@ NOTCH_OP int few_bytes(const std::uint8_t* p, int n) {
 NOTCH_OP __m128i load_quad(const std::uint8_t* p, const lane_masks& m) {
     __m128i v = _mm_maskload_epi32(reinterpret_cast<const int*>(p), _mm256_castsi256_si128(m.dwords));
     if (m.bytes)
-        v = _mm_or_si128(v, _mm_and_si128(_mm256_castsi256_si128(m.last), _mm_set1_epi32(few_bytes(p + m.whole, m.bytes))));
+        v = _mm_or_si128(
+            v, _mm_and_si128(_mm256_castsi256_si128(m.last), _mm_set1_epi32(few_bytes(p + m.whole, m.bytes))));
     return v;
 }
 template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strips<L>()], const lane_masks& m) {
-    if constexpr (L == lanes::full) return load256(p[0]);
+    if constexpr (L == lanes::full)
+        return load256(p[0]);
     else if constexpr (L == lanes::part) {
         __m256i v = _mm256_maskload_epi32(reinterpret_cast<const int*>(p[0]), m.dwords);
         if (m.bytes)
@@ -184,8 +195,10 @@ template <lanes L> NOTCH_OP nvec load_lanes(const std::uint8_t* const (&p)[strip
 template <lanes L>
 NOTCH_OP void store_lanes(std::uint8_t* p, index_t distance, nvec v, const lane_masks&, index_t count) {
     const __m128i low = _mm256_castsi256_si128(v);
-    if constexpr (L == lanes::full) _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
-    else if constexpr (L == lanes::part) store_first(p, v, count);
+    if constexpr (L == lanes::full)
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+    else if constexpr (L == lanes::part)
+        store_first(p, v, count);
     else if constexpr (L == lanes::halves) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), low);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p + distance), _mm256_extracti128_si256(v, 1));
@@ -261,7 +274,7 @@ NOTCH_OP void ndot_from(nvec& acc, nvec a, const std::int8_t* w) {
 NOTCH_OP void ndot_from(nvec& acc, nvec a, const std::int8_t* w) { ndot(acc, a, load_nweights<false>(w)); }
 #endif
 
-#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI || \
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI ||                                   \
     NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
 NOTCH_OP word_stage make_words(const epilogue_args& ep) {
     const bool is_s8 = ep.store == store_kind::s8;

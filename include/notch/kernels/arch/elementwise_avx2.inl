@@ -16,17 +16,22 @@ NOTCH_OP nfloat nmax(nfloat a, nfloat b) { return _mm256_max_ps(a, b); }
 NOTCH_OP nvec nround(nfloat v) { return _mm256_cvtps_epi32(v); }
 NOTCH_OP nfloat nto_f32(nvec v) { return _mm256_cvtepi32_ps(v); }
 template <bool Streaming = false> NOTCH_OP void store_nfloat(float* p, nfloat v) {
-    if constexpr (Streaming) _mm256_stream_ps(p, v);
-    else _mm256_storeu_ps(p, v);
+    if constexpr (Streaming)
+        _mm256_stream_ps(p, v);
+    else
+        _mm256_storeu_ps(p, v);
 }
 template <bool Streaming> NOTCH_OP void store_group(std::uint8_t* p, nvec v) {
-    if constexpr (Streaming) _mm256_stream_si256(reinterpret_cast<__m256i*>(p), v);
-    else _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
+    if constexpr (Streaming)
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(p), v);
+    else
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v);
 }
 NOTCH_OP void store_fence() { _mm_sfence(); }
 
 NOTCH_OP bool any_nan(const nfloat (&x)[4]) {
-    return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(x[0], x[1], _CMP_UNORD_Q), _mm256_cmp_ps(x[2], x[3], _CMP_UNORD_Q))) != 0;
+    return _mm256_movemask_ps(
+               _mm256_or_ps(_mm256_cmp_ps(x[0], x[1], _CMP_UNORD_Q), _mm256_cmp_ps(x[2], x[3], _CMP_UNORD_Q))) != 0;
 }
 NOTCH_OP nmask nequal(nfloat a, nfloat b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
 NOTCH_OP nmask nequal_positive(nfloat a, nfloat b, nvec v) {

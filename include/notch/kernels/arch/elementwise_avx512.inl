@@ -16,17 +16,22 @@ NOTCH_OP nfloat nmax(nfloat a, nfloat b) { return _mm512_max_ps(a, b); }
 NOTCH_OP nvec nround(nfloat v) { return _mm512_cvtps_epi32(v); }
 NOTCH_OP nfloat nto_f32(nvec v) { return _mm512_cvtepi32_ps(v); }
 template <bool Streaming = false> NOTCH_OP void store_nfloat(float* p, nfloat v) {
-    if constexpr (Streaming) _mm512_stream_ps(p, v);
-    else _mm512_storeu_ps(p, v);
+    if constexpr (Streaming)
+        _mm512_stream_ps(p, v);
+    else
+        _mm512_storeu_ps(p, v);
 }
 template <bool Streaming> NOTCH_OP void store_group(std::uint8_t* p, nvec v) {
-    if constexpr (Streaming) _mm512_stream_si512(reinterpret_cast<__m512i*>(p), v);
-    else _mm512_storeu_si512(p, v);
+    if constexpr (Streaming)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(p), v);
+    else
+        _mm512_storeu_si512(p, v);
 }
 NOTCH_OP void store_fence() { _mm_sfence(); }
 
 NOTCH_OP bool any_nan(const nfloat (&x)[4]) {
-    return !_kortestz_mask16_u8(_mm512_cmp_ps_mask(x[0], x[1], _CMP_UNORD_Q), _mm512_cmp_ps_mask(x[2], x[3], _CMP_UNORD_Q));
+    return !_kortestz_mask16_u8(_mm512_cmp_ps_mask(x[0], x[1], _CMP_UNORD_Q),
+                                _mm512_cmp_ps_mask(x[2], x[3], _CMP_UNORD_Q));
 }
 NOTCH_OP nmask nequal(nfloat a, nfloat b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 NOTCH_OP nmask nequal_positive(nfloat a, nfloat b, nvec v) {

@@ -17,8 +17,8 @@ struct f32x16 {
 using nvec = int32x4_t;
 using nfloat = float32x4_t;
 
-#define NOTCH_EACH4(expression)                                                                  \
-    NOTCH_UNROLL                                                                                 \
+#define NOTCH_EACH4(expression)                                                                                        \
+    NOTCH_UNROLL                                                                                                       \
     for (int i = 0; i < 4; ++i) expression
 
 // --- partly used vectors: through a copy, in pieces of 8, 4, 2 and 1 bytes ----------------------
@@ -98,8 +98,10 @@ NOTCH_OP void store_s32(std::int32_t* p, acc16 x, index_t n) {
 }
 /// The bits of the lanes, whatever type of four bytes stands at p.
 NOTCH_OP void store_bits(void* p, acc16 x, index_t n) {
-    if (n >= 16) __builtin_memcpy(p, x.v, 64);
-    else __builtin_memcpy(p, x.v, static_cast<std::size_t>(4 * n));
+    if (n >= 16)
+        __builtin_memcpy(p, x.v, 64);
+    else
+        __builtin_memcpy(p, x.v, static_cast<std::size_t>(4 * n));
 }
 NOTCH_OP void store_f32(float* p, f32x16 x, index_t n) {
     if (n >= 16) {
@@ -195,8 +197,7 @@ NOTCH_OP f32x16 round(f32x16 x) {
     return x;
 }
 NOTCH_OP f32x16 nan_to_zero(f32x16 x) {
-    NOTCH_EACH4(x.v[i] = vreinterpretq_f32_u32(
-                    vandq_u32(vreinterpretq_u32_f32(x.v[i]), vceqq_f32(x.v[i], x.v[i]))));
+    NOTCH_EACH4(x.v[i] = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x.v[i]), vceqq_f32(x.v[i], x.v[i]))));
     return x;
 }
 /// x where it is finite, else otherwise.
@@ -215,8 +216,8 @@ NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 x, bool positive) 
 }
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
-    NOTCH_EACH4(a.v[i] = vmlaq_s32(vmulq_s32(a.v[i], vandq_s32(w.v[i], vdupq_n_s32(0xffff))), b.v[i],
-                                   vshrq_n_s32(w.v[i], 16)));
+    NOTCH_EACH4(
+        a.v[i] = vmlaq_s32(vmulq_s32(a.v[i], vandq_s32(w.v[i], vdupq_n_s32(0xffff))), b.v[i], vshrq_n_s32(w.v[i], 16)));
     return a;
 }
 
@@ -224,7 +225,8 @@ NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
 using float_mask = uint32x4_t;
 NOTCH_OP float_mask make_float_mask(bool floats) { return vdupq_n_u32(floats ? ~0u : 0u); }
 NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, const float* bias, float lo, float hi, float_mask floats) {
-    const acc16 y = bits_of(min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi)));
+    const acc16 y =
+        bits_of(min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi)));
     NOTCH_EACH4(v.v[i] = vbslq_s32(floats, y.v[i], v.v[i]));
     return v;
 }
@@ -258,20 +260,20 @@ NOTCH_OP uint8x16_t pack_codes(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t 
         return s.full ? v : vminq_u8(vmaxq_u8(v, s.lo), s.hi);
     }
     const int8x16_t v = vqmovn_high_s16(vqmovn_s16(ab), cd);
-    return vreinterpretq_u8_s8(
-        s.full ? v : vminq_s8(vmaxq_s8(v, vreinterpretq_s8_u8(s.lo)), vreinterpretq_s8_u8(s.hi)));
+    return vreinterpretq_u8_s8(s.full ? v
+                                      : vminq_s8(vmaxq_s8(v, vreinterpretq_s8_u8(s.lo)), vreinterpretq_s8_u8(s.hi)));
 }
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
-                          std::uint8_t* c, index_t ldc) {
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, acc16 (&acc)[MR][NP], index_t channel,
+                          index_t cols, std::uint8_t* c, index_t ldc) {
     static_assert(NP == 1);
     const f32x16 m = load_f32(ep.multiplier + channel);
     NOTCH_UNROLL
     for (int i = 0; i < MR; ++i) {
         const acc16 v = acc[i][0];
         store_bytes16(c + i * ldc,
-                      pack_codes(scale_round(v.v[0], m.v[0]), scale_round(v.v[1], m.v[1]),
-                                 scale_round(v.v[2], m.v[2]), scale_round(v.v[3], m.v[3]), stage),
+                      pack_codes(scale_round(v.v[0], m.v[0]), scale_round(v.v[1], m.v[1]), scale_round(v.v[2], m.v[2]),
+                                 scale_round(v.v[3], m.v[3]), stage),
                       cols);
     }
 }
@@ -297,13 +299,10 @@ template <bool Full> NOTCH_OP void store_nbytes(std::uint8_t* p, nvec v, index_t
     store_bytes16(p, vreinterpretq_u8_s32(v), Full ? 16 : n);
 }
 /// Each byte plus 128: s8 codes become u8.
-NOTCH_OP nvec nflip(nvec v) {
-    return vreinterpretq_s32_u8(veorq_u8(vreinterpretq_u8_s32(v), vdupq_n_u8(0x80)));
-}
+NOTCH_OP nvec nflip(nvec v) { return vreinterpretq_s32_u8(veorq_u8(vreinterpretq_u8_s32(v), vdupq_n_u8(0x80))); }
 /// sum + the sum of the bytes, spread over the lanes.
 NOTCH_OP nvec nsum_bytes(nvec sum, nvec v) {
-    return vreinterpretq_s32_u32(
-        vpadalq_u16(vreinterpretq_u32_s32(sum), vpaddlq_u8(vreinterpretq_u8_s32(v))));
+    return vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(sum), vpaddlq_u8(vreinterpretq_u8_s32(v))));
 }
 NOTCH_OP std::int32_t nsum_lanes(nvec v) { return vaddvq_s32(v); }
 NOTCH_OP nvec nmax_u8(nvec a, nvec b) {

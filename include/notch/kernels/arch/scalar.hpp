@@ -47,7 +47,7 @@ struct b_quad {
 
 template <int NP> constexpr int tile_rows() { return 2; }
 
-#define NOTCH_EACH16(expression)                                                                 \
+#define NOTCH_EACH16(expression)                                                                                       \
     for (int i = 0; i < 16; ++i) expression
 
 NOTCH_OP acc16 set_s32(std::int32_t x) {
@@ -122,18 +122,18 @@ NOTCH_OP f32x16 max(f32x16 a, f32x16 b) {
 }
 /// Modulo 2^32, like the vector instructions; packing proves that it does not wrap.
 NOTCH_OP acc16 add(acc16 a, acc16 b) {
-    NOTCH_EACH16(a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) +
-                                                   static_cast<std::uint32_t>(b.v[i])));
+    NOTCH_EACH16(
+        a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) + static_cast<std::uint32_t>(b.v[i])));
     return a;
 }
 NOTCH_OP acc16 sub(acc16 a, acc16 b) {
-    NOTCH_EACH16(a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) -
-                                                   static_cast<std::uint32_t>(b.v[i])));
+    NOTCH_EACH16(
+        a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) - static_cast<std::uint32_t>(b.v[i])));
     return a;
 }
 NOTCH_OP acc16 mul_s32(acc16 a, acc16 b) {
-    NOTCH_EACH16(a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) *
-                                                   static_cast<std::uint32_t>(b.v[i])));
+    NOTCH_EACH16(
+        a.v[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) * static_cast<std::uint32_t>(b.v[i])));
     return a;
 }
 NOTCH_OP acc16 and_s32(acc16 a, acc16 b) {
@@ -183,25 +183,27 @@ template <operand_form P> NOTCH_OP a_quad set_a(std::uint32_t q) {
 template <operand_form P> NOTCH_OP b_quad load_b(const std::int8_t* p) { return {p}; }
 template <operand_form P> NOTCH_OP void dot(acc16& acc, a_quad a, b_quad b) {
     acc16 sum;
-    NOTCH_EACH16(sum.v[i] = a.v[0] * b.p[4 * i] + a.v[1] * b.p[4 * i + 1] + a.v[2] * b.p[4 * i + 2] +
-                            a.v[3] * b.p[4 * i + 3]);
+    NOTCH_EACH16(sum.v[i] =
+                     a.v[0] * b.p[4 * i] + a.v[1] * b.p[4 * i + 1] + a.v[2] * b.p[4 * i + 2] + a.v[3] * b.p[4 * i + 3]);
     acc = add(acc, sum);
 }
 /// clamp(float(v) * m + bias) as bits where the mask says so, else v.
 using float_mask = bool;
 NOTCH_OP float_mask make_float_mask(bool floats) { return floats; }
 NOTCH_OP acc16 floats_or_sums(acc16 v, const float* m, const float* bias, float lo, float hi, float_mask floats) {
-    return floats ? bits_of(min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi))) : v;
+    return floats
+               ? bits_of(min(max(add_rounded(mul(to_f32(v), load_f32(m)), load_f32(bias)), set_f32(lo)), set_f32(hi)))
+               : v;
 }
 struct code_stage {};
 NOTCH_OP code_stage make_stage(const epilogue_args&) { return {}; }
 template <int MR, int NP>
-NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage&, acc16 (&acc)[MR][NP], index_t channel, index_t cols,
-                          std::uint8_t* c, index_t ldc) {
+NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage&, acc16 (&acc)[MR][NP], index_t channel,
+                          index_t cols, std::uint8_t* c, index_t ldc) {
     for (int i = 0; i < MR; ++i)
         for (index_t j = 0; j < cols; ++j)
-            c[i * ldc + j] = static_cast<std::uint8_t>(requantize_float(
-                acc[i][0].v[j], ep.multiplier[channel + j], ep.zero_point, {ep.lo, ep.hi}));
+            c[i * ldc + j] = static_cast<std::uint8_t>(
+                requantize_float(acc[i][0].v[j], ep.multiplier[channel + j], ep.zero_point, {ep.lo, ep.hi}));
 }
 
 template <bool Full> NOTCH_OP nvec load_nbytes(const std::uint8_t* p, index_t n) {
@@ -250,7 +252,8 @@ NOTCH_OP void ndot(nvec& acc, nvec a, nweights w) {
 /// In each dword: byte 0 * low half of w + byte 2 * high half of w; bytes 1 and 3 are 0.
 NOTCH_OP nvec nmul_pairs(nvec v, std::int32_t w) {
     for (int i = 0; i < 4; ++i)
-        v.d[i] = v.b[4 * i] * static_cast<std::int16_t>(w & 0xffff) + v.b[4 * i + 2] * static_cast<std::int16_t>(w >> 16);
+        v.d[i] =
+            v.b[4 * i] * static_cast<std::int16_t>(w & 0xffff) + v.b[4 * i + 2] * static_cast<std::int16_t>(w >> 16);
     return v;
 }
 NOTCH_OP nvec set_n32(std::int32_t v) { return {{}, {v, v, v, v}}; }

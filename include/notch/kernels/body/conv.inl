@@ -14,8 +14,8 @@ template <int NP> constexpr int short_conv_rows() { return (conv_rows<NP>() + 2)
 /// pixels of the first, `panel` where the segments of r begin.
 template <int MR, int NP, operand_form P>
 NOTCH_NOINLINE void conv_tile(const conv_args& a, const conv_rect& r, const std::uint8_t* const* rows,
-                              const std::uint8_t* ends, const std::int8_t* panel, index_t channel, index_t cols, std::uint8_t* c,
-                              index_t ldc_bytes, index_t tiles) {
+                              const std::uint8_t* ends, const std::int8_t* panel, index_t channel, index_t cols,
+                              std::uint8_t* c, index_t ldc_bytes, index_t tiles) {
     const gemm_args& g = a.product;
     const epilogue_args& ep = g.ep;
     const bool codes = register_codes(ep);
@@ -131,7 +131,7 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
     const std::int8_t* const b = g.b + column / 16 * g.panel_stride + 64 * (r.segment * (r.k4 + r.rest) + r.skip / 4);
     std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + (column + r.y * a.out_line + r.x * g.ldc) * size;
     const std::uint8_t* line = g.a + r.y * a.in_line + r.x * g.lda + r.skip;
-    index_t row = g.row + r.y * a.run + r.x; // of the line's first pixel
+    index_t row = g.row + r.y * a.run + r.x;                                 // of the line's first pixel
     if (a.end_groups == 0 && r.rest == 0 && r.cols % tile_rows<NP>() == 0) { // tiles of a matrix fill the lines exactly
         tile_job t = make_job(g, column, cols);
         t.segment += r.segment;

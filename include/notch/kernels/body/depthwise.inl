@@ -12,7 +12,8 @@
 
 #include <notch/kernels/arch/depthwise_ops.inl>
 #include <notch/kernels/body/depthwise_block.inl>
-#include <notch/kernels/body/depthwise_3x3.inl>
+
+#include <notch/kernels/body/depthwise_3x3.inl> // uses the block
 
 // --- any kernel ----------------------------------------------------------------------------------------------------
 
@@ -20,7 +21,8 @@
 /// than one only without dilation.
 template <lanes L, bool Words, int C> NOTCH_OP void tile_any(const depthwise_block& b, index_t y, index_t x) {
     const depthwise_args& d = b.d;
-    const index_t columns = C == 1 ? d.kernel_w : (C - 1) * d.stride_w + d.kernel_w, w_step = (d.kernel_h + 3) / 4 * 256;
+    const index_t columns = C == 1 ? d.kernel_w : (C - 1) * d.stride_w + d.kernel_w,
+                  w_step = (d.kernel_h + 3) / 4 * 256;
     nvec acc[4][C];
     NOTCH_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -74,8 +76,10 @@ template <lanes L, bool Words> void block_rows(const depthwise_block& b, index_t
     }
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
     for (; y < last; ++y) {
-        if (d.stride_w == 1) row_3x3_pairs<1, L, Words>(b, y);
-        else row_3x3_pairs<2, L, Words>(b, y);
+        if (d.stride_w == 1)
+            row_3x3_pairs<1, L, Words>(b, y);
+        else
+            row_3x3_pairs<2, L, Words>(b, y);
     }
 #else
     if (d.stride_w == 1) {
@@ -91,7 +95,9 @@ template <lanes L, bool Words> void block_rows(const depthwise_block& b, index_t
 #endif
 }
 
-template <lanes L> void block_channels(const depthwise_args& d, const word_stage& stage, index_t channel, index_t count, index_t first, index_t last) {
+template <lanes L>
+void block_channels(const depthwise_args& d, const word_stage& stage, index_t channel, index_t count, index_t first,
+                    index_t last) {
     const index_t block = channel / depthwise_width, lane = channel % depthwise_width / 16;
     const index_t at = block * depthwise_width + lane * 4;
     const index_t size = store_size(d.ep.store);
@@ -140,15 +146,23 @@ inline void depthwise_u8s8(const depthwise_args& d) {
         if (left > 0 && !(has_words && d.ep.words)) { // strips only where they are compiled
             block_channels<lanes::part>(d, stage, channel, left, first, last);
         } else if constexpr (byte_width == 64) {
-            if (left > 32) block_channels<lanes::part>(d, stage, channel, left, first, last);
-            else if (left == 32) block_channels<lanes::halves>(d, stage, channel, left, first, last);
-            else if (left > 16) block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
-            else if (left == 16) block_channels<lanes::quarters>(d, stage, channel, left, first, last);
-            else if (left > 0) block_channels<lanes::part_quarters>(d, stage, channel, left, first, last);
+            if (left > 32)
+                block_channels<lanes::part>(d, stage, channel, left, first, last);
+            else if (left == 32)
+                block_channels<lanes::halves>(d, stage, channel, left, first, last);
+            else if (left > 16)
+                block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
+            else if (left == 16)
+                block_channels<lanes::quarters>(d, stage, channel, left, first, last);
+            else if (left > 0)
+                block_channels<lanes::part_quarters>(d, stage, channel, left, first, last);
         } else if constexpr (byte_width == 32) {
-            if (left > 16) block_channels<lanes::part>(d, stage, channel, left, first, last);
-            else if (left == 16) block_channels<lanes::halves>(d, stage, channel, left, first, last);
-            else if (left > 0) block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
+            if (left > 16)
+                block_channels<lanes::part>(d, stage, channel, left, first, last);
+            else if (left == 16)
+                block_channels<lanes::halves>(d, stage, channel, left, first, last);
+            else if (left > 0)
+                block_channels<lanes::part_halves>(d, stage, channel, left, first, last);
         }
         if (d.ep.on_tile)
             for (index_t y = first; y < last; ++y)

@@ -9,7 +9,8 @@
 // --- 3 x 3, stride 1 ---------------------------------------------------------------------------------------------
 
 /// R rows by C columns of outputs from C + 2 columns.
-template <lanes L, bool Words, int R, int C> NOTCH_OP void tile_3x3(const depthwise_block& b, std::uint8_t* out, const nvec (&t)[4][4]) {
+template <lanes L, bool Words, int R, int C>
+NOTCH_OP void tile_3x3(const depthwise_block& b, std::uint8_t* out, const nvec (&t)[4][4]) {
     tile_stage<R * C, L, Words> stage;
     NOTCH_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -136,7 +137,8 @@ struct pair_columns {
 };
 
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
-template <lanes L> NOTCH_OP void load_pairs(const depthwise_block& b, const tap_rows<3>& rows, index_t ix, pair_columns& p) {
+template <lanes L>
+NOTCH_OP void load_pairs(const depthwise_block& b, const tap_rows<3>& rows, index_t ix, pair_columns& p) {
     nvec v[2][3];
     load_columns<L, 3>(b, rows, ix, v);
     flip_if(b, v[0]);

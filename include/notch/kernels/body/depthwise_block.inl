@@ -6,14 +6,14 @@
 /// One block of channels of a call.
 struct depthwise_block {
     const depthwise_args& d;
-    index_t channel, count;         ///< first channel, how many
-    index_t columns, distance;      ///< outputs in a strip; from the first of one strip to the first of the next
-    const std::int8_t *w, *tile;    ///< at this block
+    index_t channel, count;      ///< first channel, how many
+    index_t columns, distance;   ///< outputs in a strip; from the first of one strip to the first of the next
+    const std::int8_t *w, *tile; ///< at this block
     const std::int16_t* pairs;
     const std::int32_t* bias;
     const float *multiplier, *multiplier_words;
-    bool packs;                     ///< pack_ncodes applies
-    std::uint8_t* base;             ///< of the first channel of output (0, 0)
+    bool packs;                                  ///< pack_ncodes applies
+    std::uint8_t* base;                          ///< of the first channel of output (0, 0)
     index_t row_bytes, pixel_bytes, strip_bytes; ///< from one output row, pixel, strip to the next
     lane_masks masks;
     word_stage stage;
@@ -42,23 +42,32 @@ template <lanes L, int N> NOTCH_OP tap_rows<N> make_rows(const depthwise_block& 
 }
 
 /// Row i, p its pixel ix, which is in the image for all strips (or the row is outside).
-template <lanes L, int N> NOTCH_OP nvec load_inside(const depthwise_block& b, const tap_rows<N>& r, int i, const std::uint8_t* p) {
-    if constexpr (strips<L>() == 1) return load_lanes<L>({p}, b.masks);
-    else if constexpr (strips<L>() == 2) return load_lanes<L>({p, p + r.jump[i]}, b.masks);
-    else return load_lanes<L>({p, p + r.jump[i], p + 2 * r.jump[i], p + 3 * r.jump[i]}, b.masks);
+template <lanes L, int N>
+NOTCH_OP nvec load_inside(const depthwise_block& b, const tap_rows<N>& r, int i, const std::uint8_t* p) {
+    if constexpr (strips<L>() == 1)
+        return load_lanes<L>({p}, b.masks);
+    else if constexpr (strips<L>() == 2)
+        return load_lanes<L>({p, p + r.jump[i]}, b.masks);
+    else
+        return load_lanes<L>({p, p + r.jump[i], p + 2 * r.jump[i], p + 3 * r.jump[i]}, b.masks);
 }
 /// Any pixel.
-template <lanes L, int N> NOTCH_OP nvec load_checked(const depthwise_block& b, const tap_rows<N>& r, int i, index_t ix) {
+template <lanes L, int N>
+NOTCH_OP nvec load_checked(const depthwise_block& b, const tap_rows<N>& r, int i, index_t ix) {
     const auto pixel = [&](index_t strip) {
         const index_t at = ix + strip * b.distance * b.d.stride_w;
         return at >= 0 && at < b.d.in_w ? r.at[i] + at * r.step[i] : b.d.outside;
     };
-    if constexpr (strips<L>() == 1) return load_lanes<L>({pixel(0)}, b.masks);
-    else if constexpr (strips<L>() == 2) return load_lanes<L>({pixel(0), pixel(1)}, b.masks);
-    else return load_lanes<L>({pixel(0), pixel(1), pixel(2), pixel(3)}, b.masks);
+    if constexpr (strips<L>() == 1)
+        return load_lanes<L>({pixel(0)}, b.masks);
+    else if constexpr (strips<L>() == 2)
+        return load_lanes<L>({pixel(0), pixel(1)}, b.masks);
+    else
+        return load_lanes<L>({pixel(0), pixel(1), pixel(2), pixel(3)}, b.masks);
 }
 /// C neighbouring columns of R rows of taps, from ix on: t[column][row].
-template <lanes L, int R, int C, int N, int M> NOTCH_OP void load_columns(const depthwise_block& b, const tap_rows<N>& rows, index_t ix, nvec (&t)[C][M]) {
+template <lanes L, int R, int C, int N, int M>
+NOTCH_OP void load_columns(const depthwise_block& b, const tap_rows<N>& rows, index_t ix, nvec (&t)[C][M]) {
     if (ix >= 0 && ix + C <= rows.inside) {
         NOTCH_UNROLL
         for (int i = 0; i < R; ++i) {
@@ -95,7 +104,8 @@ template <int N> NOTCH_OP void flip_if(const depthwise_block& b, nvec (&t)[N]) {
 }
 
 /// Results of one output that the words do not cover: lane holds the four vectors.
-template <lanes L> NOTCH_NOINLINE void store_block(const depthwise_block& b, const std::int32_t* lane, std::uint8_t* out) {
+template <lanes L>
+NOTCH_NOINLINE void store_block(const depthwise_block& b, const std::int32_t* lane, std::uint8_t* out) {
     const index_t size = store_size(b.d.ep.store);
     if (b.packs) {
         nvec acc[4];
@@ -117,8 +127,7 @@ template <lanes L> NOTCH_NOINLINE void store_block(const depthwise_block& b, con
             const index_t left = b.count - 16 * g;
             if (left <= 0) break;
             store_f32(reinterpret_cast<float*>(out) + 16 * g,
-                      min(max(real_value(b.d.ep, natural[g], b.channel + 16 * g), lo), hi),
-                      left < 16 ? left : 16);
+                      min(max(real_value(b.d.ep, natural[g], b.channel + 16 * g), lo), hi), left < 16 ? left : 16);
         }
         return;
     }
@@ -138,8 +147,10 @@ template <int N, lanes L, bool Words> struct tile_stage {
             NOTCH_UNROLL
             for (int n = 0; n < N; ++n) {
                 const nvec x = words_of(acc[n], m, b.stage);
-                if (k % 2 == 0) v[n][2] = x;
-                else v[n][k / 2] = pack_words(v[n][2], x);
+                if (k % 2 == 0)
+                    v[n][2] = x;
+                else
+                    v[n][k / 2] = pack_words(v[n][2], x);
             }
         } else {
             NOTCH_UNROLL

@@ -92,8 +92,10 @@ template <operand_form P> NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
 #endif
 
 template <operand_form P> void gemm_rows(const gemm_args& g) {
-    if (g.flip) gemm_flipped<P>(g);
-    else gemm_direct<P>(g);
+    if (g.flip)
+        gemm_flipped<P>(g);
+    else
+        gemm_direct<P>(g);
 }
 
 inline void gemm_product(const gemm_args& g) {
@@ -133,8 +135,10 @@ inline NOTCH_NOINLINE void gemm_with_row_sums(const gemm_args& g) {
 
 inline void gemm_u8s8(const gemm_args& g) {
     if (g.m <= 0 || g.n <= 0) return;
-    if (g.w_zero_point) gemm_with_row_sums(g);
-    else gemm_product(g);
+    if (g.w_zero_point)
+        gemm_with_row_sums(g);
+    else
+        gemm_product(g);
 }
 
 inline constexpr gemm_kernels gemm_table = {gemm_name, gemm_u8s8};

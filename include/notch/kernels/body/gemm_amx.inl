@@ -48,9 +48,7 @@ struct k_cut {
     bool end;
 };
 
-inline bool cuts_evenly(index_t quads) {
-    return quads > 0 && quads % ((quads + tile_quads - 1) / tile_quads) == 0;
-}
+inline bool cuts_evenly(index_t quads) { return quads > 0 && quads % ((quads + tile_quads - 1) / tile_quads) == 0; }
 inline k_cut cut_k(index_t segments, index_t whole_quads, bool tail) {
     const index_t quads = whole_quads + tail, tiles = (quads + tile_quads - 1) / tile_quads;
     if (!tail && cuts_evenly(quads)) return {segments, tiles, quads / tiles, 0, false};
@@ -136,8 +134,8 @@ inline output_stages make_stages(const tile_job& t) {
 /// Some rows of lanes[][NP][16] to c; t's row terms are those of row 0, `first` is the first row here. Codes leave by
 /// whole vectors of 64; the few rows that do not fill one take the way of the rarer outputs.
 template <int NP>
-void store_lanes(const tile_job& t, const output_stages& stages, const std::int32_t* lanes, index_t first,
-                        index_t rows, std::uint8_t* c) {
+void store_lanes(const tile_job& t, const output_stages& stages, const std::int32_t* lanes, index_t first, index_t rows,
+                 std::uint8_t* c) {
     if (stages.codes) {
         constexpr int together = 4 / NP;
         for (; rows >= together; rows -= together, first += together, lanes += 64, c += together * t.ldc_bytes) {
@@ -162,8 +160,8 @@ void store_lanes(const tile_job& t, const output_stages& stages, const std::int3
 
 /// `count` tiles of the block of rows from `origin` on, times NP panels.
 template <int NP>
-NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid,
-                                          const a_tile* tiles, index_t count, index_t origin) {
+NOTCH_NOINLINE void multiply_block(const tile_product& p, const tile_job& t, const row_grid& grid, const a_tile* tiles,
+                                   index_t count, index_t origin) {
     const output_stages stages = make_stages(t);
     const index_t line_bytes = grid.out_line * store_size(t.ep->store);
     alignas(64) std::int32_t lanes[2 * tile_height * NP * 16];

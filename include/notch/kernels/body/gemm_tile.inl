@@ -35,7 +35,7 @@ inline std::uint32_t load_partial(const std::uint8_t* p, index_t count) {
 
 /// Some tiles, one below the other, of the same panels.
 struct tile_job {
-    const std::uint8_t* a;   ///< row 0
+    const std::uint8_t* a; ///< row 0
     index_t lda;
     const index_t* segment;
     index_t segments, k4, tail;
@@ -44,7 +44,7 @@ struct tile_job {
     const std::int32_t* start; ///< where the accumulators begin: the bias, or partial sums
     index_t start_stride;      ///< from one row to the next; 0 for the bias
     outer_product outer[2];    ///< row terms of row 0, column terms of column 0
-    const float* row_scale;     ///< of row 0, or null
+    const float* row_scale;    ///< of row 0, or null
     const epilogue_args* ep;
     index_t channel, cols;
     std::uint8_t* c;
@@ -52,7 +52,8 @@ struct tile_job {
     index_t tiles;
 };
 
-/// Accumulators to where they go from the registers: floats and sums to c, others to `apart` for store_tile. Without branches: another loop over the accumulators, and g++ 12 would keep them in memory.
+/// Accumulators to where they go from the registers: floats and sums to c, others to `apart` for store_tile. Without
+/// branches: another loop over the accumulators, and g++ 12 would keep them in memory.
 struct raw_stage {
     float_mask floats;
     const float *multiplier, *bias;
@@ -65,8 +66,8 @@ NOTCH_OP raw_stage make_raw_stage(const epilogue_args& ep, index_t channel, bool
             floats && ep.f_bias ? ep.f_bias + channel : zeros, floats || (plain && ep.store == store_kind::s32)};
 }
 template <int MR, int NP>
-NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc)[MR][NP], index_t cols, std::uint8_t* c,
-                        index_t ldc, std::int32_t* apart) {
+NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc)[MR][NP], index_t cols,
+                        std::uint8_t* c, index_t ldc, std::int32_t* apart) {
     std::uint8_t* const to = r.direct ? c : reinterpret_cast<std::uint8_t*>(apart);
     const index_t step = r.direct ? ldc : 64 * NP;
     NOTCH_UNROLL
@@ -75,7 +76,8 @@ NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i)
             store_bits(to + i * step + 64 * j,
-                       floats_or_sums(acc[i][j], r.multiplier + 16 * j, r.bias + 16 * j, ep.f_lo, ep.f_hi, r.floats), width);
+                       floats_or_sums(acc[i][j], r.multiplier + 16 * j, r.bias + 16 * j, ep.f_lo, ep.f_hi, r.floats),
+                       width);
     }
 }
 
@@ -96,8 +98,10 @@ inline NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lan
                         v = sub(v, mul_s32(set_s32(t.outer[o].row[first + i]), load_s32(t.outer[o].col + 16 * j)));
             }
             std::uint8_t* out = c + i * t.ldc_bytes + 16 * j * size;
-            if (t.row_scale) store_scaled(ep, v, set_f32(t.row_scale[first + i]), channel, cols, out);
-            else store_any(ep, v, channel, cols, out);
+            if (t.row_scale)
+                store_scaled(ep, v, set_f32(t.row_scale[first + i]), channel, cols, out);
+            else
+                store_any(ep, v, channel, cols, out);
         }
     }
 }
@@ -122,8 +126,10 @@ template <int MR, int NP, int KU, operand_form P> NOTCH_NOINLINE void gemm_tile(
             const acc16 bias = load_s32(start + 16 * j);
             NOTCH_UNROLL
             for (int i = 0; i < MR; ++i) {
-                if constexpr (P == operand_form::wide) acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
-                else acc[0][i][j] = bias; // only the wide product has partial sums
+                if constexpr (P == operand_form::wide)
+                    acc[0][i][j] = load_s32(start + i * t.start_stride + 16 * j);
+                else
+                    acc[0][i][j] = bias; // only the wide product has partial sums
                 NOTCH_UNROLL
                 for (int u = 1; u < KU; ++u) acc[u][i][j] = set_s32(0);
             }
@@ -200,15 +206,11 @@ using gemm_tile_fn = void (*)(const tile_job&);
 /// The number of accumulator chains for a tile: enough to hide the latency of the dot product
 /// (chains_needed of the instruction set), not more: short K would pay for joining them.
 template <int MR, int NP> constexpr int chains() {
-    return MR * NP >= chains_needed      ? 1
-           : 2 * MR * NP >= chains_needed ? 2
-           : 4 * MR * NP >= chains_needed ? 4
-                                          : 8;
+    return MR * NP >= chains_needed ? 1 : 2 * MR * NP >= chains_needed ? 2 : 4 * MR * NP >= chains_needed ? 4 : 8;
 }
 
 /// The tiles that exist: full height, then halves. Fewer tiles mean shorter compile times.
-template <int NP, operand_form P, int MR = tile_rows<NP>()>
-gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
+template <int NP, operand_form P, int MR = tile_rows<NP>()> gemm_tile_fn pick_tile(index_t rows, index_t& taken) {
     if constexpr (MR > 1) {
         if (rows < MR) return pick_tile<NP, P, (MR > 8 ? 8 : MR > 4 ? 4 : MR / 2)>(rows, taken);
     }

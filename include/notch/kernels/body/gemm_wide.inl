@@ -14,7 +14,8 @@ inline void widen_row(const gemm_args& g, index_t row, index_t first, index_t co
         const index_t whole = here - ends;
         index_t q = 0;
         for (; q + 8 <= whole; q += 8) widen_quads8(from + 4 * q, g.flip, to + 4 * (done + q));
-        if (q < whole && done + q + 8 <= wide_quads) { // and bytes without meaning behind them, which the next ones overwrite
+        if (q < whole &&
+            done + q + 8 <= wide_quads) { // and bytes without meaning behind them, which the next ones overwrite
             widen_quads(from + 4 * q, whole - q, g.flip, to + 4 * (done + q));
             q = whole;
         }

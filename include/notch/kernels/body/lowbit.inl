@@ -254,9 +254,7 @@ template <int NP> NOTCH_NOINLINE void int2_row_tile(const int2_args& g, index_t 
     }
 }
 #else
-template <int NP> void int2_row_tile(const int2_args& g, index_t row, index_t col) {
-    int2_tile<1, NP>(g, row, col);
-}
+template <int NP> void int2_row_tile(const int2_args& g, index_t row, index_t col) { int2_tile<1, NP>(g, row, col); }
 #endif
 template <int NP> void int2_panels_of(const int2_args& g, index_t col) {
     index_t row = 0;

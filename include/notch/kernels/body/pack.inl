@@ -66,7 +66,8 @@ inline void pack_operand(const pack_args& p) {
         // sums[c] += 1 * b, four at a time
         acc16 sum = set_s32(0);
         const a_quad ones = set_a<operand_form::direct>(0x01010101u);
-        for (index_t q = 0; q < quads; ++q) dot<operand_form::direct>(sum, ones, load_b<operand_form::direct>(to + 64 * q));
+        for (index_t q = 0; q < quads; ++q)
+            dot<operand_form::direct>(sum, ones, load_b<operand_form::direct>(to + 64 * q));
         store_s32(p.sums + first, sum, 16);
     }
 }

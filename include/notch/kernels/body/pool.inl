@@ -41,7 +41,8 @@ inline void max_pool_f32(const pool_args& p) {
 
 #if NOTCH_ARCH_HAS_GROUPS
 /// The average of all taps for a group of channels. 16-bit sums hold 257 codes.
-NOTCH_OP nvec average_group(const pool_args& p, index_t at, nfloat multiplier, nfloat lo, nfloat hi, nvec start, nvec zero_point) {
+NOTCH_OP nvec average_group(const pool_args& p, index_t at, nfloat multiplier, nfloat lo, nfloat hi, nvec start,
+                            nvec zero_point) {
     nvec sum[4] = {start, start, start, start};
     for (index_t t = 0; t < p.taps;) {
         const index_t stop = p.taps - t < 257 ? p.taps : t + 257;
@@ -75,9 +76,11 @@ inline void average_pool_u8(const pool_args& p) {
 #if NOTCH_ARCH_HAS_GROUPS
         for (; c + byte_width <= p.channels; c += byte_width)
             store_group<false>(p.out + x * p.out_step + c,
-                               average_group(p, at + c, set_nfloat(p.multiplier), set_nfloat(static_cast<float>(p.lo - p.y_zero_point)),
+                               average_group(p, at + c, set_nfloat(p.multiplier),
+                                             set_nfloat(static_cast<float>(p.lo - p.y_zero_point)),
                                              set_nfloat(static_cast<float>(p.hi - p.y_zero_point)),
-                                             set_n32(static_cast<std::int32_t>(-p.taps * p.x_zero_point)), set_n16(p.y_zero_point)));
+                                             set_n32(static_cast<std::int32_t>(-p.taps * p.x_zero_point)),
+                                             set_n16(p.y_zero_point)));
 #endif
         for (; c < p.channels; c += 16) {
             const index_t n = p.channels - c < 16 ? p.channels - c : 16;

@@ -27,7 +27,9 @@ inline NOTCH_NOINLINE void quantize_part(const quantize_args& q, index_t i, inde
 inline constexpr index_t native_lanes = byte_width / 4;
 
 /// Whether steps in [lo, hi] are in the reach of first_rounding_to and reciprocal_of.
-NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) { return lo >= -reciprocal_steps && hi <= reciprocal_steps; }
+NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) {
+    return lo >= -reciprocal_steps && hi <= reciprocal_steps;
+}
 
 /// Whether a call that reads and writes so many bytes writes its main output past the caches, and the lines it
 /// overwrites need not be read first: if they would not stay in the last cache anyway. If the output is the small part,
@@ -39,16 +41,18 @@ inline bool is_streaming(index_t bytes, bool small_output) {
 
 /// How many elements of size bytes come before p is aligned to a vector; -1 if it never is.
 NOTCH_OP index_t until_aligned(const void* p, index_t size) {
-    const index_t bytes = static_cast<index_t>(-reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(byte_width));
+    const index_t bytes =
+        static_cast<index_t>(-reinterpret_cast<std::uintptr_t>(p) % static_cast<std::uintptr_t>(byte_width));
     return bytes % size == 0 ? bytes / size : -1;
 }
 
 /// Whole groups of the first n elements with an exact reciprocal; how many elements are done. A group
-/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Streaming: the values, or if there are none the codes, are
-/// aligned and go past the caches.
+/// with a NaN goes to quantize_part, so that the others need not look for one in every lane. Streaming: the values, or
+/// if there are none the codes, are aligned and go past the caches.
 template <bool Signed, bool Codes, bool Values, bool Mask, bool Streaming>
 index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciprocal) {
-    const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low), scale = set_nfloat(q.params.scale);
+    const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low),
+                 scale = set_nfloat(q.params.scale);
     // Clamped between the first real that rounds to the lowest step and the last that rounds to the
     // highest: what the clamp does not change is what the mask keeps.
     const nfloat first = set_nfloat(first_rounding_to(q.range.lo - q.params.zero_point));
@@ -70,19 +74,23 @@ index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciproc
             const nfloat y = nfma(x[k], high, nmul(x[k], low));
             const nfloat clamped = nmin(nmax(y, first), last);
             steps[k] = nround(clamped);
-            if constexpr (Values) store_nfloat<Streaming>(q.values + i + k * native_lanes, nmul(nto_f32(steps[k]), scale));
+            if constexpr (Values)
+                store_nfloat<Streaming>(q.values + i + k * native_lanes, nmul(nto_f32(steps[k]), scale));
             if constexpr (Mask) inside[k] = nequal(clamped, y);
         }
-        if constexpr (Codes) store_group<Streaming && !Values>(static_cast<std::uint8_t*>(q.codes) + i, pack_group<Signed>(steps, zero_point));
+        if constexpr (Codes)
+            store_group<Streaming && !Values>(static_cast<std::uint8_t*>(q.codes) + i,
+                                              pack_group<Signed>(steps, zero_point));
         if constexpr (Mask) store_group<false>(q.mask + i, pack_nmask(inside));
     }
     if constexpr (Streaming) store_fence();
     return i;
 }
 
-/// Codes alone that use the whole of their type, with steps within_reach: packing saturates, so nothing need be clamped. Some groups at a time:
-/// if there was a NaN or an overflow among them, they are done again.
-template <bool Signed, bool Streaming> index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
+/// Codes alone that use the whole of their type, with steps within_reach: packing saturates, so nothing need be
+/// clamped. Some groups at a time: if there was a NaN or an overflow among them, they are done again.
+template <bool Signed, bool Streaming>
+index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
     constexpr index_t most = 8;
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low);
     const nvec zero_point = set_n16(q.params.zero_point);
@@ -112,7 +120,8 @@ template <bool Signed, bool Streaming> index_t quantize_whole(const quantize_arg
 template <bool Signed> index_t quantize_groups(const quantize_args& q, const scale_reciprocal& r, bool streaming) {
     if (!q.values && !q.mask) {
         if (!q.codes) return q.n;
-        if (q.range.lo != (Signed ? -128 : 0) || q.range.hi != (Signed ? 127 : 255)) return quantize_groups<Signed, true, false, false, false>(q, r);
+        if (q.range.lo != (Signed ? -128 : 0) || q.range.hi != (Signed ? 127 : 255))
+            return quantize_groups<Signed, true, false, false, false>(q, r);
         return streaming ? quantize_whole<Signed, true>(q, r) : quantize_whole<Signed, false>(q, r);
     }
     if (q.codes) {
@@ -152,7 +161,8 @@ inline void quantize(const quantize_args& q) {
                 if (q.values) rest.values += head;
                 if (q.mask) rest.mask += head;
             }
-            done += q.store == store_kind::s8 ? quantize_groups<true>(rest, r, head >= 0) : quantize_groups<false>(rest, r, head >= 0);
+            done += q.store == store_kind::s8 ? quantize_groups<true>(rest, r, head >= 0)
+                                              : quantize_groups<false>(rest, r, head >= 0);
         }
     }
 #endif
@@ -196,7 +206,8 @@ inline void dequantize(const dequantize_args& d) {
     const index_t head = is_streaming(d.n * 5, false) ? until_aligned(d.x, 4) : -1;
     if (head >= 0) {
         dequantize_part(d, 0, head);
-        done = d.store == store_kind::u8 ? dequantize_groups<false, true>(d, head) : dequantize_groups<true, true>(d, head);
+        done = d.store == store_kind::u8 ? dequantize_groups<false, true>(d, head)
+                                         : dequantize_groups<true, true>(d, head);
     } else {
         done = d.store == store_kind::u8 ? dequantize_groups<false, false>(d, 0) : dequantize_groups<true, false>(d, 0);
     }
@@ -216,7 +227,8 @@ template <bool SignedX, bool SignedY> index_t requantize_codes_groups(const requ
         nvec v[4];
         load_group<SignedX>(x + i, v);
         NOTCH_UNROLL
-        for (int k = 0; k < 4; ++k) v[k] = nround(nmin(nmax(nmul(nto_f32(nadd(v[k], x_zero_point)), multiplier), first), last));
+        for (int k = 0; k < 4; ++k)
+            v[k] = nround(nmin(nmax(nmul(nto_f32(nadd(v[k], x_zero_point)), multiplier), first), last));
         store_group<false>(static_cast<std::uint8_t*>(r.y) + i, pack_group<SignedY>(v, zero_point));
     }
     return i;
@@ -232,8 +244,8 @@ inline void requantize_codes(const requantize_codes_args& r) {
     index_t i = 0;
 #if NOTCH_ARCH_HAS_GROUPS
     if (within_reach(r.range.lo - r.zero_point, r.range.hi - r.zero_point))
-        i = r.x_store == store_kind::u8
-                ? r.store == store_kind::u8 ? requantize_codes_groups<false, false>(r) : requantize_codes_groups<false, true>(r)
+        i = r.x_store == store_kind::u8 ? r.store == store_kind::u8 ? requantize_codes_groups<false, false>(r)
+                                                                    : requantize_codes_groups<false, true>(r)
             : r.store == store_kind::u8 ? requantize_codes_groups<true, false>(r)
                                         : requantize_codes_groups<true, true>(r);
 #endif
@@ -324,5 +336,5 @@ inline void range(const range_args& r) {
 #include <notch/kernels/body/quantize_columns.inl>
 #include <notch/kernels/body/requantize.inl>
 
-inline constexpr quantize_kernels quantize_table = {quantize,         dequantize,         requantize,       range,
-                                                    quantize_columns, dequantize_columns, requantize_codes, straight_through};
+inline constexpr quantize_kernels quantize_table = {
+    quantize, dequantize, requantize, range, quantize_columns, dequantize_columns, requantize_codes, straight_through};

@@ -80,7 +80,8 @@ void quantize_column_groups(const quantize_columns_args& q, const column_constan
                 const nfloat clamped = nmin(nmax(y, load_n32(k.first + i)), load_n32(k.last + i));
                 const nvec steps = nround(clamped);
                 if constexpr (Codes) codes[v] = nadd(steps, load_n32(k.zero_point + i));
-                if constexpr (Values) store_nfloat(q.values + at + v * native_lanes, nmul(nto_f32(steps), load_n32(k.scale + i)));
+                if constexpr (Values)
+                    store_nfloat(q.values + at + v * native_lanes, nmul(nto_f32(steps), load_n32(k.scale + i)));
                 if constexpr (Mask) inside[v] = nequal(clamped, y);
             }
             if constexpr (Codes)
@@ -120,16 +121,20 @@ inline void quantize_columns(const quantize_columns_args& q) {
         const index_t end = c + exact;
         if (q.mask) {
             if (q.values) {
-                if (q.codes) quantize_column_groups<true, true, true>(q, k, c, end);
-                else quantize_column_groups<false, true, true>(q, k, c, end);
+                if (q.codes)
+                    quantize_column_groups<true, true, true>(q, k, c, end);
+                else
+                    quantize_column_groups<false, true, true>(q, k, c, end);
             } else if (q.codes) {
                 quantize_column_groups<true, false, true>(q, k, c, end);
             } else {
                 quantize_column_groups<false, false, true>(q, k, c, end);
             }
         } else if (q.values) {
-            if (q.codes) quantize_column_groups<true, true, false>(q, k, c, end);
-            else quantize_column_groups<false, true, false>(q, k, c, end);
+            if (q.codes)
+                quantize_column_groups<true, true, false>(q, k, c, end);
+            else
+                quantize_column_groups<false, true, false>(q, k, c, end);
         } else if (q.codes) {
             quantize_column_groups<true, false, false>(q, k, c, end);
         }
@@ -155,12 +160,15 @@ inline void dequantize_columns(const dequantize_columns_args& d) {
 #if NOTCH_ARCH_HAS_GROUPS
             for (; j + byte_width <= width; j += byte_width) {
                 nvec v[4];
-                if (d.store == store_kind::u8) load_group<false>(codes + at + j, v);
-                else load_group<true>(codes + at + j, v);
+                if (d.store == store_kind::u8)
+                    load_group<false>(codes + at + j, v);
+                else
+                    load_group<true>(codes + at + j, v);
                 NOTCH_UNROLL
                 for (int k = 0; k < 4; ++k) {
                     const index_t i = j + k * native_lanes;
-                    store_nfloat(d.x + at + i, nmul(nto_f32(nadd(v[k], load_n32(zero_point + i))), load_n32(scale + i)));
+                    store_nfloat(d.x + at + i,
+                                 nmul(nto_f32(nadd(v[k], load_n32(zero_point + i))), load_n32(scale + i)));
                 }
             }
 #endif

@@ -4,8 +4,8 @@
 // mask of the backward pass.
 
 /// A run of one row: n results of the channels from channel on.
-inline void requantize_part(const epilogue_args& ep, const std::int32_t* acc, index_t channel, index_t n, std::uint8_t* out,
-                            std::uint8_t* mask) {
+inline void requantize_part(const epilogue_args& ep, const std::int32_t* acc, index_t channel, index_t n,
+                            std::uint8_t* out, std::uint8_t* mask) {
     const index_t size = store_size(ep.store);
     const bool real = ep.store == store_kind::f32 || ep.store == store_kind::bf16;
     const f32x16 lo = set_f32(static_cast<float>(ep.lo - ep.zero_point));
@@ -45,7 +45,7 @@ struct channel_cycle {
 /// Whole groups of n results, to plain codes or floats; how many are done.
 template <store_kind Store, bool Mask, bool Relu>
 index_t requantize_groups(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n,
-                                 std::uint8_t* out, std::uint8_t* mask) {
+                          std::uint8_t* out, std::uint8_t* mask) {
     constexpr bool Codes = Store != store_kind::f32;
     const nfloat first = set_nfloat(Codes ? first_rounding_to(ep.lo - ep.zero_point) : ep.f_lo);
     const nfloat last = set_nfloat(Codes ? last_rounding_to(ep.hi - ep.zero_point) : ep.f_hi);
@@ -59,10 +59,14 @@ index_t requantize_groups(const epilogue_args& ep, const std::int32_t* acc, chan
             const nvec v = load_n32(acc + i + k * native_lanes);
             const nfloat y = nmul(nto_f32(v), load_n32(cycle.multiplier + cycle.channel + k * native_lanes));
             const nfloat clamped = nmin(nmax(y, first), last);
-            if constexpr (Mask && Relu) inside[k] = nequal_positive(nmin(y, last), y, v);
-            else if constexpr (Mask) inside[k] = nequal(clamped, y);
-            if constexpr (Codes) steps[k] = nround(clamped);
-            else store_nfloat(reinterpret_cast<float*>(out) + i + k * native_lanes, clamped);
+            if constexpr (Mask && Relu)
+                inside[k] = nequal_positive(nmin(y, last), y, v);
+            else if constexpr (Mask)
+                inside[k] = nequal(clamped, y);
+            if constexpr (Codes)
+                steps[k] = nround(clamped);
+            else
+                store_nfloat(reinterpret_cast<float*>(out) + i + k * native_lanes, clamped);
         }
         if constexpr (Codes) store_group<false>(out + i, pack_group<Store == store_kind::s8>(steps, zero_point));
         if constexpr (Mask) store_group<false>(mask + i, pack_nmask(inside));
@@ -73,14 +77,14 @@ index_t requantize_groups(const epilogue_args& ep, const std::int32_t* acc, chan
 }
 
 template <store_kind Store>
-index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n, std::uint8_t* out,
-                              std::uint8_t* mask) {
-    return !mask      ? requantize_groups<Store, false, false>(ep, acc, cycle, n, out, mask)
+index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n,
+                       std::uint8_t* out, std::uint8_t* mask) {
+    return !mask     ? requantize_groups<Store, false, false>(ep, acc, cycle, n, out, mask)
            : ep.relu ? requantize_groups<Store, true, true>(ep, acc, cycle, n, out, mask)
                      : requantize_groups<Store, true, false>(ep, acc, cycle, n, out, mask);
 }
-inline index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n, std::uint8_t* out,
-                              std::uint8_t* mask) {
+inline index_t requantize_run(const epilogue_args& ep, const std::int32_t* acc, channel_cycle& cycle, index_t n,
+                              std::uint8_t* out, std::uint8_t* mask) {
     return ep.store == store_kind::u8   ? requantize_run<store_kind::u8>(ep, acc, cycle, n, out, mask)
            : ep.store == store_kind::s8 ? requantize_run<store_kind::s8>(ep, acc, cycle, n, out, mask)
                                         : requantize_run<store_kind::f32>(ep, acc, cycle, n, out, mask);
@@ -100,7 +104,8 @@ inline void requantize_dense(const requantize_args& r) {
     epilogue_args rest = r.ep;
     rest.multiplier = table + cycle.channel;
     if (done < n)
-        requantize_part(rest, r.acc + done, 0, n - done, out + done * store_size(r.ep.store), r.mask ? r.mask + done : nullptr);
+        requantize_part(rest, r.acc + done, 0, n - done, out + done * store_size(r.ep.store),
+                        r.mask ? r.mask + done : nullptr);
 }
 #endif
 
@@ -125,6 +130,7 @@ inline void requantize(const requantize_args& r) {
             done = requantize_run(r.ep, acc, cycle, r.cols, out, mask);
         }
 #endif
-        if (done < r.cols) requantize_part(r.ep, acc + done, done, r.cols - done, out + done * size, mask ? mask + done : nullptr);
+        if (done < r.cols)
+            requantize_part(r.ep, acc + done, done, r.cols - done, out + done * size, mask ? mask + done : nullptr);
     }
 }

@@ -42,7 +42,8 @@ NOTCH_OP f32x16 real_value(const epilogue_args& ep, acc16 v, index_t channel) {
 
 /// f32 and bf16 outputs of rows with a scale of their own. The product of the scales is kept finite: an accumulator of
 /// 0 gives 0.
-NOTCH_OP void store_scaled(const epilogue_args& ep, acc16 v, f32x16 row_scale, index_t channel, index_t cols, void* out) {
+NOTCH_OP void store_scaled(const epilogue_args& ep, acc16 v, f32x16 row_scale, index_t channel, index_t cols,
+                           void* out) {
     const f32x16 scale = min(mul(row_scale, load_f32(ep.multiplier + channel)), set_f32(largest_float));
     const f32x16 y = mul(to_f32(v), scale);
     store_real(ep, ep.f_bias ? add_rounded(y, load_f32(ep.f_bias + channel)) : y, cols, out);
@@ -70,8 +71,10 @@ NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index
         for (index_t i = 0; i < cols; ++i) lane[i] = requantize_fixed(ep, lane[i], channel + i, {ep.lo, ep.hi});
         codes = load_s32(lane);
     }
-    if (ep.store == store_kind::s16) store_words(static_cast<std::uint16_t*>(out), codes, cols);
-    else store_bytes(static_cast<std::uint8_t*>(out), codes, cols);
+    if (ep.store == store_kind::s16)
+        store_words(static_cast<std::uint16_t*>(out), codes, cols);
+    else
+        store_bytes(static_cast<std::uint8_t*>(out), codes, cols);
 }
 
 /// Bytes of one result.
