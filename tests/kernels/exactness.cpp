@@ -161,6 +161,17 @@ TEST_CASE("gemm equals the reference on every instruction set") {
     }
 }
 
+TEST_CASE("gemm with so short a K that weights stay in registers equals the reference") {
+    std::mt19937 g(12);
+    for (isa i : available_isas()) {
+        for (index_t k : {16, 24, 32})
+            for (index_t n : {16, 32, 48, 64, 80, 144})
+                for (index_t m : {7, 8, 9, 203})
+                    check_gemm(g, m, n, k, m == 9 ? fill::saturated : fill::random, fill::random, i, 1 + m % 3);
+        check_gemm(g, 1000, 96, 16, fill::random, fill::random, i, 2); // several blocks of rows
+    }
+}
+
 TEST_CASE("gemm is exact for extreme codes, where vpmaddubsw would saturate") {
     std::mt19937 g(2);
     for (isa i : available_isas())

@@ -63,7 +63,6 @@ inline bool reads_in_place(const conv_call& c) {
 inline void collect_band_ends(const conv_form& f, conv_args& a, std::uint8_t* out) {
     const gemm_args& g = a.product;
     a.ends = out;
-    a.end_groups = f.joined_ends;
     for (index_t m = 0; m < g.m; m += a.run)
         for (index_t e = 0; e < f.joined_ends; ++e)
             collect_ends(g.a + m / a.run * a.in_line, g.lda, a.run, g.segment + g.segments + 4 * e,
@@ -122,7 +121,9 @@ inline void band_product(const conv_call& c, index_t image, index_t j, index_t r
             g.ep.bias = c.phase_bias + p * c.bias_stride;
             g.ep.on_tile = nullptr; // below, for whole rows
         }
-        if (f.joined_ends > 0) collect_band_ends(f, a, ends);
+        a.end_groups = f.joined_ends;
+        if (f.joined_ends > 0 && !kernels_for(conv_tables, c.target).joins_ends(a, columns))
+            collect_band_ends(f, a, ends);
         conv_rect rects[max_rects];
         a.rects = rects;
         // Taps in a padding of zeros add nothing.

@@ -26,7 +26,7 @@ struct conv_args {
     index_t run = 1;                   ///< pixels of an image row
     index_t in_line = 0, out_line = 0; ///< bytes of input and elements of output from one row to the next
     /// Behind the segments, groups of four for each pixel m: ends[m * 4 * end_groups ...], the joined ends of the
-    /// segments. 8 more pixels can be read.
+    /// segments. 8 more pixels can be read. Null if the kernel joins them itself.
     const std::uint8_t* ends = nullptr;
     index_t end_groups = 0;
     /// Together all outputs. If there are several, there are no joined ends.
@@ -35,6 +35,7 @@ struct conv_args {
 };
 struct conv_kernels {
     void (*conv_u8s8)(const conv_args&) = nullptr;
+    bool (*joins_ends)(const conv_args&, index_t n) = nullptr; ///< ends may be null, if n is product.n
     index_t tile = 1, short_tile = 1; ///< outputs of a tile of the most panels, and of the last one of few
 };
 

@@ -131,6 +131,20 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
     const std::int8_t* const b = g.b + column / 16 * g.panel_stride + 64 * (r.segment * (r.k4 + r.rest) + r.skip / 4);
     std::uint8_t* const base = static_cast<std::uint8_t*>(g.c) + (column + r.y * a.out_line + r.x * g.ldc) * size;
     const std::uint8_t* line = g.a + r.y * a.in_line + r.x * g.lda + r.skip;
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+    if constexpr (NP <= 2) {
+        if (a.end_groups > 0 && !a.ends) { // see joins_ends
+            tile_job t = make_job(g, column, cols);
+            t.tiles = r.cols * NP / still_accumulators;
+            for (index_t y = 0; y < r.rows; ++y) {
+                t.a = line + y * a.in_line;
+                t.c = base + y * a.out_line;
+                still_tile<NP, 3, 2, true>(t);
+            }
+            return;
+        }
+    }
+#endif
     index_t row = g.row + r.y * a.run + r.x;                                 // of the line's first pixel
     if (a.end_groups == 0 && r.rest == 0 && r.cols % tile_rows<NP>() == 0) { // tiles of a matrix fill the lines exactly
         tile_job t = make_job(g, column, cols);
@@ -219,4 +233,17 @@ inline void conv_u8s8(const conv_args& a) {
         conv_all<operand_form::direct>(a);
 }
 
-inline constexpr conv_kernels conv_table = {conv_u8s8, conv_rows<max_panels>(), short_conv_rows<max_panels>()};
+/// Whether conv_u8s8 joins the ends of the segments itself, for n outputs: a first layer of 3 x 3 with 3 channels.
+inline bool joins_ends(const conv_args& a, index_t n) {
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+    const gemm_args& g = a.product;
+    return g.segments == 3 && g.k4 == 2 && a.end_groups == 1 && (n == 16 || n == 32) &&
+           a.run * (n / 16) % still_accumulators == 0 && still_codes(g.ep);
+#else
+    (void)a, (void)n;
+    return false;
+#endif
+}
+
+inline constexpr conv_kernels conv_table = {conv_u8s8, joins_ends, conv_rows<max_panels>(),
+                                            short_conv_rows<max_panels>()};

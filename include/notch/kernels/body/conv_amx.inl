@@ -8,4 +8,7 @@ inline void conv_u8s8(const conv_args& a) {
     if (!multiply_rows(a.product, {a.run, a.in_line, a.out_line, a.ends, a.end_groups})) avx512vnni::conv_u8s8(a);
 }
 
-inline constexpr conv_kernels conv_table = {conv_u8s8, avx512vnni::conv_table.tile, avx512vnni::conv_table.short_tile};
+inline bool joins_ends(const conv_args&, index_t) { return false; }
+
+inline constexpr conv_kernels conv_table = {conv_u8s8, joins_ends, avx512vnni::conv_table.tile,
+                                            avx512vnni::conv_table.short_tile};

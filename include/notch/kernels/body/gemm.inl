@@ -5,21 +5,6 @@
 
 #include <notch/kernels/body/gemm_tile.inl>
 
-/// Rows as they are. Panels outside, rows inside: the weights come from the outer cache levels once.
-template <operand_form P> void gemm_direct(const gemm_args& g) {
-    for_panels(g.n, [&]<int NP>(index_t column, index_t cols) {
-        tile_job t = make_job(g, column, cols);
-#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEONDOT
-        std::int32_t start[16 * NP] = {};
-        if constexpr (P == operand_form::offset) {
-            add_panel_sums(t.start, t.b, g.segments * (g.k4 + (g.tail > 0)), start);
-            t.start = start;
-        }
-#endif
-        run_tiles<NP, P>(g, t, 0, column, g.m, true);
-    });
-}
-
 /// The rows of g from `row` on, moved by `rows`.
 inline gemm_args rows_from(const gemm_args& g, index_t row, index_t rows) {
     gemm_args part = g;
@@ -31,6 +16,65 @@ inline gemm_args rows_from(const gemm_args& g, index_t row, index_t rows) {
         if (o.row) o.row += row;
     if (part.row_scale) part.row_scale += row;
     return part;
+}
+
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+/// All whole tiles of rows, with K quads a row; returns how many rows that were. A block of rows meets all panels
+/// while it and its results are in the first cache.
+template <int K> index_t still_rows(const gemm_args& g) {
+    constexpr int widest = K <= 4 ? 4 : 2; // so many panels leave registers for the accumulators
+    const index_t block = 24 * 1024 / (4 * K + g.n) / still_accumulators * still_accumulators + still_accumulators;
+    const index_t whole = g.m / still_accumulators * still_accumulators;
+    for (index_t row = 0; row < whole; row += block) {
+        const index_t rows = whole - row < block ? whole - row : block;
+        for (index_t column = 0; column < g.n;) {
+            const index_t left = g.n - column;
+            const auto panels = [&]<int NP>() {
+                tile_job t = make_job(g, column, 16 * NP);
+                t.a += row * g.lda;
+                t.c += row * t.ldc_bytes;
+                t.tiles = rows * NP / still_accumulators;
+                still_tile<NP, 1, K, false>(t);
+                column += 16 * NP;
+            };
+            if (widest == 4 && left >= 64)
+                panels.template operator()<widest>();
+            else if (left >= 32)
+                panels.template operator()<2>();
+            else
+                panels.template operator()<1>();
+        }
+    }
+    return whole;
+}
+/// The product of the first rows, if there are such tiles for it; returns how many rows are done.
+inline index_t still_product(const gemm_args& g) {
+    const bool plain = !g.outer[0].row && !g.outer[1].row && !g.row_scale;
+    if (g.segments != 1 || g.tail != 0 || g.n % 16 != 0 || !plain || !still_codes(g.ep)) return 0;
+    return g.k4 == 4 ? still_rows<4>(g) : g.k4 == 6 ? still_rows<6>(g) : g.k4 == 8 ? still_rows<8>(g) : 0;
+}
+#endif
+
+/// Rows as they are. Panels outside, rows inside: the weights come from the outer cache levels once.
+template <operand_form P> void gemm_direct(const gemm_args& all) {
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+    const index_t done = still_product(all);
+    if (done == all.m) return;
+    const gemm_args g = rows_from(all, done, all.m - done);
+#else
+    const gemm_args& g = all;
+#endif
+    for_panels(g.n, [&]<int NP>(index_t column, index_t cols) {
+        tile_job t = make_job(g, column, cols);
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEONDOT
+        std::int32_t start[16 * NP] = {};
+        if constexpr (P == operand_form::offset) {
+            add_panel_sums(t.start, t.b, g.segments * (g.k4 + (g.tail > 0)), start);
+            t.start = start;
+        }
+#endif
+        run_tiles<NP, P>(g, t, 0, column, g.m, true);
+    });
 }
 
 /// A run of quads and up to three bytes more, each byte plus 128; zeros fill the last quad.

@@ -291,3 +291,7 @@ template <class F> NOTCH_OP void for_panels(index_t n, const F& f) {
         column += 16;
     }
 }
+
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+#include <notch/kernels/body/gemm_still.inl>
+#endif
