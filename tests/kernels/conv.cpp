@@ -119,6 +119,9 @@ void check_outputs(rng& g, const image<X>& x, const Packed& w, const std::vector
         return static_cast<double>(xp.scale) * static_cast<double>(ws[static_cast<std::size_t>(c)]) /
                static_cast<double>(yp.scale);
     };
+    compare(x, w, make(stage::requantize{xp, ws, yp}), acc, p, i, [&](std::int32_t a, index_t c) {
+        return requantize_float(a, static_cast<float>(m(c)), yp.zero_point, {0, 255});
+    });
     compare(x, w, make(stage::requantize{xp, ws, yp}, stage::relu{}), acc, p, i, [&](std::int32_t a, index_t c) {
         return requantize_float(a, static_cast<float>(m(c)), yp.zero_point, {yp.zero_point, 255});
     });
