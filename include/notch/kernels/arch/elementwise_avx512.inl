@@ -8,6 +8,8 @@ using nmask = __mmask16;
 
 NOTCH_OP nfloat nmul(nfloat a, nfloat b) { return _mm512_mul_ps(a, b); }
 NOTCH_OP nfloat nfma(nfloat a, nfloat b, nfloat c) { return _mm512_fmadd_ps(a, b, c); }
+/// v loaded once: the compiler would rather load it again for each use.
+NOTCH_OP void keep_in_register(nfloat& v) { __asm__("" : "+v"(v)); }
 NOTCH_OP nfloat ndiv(nfloat a, nfloat b) { return _mm512_div_ps(a, b); }
 /// b if either is NaN, or if both are zeros.
 NOTCH_OP nfloat nmin(nfloat a, nfloat b) { return _mm512_min_ps(a, b); }

@@ -8,6 +8,8 @@ using nmask = uint32x4_t; // all ones or zeros in each dword
 
 NOTCH_OP nfloat nmul(nfloat a, nfloat b) { return vmulq_f32(a, b); }
 NOTCH_OP nfloat nfma(nfloat a, nfloat b, nfloat c) { return vfmaq_f32(c, a, b); }
+/// v loaded once: the compiler would rather load it again for each use.
+NOTCH_OP void keep_in_register(nfloat& v) { __asm__("" : "+w"(v)); }
 NOTCH_OP nfloat ndiv(nfloat a, nfloat b) { return vdivq_f32(a, b); }
 /// b if either is NaN, or if both are zeros.
 NOTCH_OP nfloat nmin(nfloat a, nfloat b) { return vbslq_f32(vcltq_f32(a, b), a, b); }

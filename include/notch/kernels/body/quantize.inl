@@ -31,6 +31,12 @@ NOTCH_OP bool within_reach(std::int32_t lo, std::int32_t hi) {
     return lo >= -reciprocal_steps && hi <= reciprocal_steps;
 }
 
+/// x / scale, to the accuracy of scheme/reciprocal.hpp.
+NOTCH_OP nfloat divided(nfloat x, nfloat high, nfloat low) {
+    keep_in_register(x);
+    return nfma(x, high, nmul(x, low));
+}
+
 /// Whether a call that reads and writes so many bytes writes its main output past the caches, and the lines it
 /// overwrites need not be read first: if they would not stay in the last cache anyway. If the output is the small part,
 /// already if they would take half of it. A cache of more than 32 MB is for many cores.
@@ -71,7 +77,7 @@ index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciproc
         nmask inside[4];
         NOTCH_UNROLL
         for (int k = 0; k < 4; ++k) {
-            const nfloat y = nfma(x[k], high, nmul(x[k], low));
+            const nfloat y = divided(x[k], high, low);
             const nfloat clamped = nmin(nmax(y, first), last);
             steps[k] = nround(clamped);
             if constexpr (Values)
@@ -88,10 +94,10 @@ index_t quantize_groups(const quantize_args& q, const scale_reciprocal& reciproc
 }
 
 /// Codes alone that use the whole of their type, with steps within_reach: packing saturates, so nothing need be
-/// clamped. Some groups at a time: if there was a NaN or an overflow among them, they are done again.
+/// clamped. Many groups at a time: if there was a NaN or an overflow among them, they are done again.
 template <bool Signed, bool Streaming>
 index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciprocal) {
-    constexpr index_t most = 8;
+    constexpr index_t most = 64; // with less, looking whether that is so would cost more than a tenth
     const nfloat high = set_nfloat(reciprocal.high), low = set_nfloat(reciprocal.low);
     const nvec zero_point = set_n16(q.params.zero_point);
     const index_t groups = q.n / byte_width;
@@ -103,13 +109,16 @@ index_t quantize_whole(const quantize_args& q, const scale_reciprocal& reciproca
         for (index_t i = 0; i < count; ++i, x += byte_width, codes += byte_width) {
             nvec steps[4];
             NOTCH_UNROLL
-            for (int k = 0; k < 4; ++k) {
-                const nfloat v = load_n32(x + k * native_lanes);
-                steps[k] = nround(nfma(v, high, nmul(v, low)));
-            }
+            for (int k = 0; k < 4; ++k) steps[k] = nround(divided(load_n32(x + k * native_lanes), high, low));
             store_group<Streaming>(codes, pack_unclamped<Signed>(steps, zero_point, least));
         }
-        if (unclamped_failed(least)) quantize_part(q, done * byte_width, (done + count) * byte_width);
+        if (unclamped_failed(least)) {
+            quantize_args again = q;
+            again.n = count * byte_width;
+            again.x = x - again.n;
+            again.codes = codes - again.n;
+            quantize_groups<Signed, true, false, false, false>(again, reciprocal);
+        }
         done += count;
     }
     if constexpr (Streaming) store_fence();

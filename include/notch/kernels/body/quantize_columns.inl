@@ -76,7 +76,7 @@ void quantize_column_groups(const quantize_columns_args& q, const column_constan
             NOTCH_UNROLL
             for (int v = 0; v < 4; ++v) {
                 const index_t i = j - c + v * native_lanes;
-                const nfloat y = nfma(x[v], load_n32(k.high + i), nmul(x[v], load_n32(k.low + i)));
+                const nfloat y = divided(x[v], load_n32(k.high + i), load_n32(k.low + i));
                 const nfloat clamped = nmin(nmax(y, load_n32(k.first + i)), load_n32(k.last + i));
                 const nvec steps = nround(clamped);
                 if constexpr (Codes) codes[v] = nadd(steps, load_n32(k.zero_point + i));
