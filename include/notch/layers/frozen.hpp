@@ -9,6 +9,7 @@
 // Each is built from a layer_spec, the plain description that freeze() makes and io/ saves.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -180,7 +181,11 @@ public:
         if (spec_.float_bias.empty()) spec_.float_bias = buffer<float>(spec_.out_channels);
         detail::pack_spec(packed_, spec_);
         least_scale_ = detail::least_dynamic_scale(spec_.w_scales);
-        update({least_scale_, 0}); // for what make_epilogue refuses; each image has parameters of its own
+        largest_w_scale_ = *std::max_element(spec_.w_scales.begin(), spec_.w_scales.end());
+        // For what make_epilogue refuses, at both ends of what an image can have.
+        build(ep_, {least_scale_, 255});
+        build(ep_, {least_scale_, 0});
+        build(unit_, {1.0f, 1});
     }
     [[nodiscard]] const layer_spec& spec() const noexcept { return spec_; }
     [[nodiscard]] index_t workspace_size(index_t n, index_t h, index_t w, const context& ctx = {}) const {
@@ -218,17 +223,23 @@ public:
 private:
     /// Refreshes the epilogue for the parameters of one image, in place.
     void update(quant_params p) {
+        if (std::isfinite(p.scale * largest_w_scale_))
+            detail::set_input_params(ep_, unit_, p);
+        else
+            build(ep_, p); // says what is wrong
+    }
+    void build(epilogue<float>& e, quant_params p) const {
         detail::epilogue_plan plan;
         plan.take(stage::real_bias{spec_.float_bias});
         plan.take(stage::dequantize{p, spec_.w_scales});
         if (spec_.function == nonlinearity::relu) plan.take(stage::relu{});
         if (spec_.function == nonlinearity::relu6) plan.take(stage::relu6{});
-        detail::build_epilogue(ep_, packed_, plan);
+        detail::build_epilogue(e, packed_, plan);
     }
     layer_spec spec_;
     Packed packed_;
-    float least_scale_ = 0;
-    epilogue<float> ep_;
+    float least_scale_ = 0, largest_w_scale_ = 0;
+    epilogue<float> ep_, unit_; ///< of the last image; for a scale and a zero_point of 1
 };
 
 using frozen_conv2d = frozen_layer<packed_weights>;

@@ -127,7 +127,7 @@ void block_channels(const depthwise_args& d, const word_stage& stage, index_t ch
             return;
         }
     }
-    if constexpr (strips<L>() == 1) block_rows<L, false>(b, first, last);
+    if constexpr (strips<L>() == 1 || L == lanes::halves) block_rows<L, false>(b, first, last);
 }
 
 inline void depthwise_u8s8(const depthwise_args& d) {
@@ -143,8 +143,11 @@ inline void depthwise_u8s8(const depthwise_args& d) {
         for (; channel + byte_width <= d.channels; channel += byte_width)
             block_channels<lanes::full>(d, stage, channel, byte_width, first, last);
         const index_t left = d.channels - channel;
-        if (left > 0 && !(has_words && d.ep.words)) { // strips only where they are compiled
-            block_channels<lanes::part>(d, stage, channel, left, first, last);
+        if (left > 0 && !(has_words && d.ep.words)) { // two strips, or none: fewer variants
+            if (has_words && 2 * left == byte_width)
+                block_channels<has_words ? lanes::halves : lanes::part>(d, stage, channel, left, first, last);
+            else
+                block_channels<lanes::part>(d, stage, channel, left, first, last);
         } else if constexpr (byte_width == 64) {
             if (left > 32)
                 block_channels<lanes::part>(d, stage, channel, left, first, last);

@@ -120,21 +120,23 @@ NOTCH_NOINLINE void store_block(const depthwise_block& b, const std::int32_t* la
     }
     acc16 natural[byte_width / 16];
     natural_order(lane, natural);
-    if (strips<L>() == 1 && plain_floats(b.d.ep)) { // the usual output that is not codes
+    constexpr int groups = byte_width / 16 / strips<L>(); // of 16 channels, in each strip
+    if (plain_floats(b.d.ep)) {                           // the usual output that is not codes
         const f32x16 lo = set_f32(b.d.ep.f_lo), hi = set_f32(b.d.ep.f_hi);
         NOTCH_UNROLL
-        for (int g = 0; g < byte_width / 16; ++g) {
+        for (int i = 0; i < byte_width / 16; ++i) {
+            const int g = i % groups;
             const index_t left = b.count - 16 * g;
-            if (left <= 0) break;
-            store_f32(reinterpret_cast<float*>(out) + 16 * g,
-                      min(max(real_value(b.d.ep, natural[g], b.channel + 16 * g), lo), hi), left < 16 ? left : 16);
+            if (left <= 0) continue;
+            store_f32(reinterpret_cast<float*>(out + i / groups * b.strip_bytes) + 16 * g,
+                      min(max(real_value(b.d.ep, natural[i], b.channel + 16 * g), lo), hi), left < 16 ? left : 16);
         }
         return;
     }
     for (int strip = 0; strip < strips<L>(); ++strip)
         for (index_t c = 0; c < b.count; c += 16)
-            store_any(b.d.ep, natural[strip * (byte_width / 16 / strips<L>()) + c / 16], b.channel + c,
-                      b.count - c < 16 ? b.count - c : 16, out + strip * b.strip_bytes + c * size);
+            store_any(b.d.ep, natural[strip * groups + c / 16], b.channel + c, b.count - c < 16 ? b.count - c : 16,
+                      out + strip * b.strip_bytes + c * size);
 }
 
 /// The output stage of a tile of N outputs, fed with accumulators k by k.
