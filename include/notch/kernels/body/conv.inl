@@ -121,6 +121,33 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const conv_rect& r, const std:
     }
 }
 
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+/// First layers of 3 x 3 whose weights stay in registers: with 3 channels, whose segments are 9 bytes, the last of
+/// which the kernel joins itself (joins_ends); and with 1 channel, whose segments are one group of four.
+inline bool still_lines_of_one(const conv_args& a, const conv_rect& r, index_t cols, int panels) {
+    return r.segments == 3 && r.k4 == 1 && r.rest == 0 && a.end_groups == 0 && a.product.tail == 0 &&
+           cols == 16 * panels && r.cols * panels >= still_accumulators && still_codes(a.product.ep);
+}
+/// The lines of a rectangle, of at least one tile each. A last tile ends with the line: it does some pixels again.
+template <int NP, int K, bool Joined>
+void still_lines(const conv_args& a, const conv_rect& r, tile_job t, const std::int8_t* b, const std::uint8_t* line,
+                 std::uint8_t* c) {
+    constexpr index_t width = still_accumulators / NP;
+    t.b = b;
+    for (index_t y = 0; y < r.rows; ++y, line += a.in_line, c += a.out_line) {
+        t.a = line;
+        t.c = c;
+        t.tiles = r.cols / width;
+        still_tile<NP, 3, K, Joined>(t);
+        if (r.cols % width == 0) continue;
+        t.a += (r.cols - width) * t.lda;
+        t.c += (r.cols - width) * t.ldc_bytes;
+        t.tiles = 1;
+        still_tile<NP, 3, K, Joined>(t);
+    }
+}
+#endif
+
 /// The pixels of a rectangle over NP panels.
 template <int NP, operand_form P>
 void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t cols) {
@@ -133,16 +160,10 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
     const std::uint8_t* line = g.a + r.y * a.in_line + r.x * g.lda + r.skip;
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
     if constexpr (NP <= 2) {
-        if (a.end_groups > 0 && !a.ends) { // see joins_ends
-            tile_job t = make_job(g, column, cols);
-            t.tiles = r.cols * NP / still_accumulators;
-            for (index_t y = 0; y < r.rows; ++y) {
-                t.a = line + y * a.in_line;
-                t.c = base + y * a.out_line;
-                still_tile<NP, 3, 2, true>(t);
-            }
-            return;
-        }
+        if (a.end_groups > 0 && !a.ends)
+            return still_lines<NP, 2, true>(a, r, make_job(g, column, cols), b, line, base);
+        if (still_lines_of_one(a, r, cols, NP))
+            return still_lines<NP, 1, false>(a, r, make_job(g, column, cols), b, line, base);
     }
 #endif
     index_t row = g.row + r.y * a.run + r.x;                                 // of the line's first pixel
@@ -233,12 +254,12 @@ inline void conv_u8s8(const conv_args& a) {
         conv_all<operand_form::direct>(a);
 }
 
-/// Whether conv_u8s8 joins the ends of the segments itself, for n outputs: a first layer of 3 x 3 with 3 channels.
+/// Whether conv_u8s8 joins the ends of the segments itself, for n outputs.
 inline bool joins_ends(const conv_args& a, index_t n) {
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
     const gemm_args& g = a.product;
     return g.segments == 3 && g.k4 == 2 && a.end_groups == 1 && (n == 16 || n == 32) &&
-           a.run * (n / 16) % still_accumulators == 0 && still_codes(g.ep);
+           a.run * n / 16 >= still_accumulators && still_codes(g.ep);
 #else
     (void)a, (void)n;
     return false;
