@@ -104,3 +104,32 @@ TEST_CASE("a dynamic layer is what docs/numerics.md says of dynamic range, bit f
             }
         }
 }
+
+TEST_CASE("a dynamic layer serves every image of a batch, however large the products of the scales") {
+    layer_spec s;
+    s.in_channels = 2;
+    s.out_channels = 2;
+    s.weights = buffer<std::int8_t>(4);
+    const int w[] = {1, 2, -3, 0};
+    for (index_t i = 0; i < 4; ++i) s.weights[i] = static_cast<std::int8_t>(w[i]);
+    s.w_scales = buffer<float>(2);
+    s.w_scales[0] = 1e5f;
+    s.w_scales[1] = 2.0f;
+    s.float_bias = buffer<float>(2);
+    s.float_bias[0] = 7.0f;
+    s.float_output = true;
+    dynamic_linear layer(s);
+    buffer<std::byte> memory(layer.workspace_size(3, 1, 1));
+    const float big = 3e38f;
+    const std::vector<float> x{255.0f, 51.0f, 0.0f,
+                               0.0f,   big,   0.0f}; // a scale of 1; nothing; one whose products overflow
+    std::vector<float> y(6, -1.0f);
+    layer.forward({x.data(), 3, 1, 1, 2}, {y.data(), 3, 1, 1, 2}, context(memory));
+    CHECK(y[0] == 357.0f * 1e5f + 7.0f);
+    CHECK(y[1] == -765.0f * 2.0f);
+    CHECK(y[2] == 7.0f);
+    CHECK(y[3] == 0.0f);
+    CHECK(y[4] == std::numeric_limits<float>::infinity()); // 255 * FLT_MAX
+    const quant_params p = params_from_range<affine<8>>({0.0f, big});
+    CHECK(y[5] == -765.0f * (p.scale * 2.0f));
+}

@@ -194,15 +194,19 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
 }
 
 /// e for inputs with parameters x, the rest being as in unit, which was built for a scale and a zero_point of 1 and
-/// without an integer bias: every multiplier and every bias is a product. Nothing is checked: the accumulators of
-/// e must be proved for zero_points 0 and 255, x.scale times the scales of the weights must be finite and not 0.
+/// without an integer bias: every multiplier and every bias is a product, a multiplier at most the largest float.
+/// Nothing is checked: the accumulators of e must be proved for zero_points 0 and 255.
 inline void set_input_params(epilogue<float>& e, const epilogue<float>& unit, quant_params x) {
     const auto multiply = [](auto factor, const auto& from, auto& to) {
-        // Whole groups of 16, and as many in both: see build_epilogue. The constant trip count is vectorized.
         const auto* in = from.data();
         auto* out = to.data();
+        constexpr auto most = std::numeric_limits<decltype(factor)>::max();
+        // Whole groups of 16, and as many in both: see build_epilogue. The constant trip count is vectorized.
         for (index_t i = 0; i < to.size(); i += 16)
-            for (index_t j = i; j < i + 16; ++j) out[j] = factor * in[j];
+            for (index_t j = i; j < i + 16; ++j) {
+                const auto v = factor * in[j];
+                out[j] = v < most ? v : most;
+            }
     };
     e.x_zero_point = x.zero_point;
     multiply(x.zero_point, unit.bias, e.bias);

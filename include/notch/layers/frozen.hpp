@@ -9,7 +9,6 @@
 // Each is built from a layer_spec, the plain description that freeze() makes and io/ saves.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -181,7 +180,6 @@ public:
         if (spec_.float_bias.empty()) spec_.float_bias = buffer<float>(spec_.out_channels);
         detail::pack_spec(packed_, spec_);
         least_scale_ = detail::least_dynamic_scale(spec_.w_scales);
-        largest_w_scale_ = *std::max_element(spec_.w_scales.begin(), spec_.w_scales.end());
         // For what make_epilogue refuses, at both ends of what an image can have.
         build(ep_, {least_scale_, 255});
         build(ep_, {least_scale_, 0});
@@ -212,7 +210,7 @@ public:
             const std::span<const float> image(x.data + i * x.stride_n, static_cast<std::size_t>(elements));
             const quant_params p = detail::dynamic_params(value_range(image, inner), least_scale_);
             quantize<affine<8>>(image, p, std::span<std::uint8_t>(codes, image.size()), inner);
-            update(p);
+            detail::set_input_params(ep_, unit_, p);
             nhwc_view<float> out = y;
             out.n = 1;
             out.data = y.data + i * y.stride_n;
@@ -221,13 +219,6 @@ public:
     }
 
 private:
-    /// Refreshes the epilogue for the parameters of one image, in place.
-    void update(quant_params p) {
-        if (std::isfinite(p.scale * largest_w_scale_))
-            detail::set_input_params(ep_, unit_, p);
-        else
-            build(ep_, p); // says what is wrong
-    }
     void build(epilogue<float>& e, quant_params p) const {
         detail::epilogue_plan plan;
         plan.take(stage::real_bias{spec_.float_bias});
@@ -238,7 +229,7 @@ private:
     }
     layer_spec spec_;
     Packed packed_;
-    float least_scale_ = 0, largest_w_scale_ = 0;
+    float least_scale_ = 0;
     epilogue<float> ep_, unit_; ///< of the last image; for a scale and a zero_point of 1
 };
 

@@ -245,29 +245,10 @@ private:
     void forward_dynamic(const activation& x, activation& y, const context& ctx) {
         if (x.quantized)
             fail(errc::invalid_argument, "train_layer: dynamic quantization needs an input with real values");
-        quantize_weights(detail::unknown_scale, ctx);
-        const auto packed = math_.pack(weight_quantizer.codes());
-        const context inner = with_workspace(ctx, detail::convolve_workspace(packed, 1, x.h, x.w, ctx));
+        dynamic_layer<typename Math::packed_type> twin(dynamic_spec(ctx));
         y.quantized = false;
         y.values.resize_discard(y.size());
-        const index_t pixels = y.h * y.w, elements = x.h * x.w * x.c;
-        const float least_scale = detail::least_dynamic_scale(w_scales_);
-        activation image;
-        image.reshape(1, x.h, x.w, x.c);
-        image.values = buffer<float>(elements);
-        for (index_t i = 0; i < x.n; ++i) {
-            std::copy_n(x.values.data() + i * elements, elements, image.values.begin());
-            quantize_input(image,
-                           detail::dynamic_params(scan_range(std::span<const float>(image.values)).range, least_scale),
-                           ctx);
-            nhwc_view<float> out = y.value_view();
-            out.data += i * pixels * math_.out;
-            out.n = 1;
-            detail::convolve(packed,
-                             detail::epilogue_with(options_.function, packed, stage::real_bias{effective_biases()},
-                                                   stage::dequantize{image.params, w_scales_}),
-                             std::as_const(image).code_view(), out, inner);
-        }
+        twin.forward(x.value_view(), y.value_view(), with_workspace(ctx, twin.workspace_size(x.n, x.h, x.w, ctx)));
     }
 
     /// The caller's workspace if it is large enough, else the layer's own.
