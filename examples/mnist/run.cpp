@@ -398,9 +398,15 @@ int check_and_time(const settings& s) {
     const digits test = read_digits(s.data, "test");
     json isas = json::array();
     for (isa i : notch::available_isas()) isas.push_back(to_string(i));
-    for (int i = 0; i < notch::isa_count; ++i)
-        std::printf("%s %s\n", is_available(static_cast<isa>(i)) ? "checking on" : "not run here, this CPU lacks",
-                    to_string(static_cast<isa>(i)));
+    for (int i = 0; i < notch::isa_count; ++i) {
+        const auto set = static_cast<isa>(i);
+        const char* missing =
+            set == isa::amx ? ": not in this CPU, or not asked for by NOTCH_ISA=amx" : ": not in this CPU";
+        if (is_available(set))
+            std::printf("checking on %s\n", to_string(set));
+        else
+            std::printf("not run here: %s%s\n", to_string(set), missing);
+    }
     results["meta"]["cpu"] = cpu_name();
     results["meta"]["isas"] = isas;
 
