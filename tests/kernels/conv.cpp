@@ -336,6 +336,22 @@ TEST_CASE("taps in a padding of zeros, which are left out, change nothing") {
         p.s.dilation_w = 1;
         check_any(g, p, trial % 8 == 0);
     }
+    for (index_t width : {7, 13, 14, 27}) // rows of 7 or 14 outputs are tiles of their own
+        for (index_t out : {1, 16, 30, 40, 50, 96}) {
+            problem line;
+            line.n = 2;
+            line.h = pick(g, 1, 15);
+            line.w = width;
+            line.c = 4 * pick(g, 1, 9);
+            line.out = out;
+            line.zeros = out != 40;
+            line.s = window::square(3, width == 13 || width == 27 ? 2 : 1, 1);
+            line.s.kernel_h = pick(g, 1, 5);
+            line.slices = out == 50;
+            line.threads = 1 + out % 3;
+            line.codes = out == 96 ? fill::extreme : fill::random;
+            check_any(g, line, true);
+        }
     problem p; // larger than a band
     p.h = 60;
     p.w = 30;

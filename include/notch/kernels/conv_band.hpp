@@ -131,7 +131,7 @@ inline void band_product(const conv_call& c, index_t image, index_t j, index_t r
                            ? split_rects(kernels_for(conv_tables, c.target), f, phase, c.x.h, c.x.w,
                                          j * f.stride_h + phase.first_h, height, a.run, rects)
                            : 0;
-        if (a.rect_count == 0) rects[a.rect_count++] = {0, height, 0, a.run, 0, g.segments, 0, g.k4, 0};
+        if (a.rect_count == 0) rects[a.rect_count++] = {0, height, 0, a.run, 0, g.segments, 0, g.k4, 0, 0};
         if (f.blocks == 1)
             phase_product(c, a, phase, 0, column, columns);
         else

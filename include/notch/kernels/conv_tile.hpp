@@ -16,6 +16,9 @@ struct conv_rect {
     index_t skip = 0;                  ///< bytes left out at the beginning of each
     index_t k4 = 0;                    ///< groups of four of each
     index_t rest = 0;                  ///< groups left out of each, in front or behind
+    /// If not 0: whole image rows of 7 or 14 outputs of a window three taps wide, a tap being so many groups. The first
+    /// tap of the first output of each row, and the last tap of the last, are left out. Then so are those of all rects.
+    index_t tap = 0;
 };
 
 /// A product whose rows are pixels: row m of `product` is pixel m % run of image row m / run,
@@ -37,6 +40,7 @@ struct conv_kernels {
     void (*conv_u8s8)(const conv_args&) = nullptr;
     bool (*joins_ends)(const conv_args&, index_t n) = nullptr; ///< ends may be null, if n is product.n
     index_t tile = 1, short_tile = 1; ///< outputs of a tile of the most panels, and of the last one of few
+    bool lines = false;               ///< there are tiles for conv_rect::tap
 };
 
 NOTCH_NAMESPACE_END

@@ -239,8 +239,15 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
     }
 }
 
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+#include <notch/kernels/body/conv_line.inl>
+#endif
+
 /// Panels outside, pixels inside: the weights come from the outer cache levels once.
 template <operand_form P> void conv_all(const conv_args& a) {
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
+    if (a.rects[0].tap > 0) return a.run == 7 ? conv_lines<7, 3>(a) : conv_lines<14, 2>(a);
+#endif
     for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) {
         for (index_t i = 0; i < a.rect_count; ++i) conv_panels<NP, P>(a, a.rects[i], column, cols);
     });
@@ -267,4 +274,4 @@ inline bool joins_ends(const conv_args& a, index_t n) {
 }
 
 inline constexpr conv_kernels conv_table = {conv_u8s8, joins_ends, conv_rows<max_panels>(),
-                                            short_conv_rows<max_panels>()};
+                                            short_conv_rows<max_panels>(), NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI};

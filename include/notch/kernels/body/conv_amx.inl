@@ -11,4 +11,4 @@ inline void conv_u8s8(const conv_args& a) {
 inline bool joins_ends(const conv_args&, index_t) { return false; }
 
 inline constexpr conv_kernels conv_table = {conv_u8s8, joins_ends, avx512vnni::conv_table.tile,
-                                            avx512vnni::conv_table.short_tile};
+                                            avx512vnni::conv_table.short_tile, false};
