@@ -7,7 +7,7 @@
 //
 //   approx_sign   slope = 2 - 2|x| for |x| < 1, else 0: the derivative of a piecewise quadratic
 //                 (Bi-Real Net, Liu et al. 2018, arXiv:1808.00278)
-//   hard_tanh     slope = 1 for |x| <= 1, else 0 (Hubara et al. 2016, arXiv:1602.02830)
+//   hard_tanh     slope = 1 for |x| <= 1, else 0 (Courbariaux et al. 2016, arXiv:1602.02830)
 #pragma once
 
 #include <cmath>
