@@ -283,7 +283,7 @@ TEST_CASE("learned_range: bounds on the wrong side of 0 count as 0 and do not dr
     q.initialize(x);
     q.min()[0] = 0.5f;
     q.max()[0] = 2.0f;
-    CHECK(q.range(0) == real_range{0.0f, 2.0f});
+    CHECK(q.bounds(0) == real_range{0.0f, 2.0f});
     q.forward(x);
     q.backward(x, minus); // dlo = -1: descent would raise the minimum
     CHECK(q.min_gradient()[0] == 0.0f);
@@ -291,14 +291,14 @@ TEST_CASE("learned_range: bounds on the wrong side of 0 count as 0 and do not dr
     CHECK(q.min_gradient()[0] == 1.0f);
     q.min()[0] = -1.0f;
     q.max()[0] = -2.0f;
-    CHECK(q.range(0) == real_range{-1.0f, 0.0f});
+    CHECK(q.bounds(0) == real_range{-1.0f, 0.0f});
     q.max_gradient()[0] = 0.0f;
     q.forward(x);
     q.backward(x, ones);
     CHECK(q.max_gradient()[0] == 0.0f);
     q.backward(x, minus);
     CHECK(q.max_gradient()[0] == Approx(-1.0f).epsilon(1e-5));
-    CHECK_THROWS_WITH(q.range(1), contains_text("channel 1 of 1"));
+    CHECK_THROWS_WITH(q.bounds(1), contains_text("channel 1 of 1"));
 }
 
 TEST_CASE("learned_threshold (TQT): codes and gradients by hand") {

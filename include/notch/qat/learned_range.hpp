@@ -58,9 +58,9 @@ public:
 
     /// The range of channel (or group) c < layout().count() as it is used: it holds 0, and its bounds are at most
     /// 2^100. A bound that is not finite counts as 0.
-    [[nodiscard]] real_range range(index_t c) const {
+    [[nodiscard]] real_range bounds(index_t c) const {
         if (c < 0 || c >= min_.size())
-            fail(errc::invalid_argument, detail::cat("learned_range.range: channel ", c, " of ", min_.size()));
+            fail(errc::invalid_argument, detail::cat("learned_range.bounds: channel ", c, " of ", min_.size()));
         const float lo = std::isfinite(min_[c]) ? min_[c] : 0.0f, hi = std::isfinite(max_[c]) ? max_[c] : 0.0f;
         return {lo > 0.0f ? 0.0f : lo < -0x1p100f ? -0x1p100f : lo, hi < 0.0f ? 0.0f : hi > 0x1p100f ? 0x1p100f : hi};
     }
@@ -96,7 +96,7 @@ public:
 
 private:
     void take_params() {
-        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(range(c));
+        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(bounds(c));
     }
     buffer<float> min_, min_gradient_, max_, max_gradient_;
     bool initialized_ = false;
