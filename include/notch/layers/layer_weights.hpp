@@ -62,6 +62,10 @@ public:
         if constexpr (requires { weight_quantizer.log_step(); })
             if (weight_quantizer.initialized())
                 f(parameter{"log_step", weight_quantizer.log_step(), weight_quantizer.log_step_gradient(), false});
+        if constexpr (requires { weight_quantizer.log2_threshold(); })
+            if (weight_quantizer.initialized())
+                f(parameter{"log2_threshold", weight_quantizer.log2_threshold(),
+                            weight_quantizer.log2_threshold_gradient(), false});
     }
 
     /// Weights and bias with the batch norm folded in: what float inference uses.

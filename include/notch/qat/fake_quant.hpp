@@ -101,6 +101,18 @@ protected:
         check_quantizer(where, params_.size(), layout_);
         check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
     }
+    /// A backward needs a forward before it, the x of that forward and a gradient of its size.
+    void check_backward(const char* where, std::span<const float> x, std::span<const float> dy) const {
+        check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check_equal(where, "the size of dy", static_cast<index_t>(dy.size()), layout_.size());
+        if (mask_.size() != layout_.size()) fail(errc::invalid_argument, cat(where, " needs a forward before it"));
+    }
+    /// Calls f(i) for each element i that has the parameters c.
+    template <class F> void for_channel(index_t c, const F& f) const {
+        for_each_run_of(layout_, c, [&](index_t at, index_t n) {
+            for (index_t i = at; i < at + n; ++i) f(i);
+        });
+    }
     /// Scales given by the caller, as symmetric parameters.
     void take_scales(const char* where, std::span<const float> scales) {
         check_equal(where, "the number of scales", static_cast<index_t>(scales.size()), params_.size());
@@ -108,10 +120,13 @@ protected:
             check_scale(where, {"scales", c}, scales[static_cast<std::size_t>(c)]);
         for (index_t c = 0; c < params_.size(); ++c) params_[c] = {scales[static_cast<std::size_t>(c)], 0};
     }
-    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+    void resize() {
         codes_.resize_discard(layout_.size());
         values_.resize_discard(layout_.size());
         mask_.resize_discard(layout_.size());
+    }
+    std::span<const float> quantize(std::span<const float> x, const context& ctx) {
+        resize();
         fake_quantize<Range>(x, layout_, params_, codes_, values_, mask_, ctx);
         return values_;
     }

@@ -21,6 +21,7 @@
 
 #include <notch/core/buffer.hpp>
 #include <notch/qat/fake_quant.hpp>
+#include <notch/qat/log_parameter.hpp>
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/range.hpp>
 
@@ -32,7 +33,8 @@ template <range_type Range, class Granularity = per_tensor> class learned_step :
     static_assert(!Range::has_zero_point, "notch::learned_step learns symmetric ranges; use notch::symmetric<Bits>");
 
     using base = detail::quantizer<Range>;
-    using base::check, base::quantize, base::layout_, base::params_, base::codes_, base::gradient_, base::mask_;
+    using base::check, base::for_channel, base::quantize;
+    using base::layout_, base::params_, base::codes_, base::gradient_, base::mask_;
 
 public:
     explicit learned_step(std::initializer_list<index_t> extents)
@@ -68,11 +70,7 @@ public:
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
-        const float t = log_step_[c];
-        if (!std::isfinite(t)) return 1.0f;
-        const float clamped = t < -87.0f ? -87.0f : t > 69.0f ? 69.0f : t;
-        const float s = std::exp(clamped);
-        const float step = s < FLT_MIN ? FLT_MIN : s;
+        const float step = detail::positive_from_log(log_step_[c], -87.0f);
         if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(step);
         return step;
     }
@@ -129,11 +127,6 @@ public:
     [[nodiscard]] std::span<float> log_step_gradient() noexcept { return log_step_gradient_; }
 
 private:
-    template <class F> void for_channel(index_t c, const F& f) const {
-        detail::for_each_run_of(layout_, c, [&](index_t at, index_t n) {
-            for (index_t i = at; i < at + n; ++i) f(i);
-        });
-    }
     buffer<float> log_step_, log_step_gradient_;
     bool initialized_ = false;
 };

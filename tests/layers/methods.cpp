@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The training layers with every quantizer of weights: what is trained is what is shipped, and it trains.
+#include "../catch.hpp"
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <notch/layers/train.hpp>
+#include <notch/qat/binary_weights.hpp>
+#include <notch/qat/dorefa.hpp>
+#include <notch/qat/learned_threshold.hpp>
+#include <notch/qat/ternary_weights.hpp>
+
+using namespace notch;
+
+namespace {
+
+/// Learns y = sign pattern of a fixed matrix times x by plain descent; checks codes against the frozen layer on the
+/// way.
+template <class Quantizer> void check_layer(const char* name, float magnitude = 0.5f) {
+    INFO(name);
+    constexpr index_t rows = 64, in = 24, out = 5;
+    std::mt19937 g(7);
+    const auto uniform = [&] { return static_cast<float>(g() % 2001) / 1000.0f - 1.0f; };
+    linear_layer<Quantizer> layer(in, out);
+    layer.initialize([&] { return static_cast<double>(g()) / 4294967296.0; });
+    std::vector<float> teacher(in * out);
+    for (float& w : teacher) w = g() % 2 == 0 ? magnitude : -magnitude;
+
+    activation x, y;
+    x.reshape(rows, 1, 1, in);
+    x.values = buffer<float>(x.size());
+    for (float& v : x.values) v = uniform();
+    std::vector<float> want(rows * out);
+    for (index_t r = 0; r < rows; ++r)
+        for (index_t o = 0; o < out; ++o)
+            for (index_t k = 0; k < in; ++k)
+                want[static_cast<std::size_t>(r * out + o)] +=
+                    x.values[r * in + k] * teacher[static_cast<std::size_t>(o * in + k)];
+    const context ctx;
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    quantize_input(x, params_from_range<affine<8>>({-1.0f, 1.0f}), ctx);
+
+    const auto check_freeze = [&] {
+        layer.forward(x, y, phase::quantized, false, ctx);
+        const auto frozen = freeze(layer, x.params);
+        for (isa i : available_isas()) {
+            buffer<std::byte> memory(frozen.workspace_size(rows, 1, 1));
+            buffer<std::uint8_t> codes(y.size());
+            frozen.forward(std::as_const(x).code_view(), nhwc_view<std::uint8_t>(codes.data(), rows, 1, 1, out),
+                           context(i, {}, memory));
+            index_t wrong = 0;
+            for (index_t k = 0; k < y.size(); ++k) wrong += codes[k] != y.codes[k];
+            CHECK(wrong == 0);
+        }
+    };
+    double first = 0, last = 0;
+    for (int step = 0; step < 200; ++step) {
+        layer.forward(x, y, phase::quantized, true, ctx);
+        std::vector<float> dy(want.size());
+        double loss = 0;
+        for (std::size_t i = 0; i < want.size(); ++i) {
+            const float e =
+                static_cast<float>(y.codes[static_cast<index_t>(i)] - y.params.zero_point) * y.params.scale - want[i];
+            loss += static_cast<double>(e * e) / static_cast<double>(want.size());
+            dy[i] = 2.0f * e / static_cast<float>(rows);
+        }
+        (step == 0 ? first : last) = loss;
+        layer.parameters([](auto p) {
+            for (float& d : p.gradient) d = 0.0f;
+        });
+        layer.backward(dy, {}, ctx);
+        layer.parameters([](auto p) {
+            for (std::size_t i = 0; i < p.value.size(); ++i) p.value[i] -= 0.05f * p.gradient[i];
+        });
+        if constexpr (std::is_same_v<Quantizer, binary_connect>) clip_weights(layer.weight);
+        if (step % 50 == 0) check_freeze();
+    }
+    check_freeze();
+    CHECK(last < 0.3 * first);
+}
+
+} // namespace
+
+TEST_CASE("training layers take every quantizer of weights, train with it and ship its codes") {
+    check_layer<learned_threshold<symmetric<8>, per_channel<0>>>("learned_threshold");
+    check_layer<learned_threshold<symmetric<4>>>("learned_threshold, 4 bits");
+    check_layer<dorefa_weights<4>>("dorefa_weights");
+    check_layer<ternary_weights<per_channel<0>>>("ternary_weights");
+    check_layer<binary_connect>("binary_connect", 1.0f);
+    check_layer<xnor_weights<>>("xnor_weights");
+}
+
+TEST_CASE("an optimizer sees the thresholds of a layer once they are there") {
+    linear_layer<learned_threshold<symmetric<8>, per_channel<0>>> layer(3, 2);
+    const auto size_of_thresholds = [&] {
+        std::size_t n = 0;
+        layer.parameters([&](auto p) {
+            if (std::string(p.name) == "log2_threshold") n = p.value.size();
+        });
+        return n;
+    };
+    CHECK(size_of_thresholds() == 0);
+    layer.weight_quantizer.initialize(layer.weight);
+    CHECK(size_of_thresholds() == 2);
+}
