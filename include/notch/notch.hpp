@@ -3,7 +3,7 @@
 // notch/notch.hpp: everything that needs no other package: the vocabulary, the reference, the
 // kernels, the inference layers and the post-training methods on plain spans. Observers and what is made
 // of their statistics need xsimd (notch/observe, notch/qat, notch/ptq), the training layers also Eigen
-// (notch/layers/train.hpp), as do GPTQ and AdaRound; files need nlohmann-json (notch/io).
+// (notch/layers/train.hpp), as do GPTQ, AdaRound and AWQ; files need nlohmann-json (notch/io).
 #pragma once
 
 #include <notch/core/buffer.hpp>
