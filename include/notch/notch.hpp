@@ -41,6 +41,7 @@
 #include <notch/layers/frozen.hpp>
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/equalize.hpp>
+#include <notch/ptq/hadamard.hpp>
 #include <notch/ptq/hqq.hpp>
 #include <notch/ptq/smooth_quant.hpp>
 #include <notch/ptq/weight_shape.hpp>
