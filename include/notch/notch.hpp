@@ -43,7 +43,9 @@
 #include <notch/ptq/equalize.hpp>
 #include <notch/ptq/hadamard.hpp>
 #include <notch/ptq/hqq.hpp>
+#include <notch/ptq/progress.hpp>
 #include <notch/ptq/smooth_quant.hpp>
+#include <notch/ptq/soft_rounding.hpp>
 #include <notch/ptq/weight_shape.hpp>
 #include <notch/ref/add.hpp>
 #include <notch/ref/concat.hpp>

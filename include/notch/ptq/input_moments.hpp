@@ -16,6 +16,7 @@
 
 #include <notch/core/error.hpp>
 #include <notch/core/view.hpp>
+#include <notch/ptq/progress.hpp>
 #include <notch/scheme/range.hpp>
 
 NOTCH_KEYED_BEGIN
@@ -115,11 +116,4 @@ void check_rounding(const char* where, matrix_view<const float> w, const input_m
     return sum;
 }
 
-namespace detail {
-
-struct no_progress {
-    void operator()(index_t, index_t) const noexcept {}
-};
-
-} // namespace detail
 NOTCH_KEYED_END
