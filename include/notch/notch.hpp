@@ -40,6 +40,7 @@
 #include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/ptq/bias_correction.hpp>
+#include <notch/ptq/brecq.hpp>
 #include <notch/ptq/equalize.hpp>
 #include <notch/ptq/hadamard.hpp>
 #include <notch/ptq/hqq.hpp>
