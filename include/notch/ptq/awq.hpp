@@ -137,7 +137,7 @@ public:
         // Groups were looked at one by one: what they do to each other may be worse than before.
         const double before = whole.dot(h_ * whole), after = cut.dot(h_ * cut);
         if (!(after < before)) return before;
-        std::copy(params_.begin(), params_.end(), params.begin());
+        for (index_t g = 0; g < groups(); ++g) params[static_cast<std::size_t>(g)] = params_[g];
         return after;
     }
 

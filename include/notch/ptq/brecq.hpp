@@ -4,8 +4,8 @@
 // for all layers of a block together, so that the block's output z over some inputs stays what it was. Layers make good
 // what others of the block spoil, which rounding one layer at a time cannot:
 //
-//     error = sum over inputs of (z - z_target)^T diag(f) (z - z_target)                            (eq. 10)
-//     loss = error + lambda * sum of (1 - |2 h - 1|^beta)                                           (algorithm 1)
+//     error = sum over inputs of (z - z_target)^T diag(f) (z - z_target)                            (section 3.3)
+//     loss = error + lambda * sum of (1 - |2 h - 1|^beta)
 //
 // f are the squares of the gradients of the task's loss in z (the diagonal of the Fisher information), or 1. Rounding
 // variables, regularizer and schedule are those of AdaRound (soft_rounding.hpp). The block is the caller's: any code
