@@ -3,7 +3,7 @@
 // notch/notch.hpp: everything that needs no other package: the vocabulary, the reference, the
 // kernels, the inference layers and the post-training methods on plain spans. Observers and what is made
 // of their statistics need xsimd (notch/observe, notch/qat, notch/ptq), the training layers also Eigen
-// (notch/layers/train.hpp), as do GPTQ and AdaRound; files need nlohmann-json (notch/io).
+// (notch/layers/train.hpp), as do GPTQ, AdaRound and AWQ; files need nlohmann-json (notch/io).
 #pragma once
 
 #include <notch/core/buffer.hpp>
@@ -40,9 +40,13 @@
 #include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/ptq/bias_correction.hpp>
+#include <notch/ptq/brecq.hpp>
 #include <notch/ptq/equalize.hpp>
+#include <notch/ptq/hadamard.hpp>
 #include <notch/ptq/hqq.hpp>
+#include <notch/ptq/progress.hpp>
 #include <notch/ptq/smooth_quant.hpp>
+#include <notch/ptq/soft_rounding.hpp>
 #include <notch/ptq/weight_shape.hpp>
 #include <notch/ref/add.hpp>
 #include <notch/ref/concat.hpp>

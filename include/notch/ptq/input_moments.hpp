@@ -16,17 +16,19 @@
 
 #include <notch/core/error.hpp>
 #include <notch/core/view.hpp>
+#include <notch/ptq/progress.hpp>
 #include <notch/scheme/range.hpp>
 
 NOTCH_KEYED_BEGIN
 
-/// The sums of x x^T of the inputs of a layer. merge is associative and independent of order but for the
+/// The sums of x x^T and of |x| of the inputs of a layer. merge is associative and independent of order but for the
 /// rounding of doubles. Not thread-safe: one for each thread, then merge.
 class input_moments {
 public:
     explicit input_moments(index_t inputs) {
         detail::check_extent("input_moments", "inputs", inputs);
         sum_ = Eigen::MatrixXd::Zero(inputs, inputs);
+        magnitudes_ = Eigen::VectorXd::Zero(inputs);
     }
     /// Rows of inputs. A row with a value that is not finite is counted and left out.
     void observe(matrix_view<const float> x) {
@@ -48,12 +50,14 @@ public:
                     ++skipped_;
             }
             sum_.selfadjointView<Eigen::Lower>().rankUpdate(block.leftCols(n));
+            magnitudes_ += block.leftCols(n).cwiseAbs().rowwise().sum();
             rows_ += n;
         }
     }
     void merge(const input_moments& other) {
         detail::check_equal("input_moments.merge", "the number of inputs", other.inputs(), inputs());
         sum_ += other.sum_;
+        magnitudes_ += other.magnitudes_;
         rows_ += other.rows_;
         skipped_ += other.skipped_;
     }
@@ -62,9 +66,14 @@ public:
     [[nodiscard]] std::int64_t skipped() const noexcept { return skipped_; }
     /// The whole symmetric matrix.
     [[nodiscard]] Eigen::MatrixXd matrix() const { return sum_.selfadjointView<Eigen::Lower>(); }
+    /// The mean of |x_j| over the rows for each input j; 0 before the first row.
+    [[nodiscard]] Eigen::VectorXd mean_magnitudes() const {
+        return magnitudes_ / static_cast<double>(rows_ > 0 ? rows_ : 1);
+    }
 
 private:
     Eigen::MatrixXd sum_; // its lower triangle
+    Eigen::VectorXd magnitudes_;
     std::int64_t rows_ = 0, skipped_ = 0;
 };
 
@@ -107,11 +116,4 @@ void check_rounding(const char* where, matrix_view<const float> w, const input_m
     return sum;
 }
 
-namespace detail {
-
-struct no_progress {
-    void operator()(index_t, index_t) const noexcept {}
-};
-
-} // namespace detail
 NOTCH_KEYED_END
