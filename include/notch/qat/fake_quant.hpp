@@ -14,6 +14,7 @@
 #include <span>
 
 #include <notch/core/buffer.hpp>
+#include <notch/core/view.hpp>
 #include <notch/kernels/quantize.hpp>
 #include <notch/observe/min_max.hpp>
 #include <notch/ref/quantize.hpp>
@@ -100,6 +101,7 @@ protected:
     void check(const char* where, std::span<const float> x) const {
         check_quantizer(where, params_.size(), layout_);
         check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check_span(where, "x", x);
     }
     /// Scales given by the caller, as symmetric parameters.
     void take_scales(const char* where, std::span<const float> scales) {
