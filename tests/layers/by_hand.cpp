@@ -127,6 +127,34 @@ TEST_CASE("max pooling: the gradients of windows that overlap add up, in every c
     }
 }
 
+TEST_CASE("max pooling: a window far larger than the image needs memory for the taps inside") {
+    // 2^20 x 2^20 taps, all but one in the padding.
+    constexpr index_t edge = index_t{1} << 20;
+    const window s = window::square(edge, edge, edge / 2);
+    CHECK(pool_workspace_size(s, 1, 1) <= 192);
+    CHECK(pool_workspace_size(window::square(3), 9, 9) == pool_workspace_size(window::square(3)));
+    CHECK_THROWS_WITH(pool_workspace_size(s, -1, 1), contains_text("h is -1"));
+    activation x, y;
+    x.reshape(1, 1, 1, 2);
+    x.values = buffer<float>(2);
+    x.values[0] = -3.0f;
+    x.values[1] = 4.0f;
+    for (bool training : {false, true}) {
+        max_pool_layer pool(s);
+        pool.forward(x, y, phase::fp32, training, context{});
+        CHECK(std::vector<float>(y.values.begin(), y.values.end()) == std::vector<float>{-3.0f, 4.0f});
+    }
+    // 5 x 5 taps over 2 x 2 pixels, of which at most four lie inside.
+    const window five = window::square(5, 1, 4);
+    const std::vector<std::uint8_t> codes{1, 2, 3, 4};
+    std::vector<std::uint8_t> pooled(36), want(36);
+    buffer<std::byte> memory(pool_workspace_size(five, 2, 2));
+    const nhwc_view<const std::uint8_t> in(codes.data(), 1, 2, 2, 1);
+    max_pool(in, five, nhwc_view<std::uint8_t>(pooled.data(), 1, 6, 6, 1), context(memory));
+    ref::max_pool(in, five, nhwc_view<std::uint8_t>(want.data(), 1, 6, 6, 1));
+    CHECK(pooled == want);
+}
+
 TEST_CASE("a dynamic layer: an image of next to nothing has the least scale") {
     // The least scale is 2^-125 / 2^-20 = 2^-105. The values are 0.5 and 1.5 steps of it, the codes 0 and 2; their own
     // range would have given 1 * 2 + 3 * 3 halves instead of 2 * 3.
