@@ -341,3 +341,40 @@ TEST_CASE("backward needs what the last forward left, which a failed forward and
     layer.weight_quantizer = fake_quant<symmetric<8>, per_channel<2>>({1, 1, 4});
     CHECK_THROWS_WITH(layer.backward(dy, dx, context{}), contains_text("weight_quantizer"));
 }
+
+TEST_CASE("layers refuse codes for values, values for codes, views with gaps and unequal batches") {
+    const context ctx;
+    activation x = image(2, 4, 4, 3), y;
+    max_pool_layer pool(window::square(2, 2));
+    CHECK_THROWS_WITH(pool.forward(x, y, phase::quantized, false, ctx), contains_text("codes where values"));
+    activation codes = x;
+    quantize_input(codes, {0.02f, 128});
+    for (phase p : {phase::fp32, phase::calibrate, phase::dynamic})
+        CHECK_THROWS_WITH(pool.forward(codes, y, p, false, ctx), contains_text("codes where values"));
+
+    add_layer add;
+    CHECK_THROWS_WITH(add.forward(image(1, 4, 4, 3), x, y, phase::fp32, false, ctx), contains_text("add_layer"));
+
+    linear_layer<> layer(3, 4);
+    layer.initialize([] { return 0.5; });
+    auto dynamic = freeze_dynamic(layer);
+    buffer<std::byte> memory(dynamic.workspace_size(2, 4, 4));
+    std::vector<float> out(2 * 4 * 4 * 4);
+    const nhwc_view<float> to(out.data(), 2, 4, 4, 4);
+    const float* data = x.values.data(); // seen whole, and only the first two pixels of each row
+    CHECK_NOTHROW(dynamic.forward({data, 2, 4, 4, 3}, to, context(memory)));
+    CHECK_THROWS_WITH(dynamic.forward({data, 2, 4, 2, 3, 48, 12, 3}, {out.data(), 2, 4, 2, 4}, context(memory)),
+                      contains_text("x must be dense"));
+
+    linear_layer<> real(3, 4, {.float_output = true});
+    real.initialize([] { return 0.5; });
+    const auto frozen = freeze(real, codes.params);
+    std::vector<std::uint8_t> bytes(2 * 4 * 4 * 4);
+    CHECK_THROWS_WITH(
+        frozen.forward(std::as_const(codes).code_view(), nhwc_view<std::uint8_t>(bytes.data(), 2, 4, 4, 4), ctx),
+        contains_text("float output"));
+    CHECK_NOTHROW(frozen.forward(std::as_const(codes).code_view(), to, ctx));
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    const auto to_codes = freeze(layer, codes.params);
+    CHECK_THROWS_WITH(to_codes.forward(std::as_const(codes).code_view(), to, ctx), contains_text("code output"));
+}

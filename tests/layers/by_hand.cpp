@@ -133,3 +133,72 @@ TEST_CASE("a dynamic layer serves every image of a batch, however large the prod
     const quant_params p = params_from_range<affine<8>>({0.0f, big});
     CHECK(y[5] == -765.0f * (p.scale * 2.0f));
 }
+
+TEST_CASE("max pooling: the gradients of windows that overlap add up, in every channel") {
+    // Windows of two pixels, one apart. Channel 0: 1 5 2, both maxima are the 5; channel 1: 7 3 4, they are 7 and
+    // 4; channel 2: 6 6 6, the first of each window.
+    window s;
+    s.kernel_w = 2;
+    activation x, y;
+    x.reshape(1, 1, 3, 3);
+    x.values = buffer<float>(9);
+    const float values[] = {1, 7, 6, 5, 3, 6, 2, 4, 6};
+    std::copy(std::begin(values), std::end(values), x.values.begin());
+    for (phase p : {phase::fp32, phase::quantized}) {
+        INFO("phase " << static_cast<int>(p));
+        if (p == phase::quantized) quantize_input(x, {1.0f, 0});
+        max_pool_layer pool(s);
+        pool.forward(x, y, p, true, context{});
+        const std::vector<float> dy{1, 10, 100, 2, 20, 200};
+        std::vector<float> dx(9, -1.0f);
+        pool.backward(dy, dx);
+        CHECK(dx == std::vector<float>{0, 10, 100, 3, 0, 200, 0, 20, 0});
+    }
+}
+
+TEST_CASE("max pooling: a window far larger than the image needs memory for the taps inside") {
+    // 2^20 x 2^20 taps, all but one in the padding.
+    constexpr index_t edge = index_t{1} << 20;
+    const window s = window::square(edge, edge, edge / 2);
+    CHECK(pool_workspace_size(s, 1, 1) <= 192);
+    CHECK(pool_workspace_size(window::square(3), 9, 9) == pool_workspace_size(window::square(3)));
+    CHECK_THROWS_WITH(pool_workspace_size(s, -1, 1), contains_text("h is -1"));
+    activation x, y;
+    x.reshape(1, 1, 1, 2);
+    x.values = buffer<float>(2);
+    x.values[0] = -3.0f;
+    x.values[1] = 4.0f;
+    for (bool training : {false, true}) {
+        max_pool_layer pool(s);
+        pool.forward(x, y, phase::fp32, training, context{});
+        CHECK(std::vector<float>(y.values.begin(), y.values.end()) == std::vector<float>{-3.0f, 4.0f});
+    }
+    // 5 x 5 taps over 2 x 2 pixels, of which at most four lie inside.
+    const window five = window::square(5, 1, 4);
+    const std::vector<std::uint8_t> codes{1, 2, 3, 4};
+    std::vector<std::uint8_t> pooled(36), want(36);
+    buffer<std::byte> memory(pool_workspace_size(five, 2, 2));
+    const nhwc_view<const std::uint8_t> in(codes.data(), 1, 2, 2, 1);
+    max_pool(in, five, nhwc_view<std::uint8_t>(pooled.data(), 1, 6, 6, 1), context(memory));
+    ref::max_pool(in, five, nhwc_view<std::uint8_t>(want.data(), 1, 6, 6, 1));
+    CHECK(pooled == want);
+}
+
+TEST_CASE("a dynamic layer: an image of next to nothing has the least scale") {
+    // The least scale is 2^-125 / 2^-20 = 2^-105. The values are 0.5 and 1.5 steps of it, the codes 0 and 2; their
+    // own range would have given 1 * 2 + 3 * 3 halves instead of 2 * 3.
+    layer_spec s;
+    s.in_channels = 3;
+    s.out_channels = 1;
+    s.weights = buffer<std::int8_t>(3);
+    for (index_t i = 0; i < 3; ++i) s.weights[i] = static_cast<std::int8_t>(i + 1);
+    s.w_scales = buffer<float>(1);
+    s.w_scales[0] = 0x1p-20f;
+    s.float_output = true;
+    dynamic_linear layer(s);
+    buffer<std::byte> memory(layer.workspace_size(1, 1, 1));
+    const float x[] = {0.0f, 0x1p-106f, 0x3p-106f};
+    float y = -1.0f;
+    layer.forward({x, 1, 1, 1, 3}, {&y, 1, 1, 1, 1}, context(memory));
+    CHECK(y == 6 * 0x1p-125f);
+}

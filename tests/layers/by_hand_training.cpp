@@ -3,7 +3,9 @@
 // Training layers on values worked out by hand.
 #include "../catch.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,27 @@ TEST_CASE("the gradient ends where ReLU and ReLU6 are flat") {
         CHECK(relu.dw == Approx(9.5f));
         CHECK(relu6.dw == Approx(2.5f));
     }
+}
+
+TEST_CASE("the gradient of real outputs ends at the bounds themselves: at 0, and for ReLU6 at 6") {
+    using quantizer = fake_quant<power_of_two<symmetric<8>>>; // a weight of 1 is exact
+    const nonlinearity functions[] = {nonlinearity::none, nonlinearity::relu, nonlinearity::relu6};
+    const std::vector<float> want[] = {{1, 1, 1, 1}, {0, 1, 1, 1}, {0, 1, 1, 0}};
+    for (phase p : {phase::fp32, phase::quantized})
+        for (std::size_t f = 0; f < 3; ++f) {
+            INFO("phase " << static_cast<int>(p) << " function " << f);
+            linear_layer<quantizer> layer(1, 1, {.function = functions[f], .float_output = p == phase::quantized});
+            layer.weight[0] = 1.0f;
+            activation x = four(), y;
+            const float values[] = {0.0f, 0.5f, 5.5f, 6.0f};
+            std::copy(std::begin(values), std::end(values), x.values.begin());
+            if (p == phase::quantized) quantize_input(x, {0.5f, 10});
+            layer.forward(x, y, p, true, context{});
+            CHECK(std::equal(std::begin(values), std::end(values), y.values.begin()));
+            std::vector<float> dy(4, 1.0f), dx(4);
+            layer.backward(dy, dx, context{});
+            CHECK(dx == want[f]);
+        }
 }
 
 TEST_CASE("copy_from copies weights, bias, batch norm and the range of the outputs") {

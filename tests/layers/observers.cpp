@@ -79,3 +79,33 @@ TEST_CASE("quantized training lets the ranges of add and of the mean follow") {
     // The mean sees the codes of a sum whose range ends at 6: 8 is clipped to 6, to within a step.
     CHECK(average.output_observer.range().max == Approx(5.0f).margin(0.02));
 }
+
+namespace {
+/// y = x; momentum 0.5. Codes of x have a step of 1.
+template <class L> void check_follows(L&& layer) {
+    layer.weight[0] = 1.0f;
+    activation x, y;
+    x.reshape(1, 1, 1, 1);
+    x.values = buffer<float>(1);
+    const auto range_max = [&](float value, phase p, bool training) {
+        x.values[0] = value;
+        x.quantized = false;
+        if (p == phase::quantized) quantize_input(x, {1.0f, 0});
+        layer.forward(x, y, p, training, context{});
+        CHECK(layer.output_observer.range().min == layer.output_observer.range().max);
+        return layer.output_observer.range().max;
+    };
+    CHECK(range_max(2.0f, phase::calibrate, false) == 2.0f);
+    CHECK(range_max(4.0f, phase::quantized, false) == 2.0f); // evaluating: nothing follows
+    CHECK(range_max(4.0f, phase::quantized, true) == Approx(3.0));
+    CHECK(y.params.scale == Approx(3.0 / 255.0)); // and the codes already have it
+    CHECK(range_max(8.0f, phase::quantized, true) == Approx(5.5));
+    CHECK(range_max(1.0f, phase::quantized, true) == Approx(3.25));
+}
+} // namespace
+
+TEST_CASE("quantized training lets the ranges of layers with weights follow") {
+    check_follows(linear_layer<>(1, 1, {.range_momentum = 0.5f}));
+    check_follows(conv2d_layer<>(1, 1, window{}, {.range_momentum = 0.5f}));
+    check_follows(depthwise_layer<>(1, window{}, {.range_momentum = 0.5f}));
+}

@@ -113,13 +113,27 @@ TEST_CASE("a depthwise channel of small weights, and a learned step") {
 
 TEST_CASE("a tensor of weights that are all zero keeps its biases") {
     conv2d_layer<fake_quant<symmetric<8>, per_tensor>> layer(1, 2, window::square(1));
-    layer.bias[0] = -0.2f;
+    layer.bias[0] = -0.205f; // 17.4 steps of x: with a scale of 1 it would be 17
     layer.bias[1] = 0.4f;
     for (bool training : {false, true}) {
         const std::vector<float> y = static_outputs(layer, training);
-        CHECK(y[0] == Approx(-0.2).margin(0.002));
+        CHECK(y[0] == Approx(-0.205).margin(0.002));
         CHECK(y[1] == Approx(0.4).margin(0.002));
     }
+}
+
+TEST_CASE("a channel of zeros, whose scale says nothing, takes no part in the largest scale") {
+    // Beside a scale of 1 those below 2^-64 would be raised to that, and their weights would be lost.
+    conv2d_layer<> layer(1, 2, window::square(1));
+    layer.weight[0] = 1e-25f;
+    for (bool training : {false, true}) {
+        const std::vector<float> y = static_outputs(layer, training);
+        for (std::size_t i = 0; i < 4; ++i) {
+            CHECK(y[2 * i] == Approx(1e-25 * static_cast<double>(i)).margin(2e-27));
+            CHECK(y[2 * i + 1] == 0.0f);
+        }
+    }
+    CHECK(layer.weight_quantizer.params()[0].scale == 1e-25f / 127.0f);
 }
 
 TEST_CASE("scales that are powers of two stay so") {

@@ -3,10 +3,16 @@
 
 #include <cfloat>
 #include <cmath>
+#include <span>
+#include <utility>
 #include <vector>
 
+#include <notch/observe/abs_max.hpp>
+#include <notch/observe/histogram.hpp>
+#include <notch/observe/mean_sigma.hpp>
 #include <notch/observe/min_max.hpp>
 #include <notch/observe/moving_average.hpp>
+#include <notch/observe/percentile.hpp>
 
 using namespace notch;
 
@@ -47,4 +53,52 @@ TEST_CASE("a layout with negative extents is refused") {
     const std::vector<float> x(24);
     CHECK_THROWS_AS(o.observe(x, channel_layout{-2, 3, -4}), error);
     CHECK_THROWS_WITH(channel_observer<min_max>(-1), contains_text("channels"));
+}
+
+TEST_CASE("a histogram that was moved from is refused until it is assigned to") {
+    const std::vector<float> x{1.0f, 2.0f, 3.0f};
+    histogram h, other;
+    h.observe(x);
+    const histogram taken = std::move(h);
+    CHECK_THROWS_WITH(h.observe(x), contains_text("histogram.observe: the histogram was moved from"));
+    CHECK_THROWS_WITH(h.merge(taken), contains_text("histogram.merge: the histogram was moved from"));
+    CHECK_THROWS_WITH(other.merge(h), contains_text("histogram.merge: the histogram was moved from"));
+    CHECK_THROWS_WITH(h.view(), contains_text("histogram.view: the histogram was moved from"));
+    CHECK_THROWS_WITH(h.quantile(0.5), contains_text("moved from"));
+    CHECK_THROWS_AS(histogram::restore(h.statistics()), error);
+    CHECK(other.finite() == 0);
+    h = taken;
+    h.observe(x);
+    CHECK(h.finite() == 6);
+
+    percentile p(90.0);
+    p.observe(x);
+    percentile kept = std::move(p);
+    CHECK_THROWS_WITH(p.observe(x), contains_text("moved from"));
+    CHECK_THROWS_WITH(p.merge(kept), contains_text("moved from"));
+    CHECK_THROWS_WITH(kept.merge(p), contains_text("moved from"));
+    CHECK_THROWS_WITH(p.range(), contains_text("moved from"));
+    CHECK(kept.finite() == 3);
+}
+
+namespace {
+template <class O> void check_null(O o, const char* text) {
+    CHECK_THROWS_WITH(o.observe(std::span<const float>(static_cast<const float*>(nullptr), 5)), contains_text(text));
+    CHECK_NOTHROW(o.observe({}));
+    CHECK(o.nonfinite() == 0);
+    CHECK(o.range().empty());
+}
+} // namespace
+
+TEST_CASE("observers refuse values at null") {
+    check_null(min_max{}, "min_max.observe: x is null");
+    check_null(abs_max{}, "abs_max.observe: x is null");
+    check_null(moving_average{}, "moving_average.observe: x is null");
+    check_null(mean_sigma{}, "mean_sigma.observe: x is null");
+    check_null(histogram{}, "histogram.observe: x is null");
+    check_null(percentile{}, "histogram.observe: x is null");
+    const std::span<const float> null(static_cast<const float*>(nullptr), 6);
+    channel_observer<min_max> o(3);
+    for (const channel_layout& l : {channel_layout{1, 3, 2}, channel_layout{2, 3, 1}, channel_layout{2, 3, 1, 1, 1, 1}})
+        CHECK_THROWS_WITH(o.observe(null, l), contains_text("channel_observer.observe: x is null"));
 }

@@ -5,9 +5,12 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include <notch/qat/batch_norm.hpp>
 #include <notch/qat/fake_quant.hpp>
 #include <notch/qat/learned_step.hpp>
 
@@ -54,4 +57,34 @@ TEST_CASE("learned_step: a NaN among the values spoils neither the step nor its 
     const auto dx = q.backward(x, dy);
     CHECK(std::vector<float>(dx.begin(), dx.end()) == std::vector<float>{2.0f, 0.0f, 0.0f});
     CHECK(q.log_step_gradient()[0] == Approx((2.0 * 0.25 + 7.0) / std::sqrt(3.0 * 7.0)));
+}
+
+TEST_CASE("values at null are refused by the name of the argument") {
+    const std::span<const float> null(static_cast<const float*>(nullptr), 4);
+    std::vector<float> four(4, 1.0f), two(2, 1.0f);
+    fake_quant<symmetric<8>> q({4});
+    CHECK_THROWS_WITH(q.forward(null), contains_text("fake_quant.forward: x is null"));
+    CHECK_THROWS_WITH(q.observe(null), contains_text("fake_quant.observe: x is null"));
+    learned_step<symmetric<8>> s({4});
+    CHECK_THROWS_WITH(s.initialize(null), contains_text("learned_step.initialize: x is null"));
+    CHECK_THROWS_WITH(s.forward(null), contains_text("learned_step.forward: x is null"));
+    s.forward(four);
+    CHECK_THROWS_WITH(s.backward(null, four), contains_text("learned_step.backward: x is null"));
+    CHECK_THROWS_WITH(s.backward(four, null), contains_text("dy is null"));
+
+    // Each argument in turn.
+    batch_norm norm(2);
+    const channel_layout layout{1, 2, 2};
+    const auto at = [](std::vector<float>& v, bool there) {
+        return std::span<float>(there ? v.data() : nullptr, v.size());
+    };
+    const char* fold[] = {"w", "b", "w_folded", "b_folded"};
+    const char* backward[] = {"w", "b", "dw_folded", "db_folded", "dw", "db"};
+    for (int i = 0; i < 4; ++i)
+        CHECK_THROWS_WITH(norm.fold(at(four, i != 0), layout, at(two, i != 1), at(four, i != 2), at(two, i != 3)),
+                          contains_text("batch_norm.fold: " + std::string(fold[i]) + " is null"));
+    for (int i = 0; i < 6; ++i)
+        CHECK_THROWS_WITH(norm.fold_backward(at(four, i != 0), layout, at(two, i != 1), at(four, i != 2),
+                                             at(two, i != 3), at(four, i != 4), at(two, i != 5)),
+                          contains_text("batch_norm.fold_backward: " + std::string(backward[i]) + " is null"));
 }

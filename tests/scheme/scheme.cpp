@@ -162,3 +162,12 @@ TEST_CASE("layout_of sees a tensor as outer, channels, inner") {
     CHECK_THROWS_AS(layout_of<per_channel<3>>(e), error);
     CHECK_THROWS_AS(layout_of<per_tensor>(std::vector<index_t>{2, -1}), error);
 }
+
+TEST_CASE("params_from_range: an interval of zeros alone has a scale of 1") {
+    for (real_range r : {real_range{0.0f, 0.0f}, real_range{-0.0f, 0.0f}, real_range{}}) {
+        CHECK(params_from_range<affine<8>>(r) == quant_params{1.0f, 0});
+        CHECK(params_from_range<affine_signed<8>>(r) == quant_params{1.0f, -128});
+        CHECK(params_from_range<symmetric<4>>(r) == quant_params{1.0f, 0});
+        CHECK(params_from_range<power_of_two<symmetric<8>>>(r) == quant_params{1.0f, 0});
+    }
+}

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
 #include <limits>
 #include <random>
 #include <span>
@@ -35,6 +38,36 @@ TEST_CASE("available instruction sets: scalar first, each once, each by its name
     if (is_available(isa::neoni8mm)) CHECK(is_available(isa::neondot));
     CHECK_FALSE((is_available(isa::avx2) && is_available(isa::neon))); // no machine has both
 }
+
+TEST_CASE("what default_isa says", "[.default_isa]") { // for the test below
+    try {
+        std::cout << "default isa: " << to_string(default_isa()) << ";\n";
+    } catch (const error& e) {
+        std::cout << "error: " << e.what() << ";\n";
+    }
+}
+
+#if defined(__linux__) && defined(__x86_64__) // where programs are not emulated, and can start themselves
+TEST_CASE("NOTCH_ISA chooses the instruction set, or is an error") {
+    // It is read once, so each value needs a process of its own.
+    const auto with = [](const std::string& isa) {
+        const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+        std::FILE* out = popen(("NOTCH_ISA='" + isa + "' '" + self + "' '[.default_isa]'").c_str(), "r");
+        REQUIRE(out != nullptr);
+        std::string text;
+        for (int c; (c = std::fgetc(out)) != EOF;) text += static_cast<char>(c);
+        pclose(out);
+        return text;
+    };
+    for (isa i : available_isas()) {
+        const std::string name(to_string(i));
+        CHECK_THAT(with(name), contains_text("default isa: " + name + ";"));
+    }
+    if (available_isas().back() != isa::amx)
+        CHECK_THAT(with(""), contains_text("default isa: " + std::string(to_string(available_isas().back())) + ";"));
+    CHECK_THAT(with("sse9"), contains_text("error: NOTCH_ISA: unknown instruction set 'sse9'"));
+}
+#endif
 
 TEST_CASE("an instruction set that is unknown or missing is an error that lists the choices") {
     for (const char* name : {"", "sse9", "AVX2", "avx2 ", "scalar,avx2"}) {

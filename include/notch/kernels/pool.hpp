@@ -21,17 +21,29 @@ NOTCH_KEYED_BEGIN
 namespace detail {
 inline constexpr const pool_kernels* pool_tables[isa_count] = NOTCH_KERNEL_TABLES(pool_table);
 
-/// The workspace of a call with this many threads.
-inline index_t pool_bytes(std::string_view where, const window& s, index_t threads) {
-    const index_t taps = checked_product(where, s.kernel_h, s.kernel_w);
+/// The most taps of a window that lie inside an image of h x w pixels.
+inline index_t inner_taps(std::string_view where, const window& s, index_t h, index_t w) {
+    return checked_product(where, s.kernel_h < h ? s.kernel_h : h, s.kernel_w < w ? s.kernel_w : w);
+}
+/// The workspace of a call with this many threads and taps.
+inline index_t pool_bytes(std::string_view where, index_t taps, index_t threads) {
     return workspace_bytes(checked_product(where, checked_product(where, threads, taps), index_t{sizeof(void*)}));
 }
 } // namespace detail
 
-/// Bytes of workspace that max_pool and average_pool need for this window.
+/// Bytes of workspace that max_pool and average_pool need for this window over any image.
 [[nodiscard]] inline index_t pool_workspace_size(const window& s, const context& ctx = {}) {
-    detail::check_window("pool_workspace_size", s);
-    return detail::pool_bytes("pool_workspace_size", s, ctx.executor.concurrency());
+    constexpr const char* where = "pool_workspace_size";
+    detail::check_window(where, s);
+    return detail::pool_bytes(where, s.kernel_h * s.kernel_w, ctx.executor.concurrency());
+}
+/// The same over images of h x w pixels: less if the window is larger than these.
+[[nodiscard]] inline index_t pool_workspace_size(const window& s, index_t h, index_t w, const context& ctx = {}) {
+    constexpr const char* where = "pool_workspace_size";
+    detail::check_window(where, s);
+    detail::check_extent(where, "h", h);
+    detail::check_extent(where, "w", w);
+    return detail::pool_bytes(where, detail::inner_taps(where, s, h, w), ctx.executor.concurrency());
 }
 
 namespace detail {
@@ -44,11 +56,11 @@ void run_pool(std::string_view where, nhwc_view<const T> x, const window& s, nhw
     check_windows(where, x, s, y);
     check_equal(where, "the number of channels of y", y.c, x.c);
     if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
-    const index_t threads = ctx.executor.concurrency();
+    const index_t threads = ctx.executor.concurrency(), most_taps = inner_taps(where, s, x.h, x.w);
     auto** memory = reinterpret_cast<const std::uint8_t**>(
-        workspace_begin(where, "pool_workspace_size", ctx.workspace, pool_bytes(where, s, threads)));
+        workspace_begin(where, "pool_workspace_size", ctx.workspace, pool_bytes(where, most_taps, threads)));
     parallel(ctx.executor, threads, [&](index_t t) {
-        const std::uint8_t** tap = memory + t * s.kernel_h * s.kernel_w;
+        const std::uint8_t** tap = memory + t * most_taps;
         const index_t rows = y.n * y.h;
         for (index_t r = rows * t / threads; r < rows * (t + 1) / threads; ++r) {
             const index_t image = r / y.h, row = r % y.h;

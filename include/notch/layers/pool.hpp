@@ -34,7 +34,7 @@ public:
             from_.resize_discard(y.size());
             x_size_ = x.size();
         }
-        const index_t need = pool_workspace_size(geometry_, ctx);
+        const index_t need = pool_workspace_size(geometry_, x.h, x.w, ctx);
         if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
         context inner = ctx;
         inner.workspace = workspace_;
@@ -72,14 +72,16 @@ private:
                 for (index_t ox = 0; ox < y.w; ++ox)
                     for (index_t c = 0; c < y.c; ++c, ++at) {
                         index_t best = -1;
-                        for (index_t ky = 0; ky < s.kernel_h; ++ky)
+                        for (index_t ky = 0; ky < s.kernel_h; ++ky) {
+                            const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
+                            if (iy < 0 || iy >= x.h) continue;
                             for (index_t kx = 0; kx < s.kernel_w; ++kx) {
-                                const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
                                 const index_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
-                                if (iy < 0 || iy >= x.h || ix < 0 || ix >= x.w) continue;
+                                if (ix < 0 || ix >= x.w) continue;
                                 const index_t i = ((n * x.h + iy) * x.w + ix) * x.c + c;
                                 if (best < 0 || data[i] > data[best]) best = i;
                             }
+                        }
                         write(at, best < 0 ? T{} : data[best]);
                         from_[at] = best;
                     }

@@ -10,6 +10,7 @@
 #include <span>
 
 #include <notch/core/error.hpp>
+#include <notch/core/view.hpp>
 #include <notch/observe/observer.hpp>
 #include <notch/simd/elementwise.hpp>
 
@@ -34,6 +35,7 @@ public:
     }
 
     NOTCH_INLINE void observe(std::span<const float> x) {
+        detail::check_span("abs_max.observe", "x", x);
         const auto scan = scan_range(x);
         finite_ += scan.finite;
         nonfinite_ += scan.nonfinite;

@@ -27,6 +27,7 @@
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/error.hpp>
+#include <notch/core/view.hpp>
 #include <notch/observe/observer.hpp>
 #include <notch/simd/elementwise.hpp>
 
@@ -134,7 +135,14 @@ private:
     index_t held_ = 0;
 };
 
+/// The counts are there: moving from a histogram leaves it without.
+inline void check_has_counts(const char* where, const histogram_state& s) {
+    if (s.counts.empty()) fail(errc::invalid_argument, cat(where, ": the histogram was moved from"));
+}
+
 inline void observe_histogram(histogram_state& s, std::span<const float> x) {
+    check_has_counts("histogram.observe", s);
+    check_span("histogram.observe", "x", x);
     constexpr std::size_t block = 2048;
     bin_tables tables(s.bins, x.size() >= 32 * static_cast<std::size_t>(s.bins));
     float finite[block];
@@ -164,6 +172,8 @@ inline void observe_histogram(histogram_state& s, std::span<const float> x) {
 }
 
 inline void merge_histogram(histogram_state& s, const histogram_state& other) {
+    check_has_counts("histogram.merge", s);
+    check_has_counts("histogram.merge", other);
     check_equal("histogram.merge", "the number of bins", other.bins, s.bins);
     check_merge("histogram.merge", s.finite, s.nonfinite, other.finite, other.nonfinite);
     if (&s == &other) {
@@ -234,7 +244,8 @@ NOTCH_KEYED_END
 NOTCH_NAMESPACE_BEGIN
 
 /// 16 to 2^20 bins. Non-finite values are counted and ignored. The memory is taken by the constructor;
-/// observe takes some more for the time of a call. Not thread-safe: one for each thread, then merge.
+/// observe takes some more for the time of a call. Not thread-safe: one for each thread, then merge. What was
+/// moved from may be assigned to; observe, merge and view refuse it.
 class histogram {
 public:
     static constexpr bool splits_batches = true;
@@ -269,7 +280,8 @@ public:
                                   : detail::histogram_quantile(view(), q);
     }
     /// From the bin of the least to that of the largest value; lives as long as this does.
-    [[nodiscard]] NOTCH_INLINE histogram_view view() const noexcept {
+    [[nodiscard]] NOTCH_INLINE histogram_view view() const {
+        detail::check_has_counts("histogram.view", state_);
         const double width = std::ldexp(1.0, state_.exponent);
         return {static_cast<double>(state_.first) * width, width,
                 state_.counts.span().first(static_cast<std::size_t>(detail::used_bins(state_))), state_.range};

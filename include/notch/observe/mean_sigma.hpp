@@ -19,6 +19,7 @@
 #include <span>
 
 #include <notch/core/error.hpp>
+#include <notch/core/view.hpp>
 #include <notch/observe/observer.hpp>
 #include <notch/simd/elementwise.hpp>
 
@@ -131,7 +132,10 @@ public:
         return o;
     }
 
-    NOTCH_INLINE void observe(std::span<const float> x) { detail::observe_moments(moments_, x); }
+    NOTCH_INLINE void observe(std::span<const float> x) {
+        detail::check_span("mean_sigma.observe", "x", x);
+        detail::observe_moments(moments_, x);
+    }
     /// k stays that of this observer.
     NOTCH_INLINE void merge(const mean_sigma& other) {
         const moments m = other.moments_; // other may be this

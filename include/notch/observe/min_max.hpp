@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include <notch/core/view.hpp>
 #include <notch/observe/observer.hpp>
 #include <notch/simd/elementwise.hpp>
 
@@ -30,6 +31,7 @@ public:
     }
 
     NOTCH_INLINE void observe(std::span<const float> x) {
+        detail::check_span("min_max.observe", "x", x);
         const auto scan = scan_range(x);
         widen(scan.range);
         finite_ += scan.finite;

@@ -11,6 +11,7 @@
 #include <span>
 
 #include <notch/core/error.hpp>
+#include <notch/core/view.hpp>
 #include <notch/observe/observer.hpp>
 #include <notch/simd/elementwise.hpp>
 
@@ -37,6 +38,7 @@ public:
     }
 
     NOTCH_INLINE void observe(std::span<const float> x) {
+        detail::check_span("moving_average.observe", "x", x);
         const auto scan = scan_range(x);
         nonfinite_ += scan.nonfinite;
         if (scan.finite == 0) return;

@@ -29,6 +29,7 @@
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/error.hpp>
+#include <notch/core/view.hpp>
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/range.hpp>
 
@@ -92,6 +93,7 @@ public:
 
     /// x.size() must be layout.size() and layout.count() the number of channels.
     void observe(std::span<const float> x, const channel_layout& layout) {
+        detail::check_span("channel_observer.observe", "x", x);
         if (!layout.is_by_channel()) {
             detail::check_layout("channel_observer.observe", layout);
             detail::check_equal("channel_observer.observe", "the number of groups", layout.count(), channels());

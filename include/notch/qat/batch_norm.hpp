@@ -111,7 +111,12 @@ public:
     /// w and w_folded have layout.size() values, b and b_folded channels().
     void fold(std::span<const float> w, const channel_layout& layout, std::span<const float> b,
               std::span<float> w_folded, std::span<float> b_folded) const {
-        check("batch_norm.fold", layout, w.size(), w_folded.size(), b.size(), b_folded.size());
+        constexpr const char* where = "batch_norm.fold";
+        check(where, layout, w.size(), w_folded.size(), b.size(), b_folded.size());
+        detail::check_span(where, "w", w);
+        detail::check_span(where, "b", b);
+        detail::check_span(where, "w_folded", w_folded);
+        detail::check_span(where, "b_folded", b_folded);
         for (index_t i = 0; i < layout.size(); ++i)
             w_folded[static_cast<std::size_t>(i)] =
                 w[static_cast<std::size_t>(i)] * fold_factor(i / layout.inner % layout.channels);
@@ -129,6 +134,12 @@ public:
         check(where, layout, w.size(), dw_folded.size(), b.size(), db_folded.size());
         detail::check_equal(where, "the size of dw", static_cast<index_t>(dw.size()), layout.size());
         if (!db.empty()) detail::check_equal(where, "the size of db", static_cast<index_t>(db.size()), channels());
+        detail::check_span(where, "w", w);
+        detail::check_span(where, "b", b);
+        detail::check_span(where, "dw_folded", dw_folded);
+        detail::check_span(where, "db_folded", db_folded);
+        detail::check_span(where, "dw", dw);
+        detail::check_span(where, "db", db);
         for (index_t i = 0; i < layout.size(); ++i) {
             const index_t c = i / layout.inner % layout.channels;
             const auto at = static_cast<std::size_t>(i);

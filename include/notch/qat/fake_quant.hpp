@@ -14,6 +14,7 @@
 #include <span>
 
 #include <notch/core/buffer.hpp>
+#include <notch/core/view.hpp>
 #include <notch/kernels/quantize.hpp>
 #include <notch/observe/min_max.hpp>
 #include <notch/ref/quantize.hpp>
@@ -100,6 +101,7 @@ protected:
     void check(const char* where, std::span<const float> x) const {
         check_quantizer(where, params_.size(), layout_);
         check_equal(where, "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        check_span(where, "x", x);
     }
     /// A backward needs a forward before it, the x of that forward and a gradient of its size.
     void check_backward(const char* where, std::span<const float> x, std::span<const float> dy) const {

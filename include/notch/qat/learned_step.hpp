@@ -20,6 +20,7 @@
 #include <span>
 
 #include <notch/core/buffer.hpp>
+#include <notch/core/view.hpp>
 #include <notch/qat/fake_quant.hpp>
 #include <notch/qat/log_parameter.hpp>
 #include <notch/scheme/granularity.hpp>
@@ -92,6 +93,7 @@ public:
     /// Gradients for the x of the last forward: returns dx, and adds to log_step_gradient().
     std::span<const float> backward(std::span<const float> x, std::span<const float> dy) {
         detail::check_equal("learned_step.backward", "the size of x", static_cast<index_t>(x.size()), layout_.size());
+        detail::check_span("learned_step.backward", "x", x);
         if (mask_.size() != layout_.size())
             fail(errc::invalid_argument, "learned_step: backward needs a forward before it");
         gradient_.resize_discard(layout_.size());
