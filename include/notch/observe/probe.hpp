@@ -126,6 +126,7 @@ public:
     [[nodiscard]] std::int64_t batches() const noexcept { return batches_; }
     /// The number of layers, in the order in which they were first shown.
     [[nodiscard]] index_t size() const noexcept { return static_cast<index_t>(entries_.size()); }
+    /// A layer by number or by name; the reference holds until a new layer is shown.
     [[nodiscard]] const probed_layer& operator[](index_t i) const {
         if (i < 0 || i >= size()) fail(errc::invalid_argument, detail::cat("probe: layer ", i, " of ", size()));
         return entries_[static_cast<std::size_t>(i)].layer;
