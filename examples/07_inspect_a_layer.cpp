@@ -1,96 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What went wrong in a layer? Run the network in float and in INT8 side by side and look, layer by
-// layer, at three things: the signal-to-quantization-noise ratio (SQNR), how many values the grid
-// clips, and the range of the grid beside the range of the values. Here the second of three layers
-// was calibrated on data of the wrong scale, and the table says so.
-#include <algorithm>
+// What went wrong in a layer? A probe compares the float, the fake-quantized and the integer version of a
+// network, layer by layer; the forward functions show it each layer through a tap. Two mistakes are made
+// here on purpose, and the table tells them apart:
+//   - the second layer was calibrated on data of the wrong scale: its grid is too small, values are clipped,
+//     and both quantized versions lose their signal there (the third inherits that, but clips nothing itself)
+//   - the third layer was frozen before its last update: there the integer codes are not those of training
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <span>
 #include <vector>
 
 #include <notch/layers/train.hpp>
+#include <notch/observe/probe.hpp>
+#include <notch/report/probe_text.hpp>
 
 using notch::activation;
 using notch::phase;
-using layer = notch::linear_layer<>;
 
-struct findings {
-    double sqnr_db = 0, clipped_percent = 0;
-    notch::real_range grid, values;
+constexpr notch::index_t batch_size = 200, features = 64;
+constexpr const char* names[3] = {"first", "second", "third"};
+
+/// Float and fake-quantized: the training layers.
+struct network {
+    std::vector<notch::linear_layer<>> layers;
+
+    void forward(const activation& x, phase p, const notch::context& ctx, notch::tap tap = {}) {
+        activation y[3];
+        for (std::size_t i = 0; i < 3; ++i) {
+            layers[i].forward(i ? y[i - 1] : x, y[i], p, false, ctx);
+            tap(names[i], y[i]); // without a probe this does nothing
+        }
+    }
 };
 
-/// real: the output of the layer in float arithmetic; quantized: the same layer, the same input, INT8.
-findings inspect(const activation& real, const activation& quantized) {
-    findings f;
-    const notch::quant_params p = quantized.params;
-    f.grid = notch::range_of<notch::affine<8>>(p);
-    f.values = notch::value_range(real.values);
-    std::vector<float> back(static_cast<std::size_t>(real.size()));
-    notch::dequantize<std::uint8_t>(quantized.codes, p, back);
-    double signal = 0, noise = 0;
-    for (notch::index_t i = 0; i < real.size(); ++i) {
-        const auto v = static_cast<double>(real.values[i]),
-                   e = static_cast<double>(back[static_cast<std::size_t>(i)]) - v;
-        signal += v * v;
-        noise += e * e;
-        // A step or more outside the grid. (A code at its end says less: a ReLU puts many at 0.)
-        if (real.values[i] > f.grid.max + p.scale || real.values[i] < f.grid.min - p.scale) f.clipped_percent += 1;
+/// Integer: what ships.
+struct frozen_network {
+    std::vector<notch::frozen_linear> layers;
+
+    void forward(const activation& x, const notch::context& ctx, notch::tap tap = {}) const {
+        std::vector<std::uint8_t> in(x.codes.begin(), x.codes.end()), out(in.size());
+        for (std::size_t i = 0; i < 3; ++i) {
+            layers[i].forward(notch::nhwc_view<const std::uint8_t>(in.data(), batch_size, 1, 1, features),
+                              notch::nhwc_view<std::uint8_t>(out.data(), batch_size, 1, 1, features), ctx);
+            tap(names[i], out, layers[i].spec().y, features);
+            in.swap(out);
+        }
     }
-    f.sqnr_db = 10.0 * std::log10(signal / noise);
-    f.clipped_percent *= 100.0 / static_cast<double>(real.size());
-    return f;
-}
+};
 
 int main() {
     const notch::context ctx;
     std::mt19937 random(1);
     const auto uniform = [&] { return static_cast<double>(random()) / 4294967296.0; };
-    const char* names[3] = {"first", "second", "third"};
-    std::vector<layer> net;
-    for (int i = 0; i < 3; ++i) {
-        net.emplace_back(64, 64, notch::layer_options{.function = notch::nonlinearity::relu});
-        net.back().initialize(uniform);
-    }
     const auto batch = [&] {
         activation x;
-        x.reshape(200, 1, 1, 64);
+        x.reshape(batch_size, 1, 1, features);
         x.values = notch::buffer<float>(x.size());
         for (float& v : x.values) v = static_cast<float>(2.0 * uniform() - 1.0);
         return x;
     };
+    network net;
+    for (int i = 0; i < 3; ++i) {
+        net.layers.emplace_back(features, features, notch::layer_options{.function = notch::nonlinearity::relu});
+        net.layers.back().initialize(uniform);
+    }
 
-    // Calibration, with the mistake: the second layer sees inputs four times too small.
-    activation x = batch(), calibrated[3];
+    // Calibration, with the first mistake: the second layer sees inputs four times too small.
+    activation x = batch();
     for (std::size_t i = 0; i < 3; ++i) {
-        activation wrong = i ? calibrated[i - 1] : x;
+        activation seen = x, y, ignored;
         if (i == 1)
-            for (float& v : wrong.values) v *= 0.25f;
-        activation ignored;
-        net[i].forward(wrong, ignored, phase::calibrate, false, ctx);
-        net[i].forward(i ? calibrated[i - 1] : x, calibrated[i], phase::fp32, false, ctx);
+            for (float& v : seen.values) v *= 0.25f;
+        net.layers[i].forward(seen, ignored, phase::calibrate, false, ctx);
+        net.layers[i].forward(x, y, phase::fp32, false, ctx);
+        x = y;
     }
 
-    // Inspection, on new data. Each layer gets the float output of the layer before it, on a grid that
-    // fits: so an error shows in the layer that makes it, not in those after it.
-    x = batch();
-    std::printf("%-8s %9s %10s %22s %22s\n", "layer", "SQNR dB", "clipped %", "grid", "values");
-    findings found[3];
-    activation real[3], codes[3];
-    for (std::size_t i = 0; i < 3; ++i) {
-        activation input = i ? real[i - 1] : x;
-        net[i].forward(input, real[i], phase::fp32, false, ctx);
-        notch::quantize_input(input, notch::params_from_range<notch::affine<8>>(notch::value_range(input.values)), ctx);
-        net[i].forward(input, codes[i], phase::quantized, false, ctx);
-        const findings& f = found[i] = inspect(real[i], codes[i]);
-        std::printf("%-8s %9.1f %10.2f %10.2f ... %7.2f %10.2f ... %7.2f\n", names[i], f.sqnr_db, f.clipped_percent,
-                    static_cast<double>(f.grid.min), static_cast<double>(f.grid.max), static_cast<double>(f.values.min),
-                    static_cast<double>(f.values.max));
+    // Freezing, with the second mistake: a weight of the third layer still changes afterwards.
+    notch::quant_params grid = notch::params_from_range<notch::affine<8>>({-1.0f, 1.0f});
+    frozen_network frozen;
+    for (auto& layer : net.layers) {
+        frozen.layers.push_back(notch::freeze(layer, grid, ctx));
+        grid = layer.output_params();
     }
-    const auto worst =
-        std::min_element(found, found + 3, [](const auto& a, const auto& b) { return a.sqnr_db < b.sqnr_db; });
-    std::printf("look at the %s layer: its grid ends at %.2f, its values at %.2f\n", names[worst - found],
-                static_cast<double>(worst->grid.max), static_cast<double>(worst->values.max));
-    return worst == found + 1 && worst->clipped_percent > 5 && found[0].sqnr_db > 30 && found[2].sqnr_db > 30 ? 0 : 1;
+    net.layers[2].weight[7 * features + 5] += 0.05f; // output 7, input 5
+
+    // Inspection, on new data. Each version runs freely, so an error is inherited: read from the top.
+    notch::probe probe;
+    for (int b = 0; b < 3; ++b) {
+        x = batch();
+        net.forward(x, phase::fp32, ctx, probe.real());
+        notch::quantize_input(x, frozen.layers[0].spec().x, ctx);
+        net.forward(x, phase::quantized, ctx, probe.fake_quantized());
+        frozen.forward(x, ctx, probe.integer());
+        probe.next_batch();
+    }
+    std::printf("%s", notch::to_text(probe).c_str());
+
+    const auto &first = probe["first"], &second = probe["second"], &third = probe["third"];
+    std::printf("look at the second layer: its grid ends at %.2f, its values at %.2f\n",
+                static_cast<double>(second.integer.range.max), static_cast<double>(second.real.range.max));
+    std::printf("look at the third layer: its codes first differ in channel %d\n",
+                static_cast<int>(third.mismatch.index % features));
+    const bool told_apart = first.integer.error.sqnr_db() > 30 && second.integer.error.sqnr_db() < 20 &&
+                            second.integer.clipped > second.integer.codes / 20 &&
+                            third.integer.clipped < third.integer.codes / 1000 && first.mismatch.different == 0 &&
+                            second.mismatch.different == 0 && third.mismatch.different > 0 &&
+                            third.mismatch.index % features == 7;
+    return told_apart ? 0 : 1;
 }

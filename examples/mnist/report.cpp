@@ -200,6 +200,7 @@ std::string layer_figure(const json& layer) {
         ", zero point " + whole(number(layer, "zero_point")) + ", codes " + whole(number(layer, "qmin")) + " to " +
         whole(number(layer, "qmax"));
     if (!picture.note.empty()) out += "<br>" + escape(picture.note);
+    if (const auto sqnr = number(layer, "sqnr_db")) out += "<br>SQNR " + fixed(sqnr, 1) + " dB";
     return out + "</figcaption></figure>";
 }
 
@@ -211,7 +212,9 @@ std::string layer_section(const json& results, const std::vector<network>& nets)
         "weights, and the outputs that the same weights give in float arithmetic for 100 test images. Red lines are "
         "where the codes lie, for outputs as real values, for weights in steps of their scale, so that channels with "
         "different scales share the lines; the dark line is zero. Values in a tinted area are clipped. Heights are "
-        "square roots of the counts, so that rare values can be seen. Outputs of dynamic quantization have a grid of "
+        "square roots of the counts, so that rare values can be seen. SQNR compares the outputs of the quantized "
+        "network with those of the float one; the errors of the layers before are in it. Outputs of dynamic "
+        "quantization have a grid of "
         "their own for each image, and are not shown.</p>";
     bool first = true;
     for (const network& net : nets) {

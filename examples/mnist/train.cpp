@@ -21,6 +21,7 @@
 #include <thread>
 
 #include <notch/io/layer_file.hpp>
+#include <notch/observe/probe.hpp>
 #include <notch/scheme/half.hpp>
 
 #include "idx.hpp"
@@ -381,14 +382,21 @@ private:
     }
 
     /// Outputs before they become codes, each with the grid of its codes: those of the float forward of the same
-    /// weights, for 100 test images. What the grid does not hold is clipped.
+    /// weights, for 100 test images. What the grid does not hold is clipped. A probe says how far the quantized
+    /// network is from the float one there.
     template <class Scheme>
     void draw_outputs(const std::string& method, Net<Scheme>& q,
                       const std::vector<std::pair<std::string, notch::quant_params>>& grids) {
         const context ctx;
         activation x;
         load_batch<std::mt19937>(test_, in_order(test_.count), 0, 100, x, nullptr);
+        notch::probe probe;
+        notch::quantize_input(x, pixel_params, ctx);
+        q.forward(x, phase::quantized, false, ctx);
+        q.outputs(probe.fake_quantized());
+        x.quantized = false;
         q.forward(x, phase::fp32, false, ctx);
+        q.outputs(probe.real());
         q.outputs([&](const std::string& name, const activation& a) {
             for (const auto& [layer, grid] : grids)
                 if (layer == name)
@@ -402,6 +410,7 @@ private:
                                       {"qmin", 0},
                                       {"qmax", 255},
                                       {"channels", 1},
+                                      {"sqnr_db", probe[name].fake_quantized.error.sqnr_db()},
                                       {"histogram", histogram(a.values)}});
         });
     }

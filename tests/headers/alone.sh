@@ -10,7 +10,7 @@ cxx=$1
 : "$NOTCH_ROOT" "$NOTCH_WARNINGS"
 
 # Headers that need exceptions or RTTI, because a package does.
-needs_exceptions='io/ report/'
+needs_exceptions='io/'
 
 awk '!/^#/ && NF { print }' "$NOTCH_ROOT/tests/headers/rooms.txt" > rooms
 (cd "$NOTCH_ROOT/include/notch" && find . -name '*.hpp' | sed 's|^\./||' |

@@ -38,6 +38,7 @@
 #include <notch/observe/abs_max.hpp>
 #include <notch/observe/mean_sigma.hpp>
 #include <notch/observe/percentile.hpp>
+#include <notch/observe/probe.hpp>
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/calibrate.hpp>
 #include <notch/ptq/equalize.hpp>
@@ -347,6 +348,15 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     const std::int64_t counts[] = {magnitude.finite(), both.finite(), percentile(50.0).finite()};
     d.bytes(counts, sizeof counts);
     if (both.range().empty() || seen.range(1).empty()) d.value = 0;
+    probe versions, more;
+    versions.real()("x", values, 11);
+    codes.resize_discard(values.size());
+    quantize<affine<8>>(values, p, codes, ctx);
+    versions.integer()("x", codes, p, 11);
+    more = versions;
+    more.merge(versions);
+    d.bytes(&more["x"].integer.at_hi, sizeof(std::int64_t));
+    if (!(more["x"].integer.error.cosine() > 0.5)) d.value = 0;
     quant_params chosen[7];
     for (const clip& how : {clip::min_max(), clip::percentile(99.0), clip::entropy(), clip::error(2.4, 4)}) {
         if (!(calibrate<affine<8>>(seen[0].statistics(), how).scale > 0.0f)) d.value = 0;

@@ -16,6 +16,7 @@
 #include <notch/layers/scales.hpp>
 #include <notch/qat/batch_norm.hpp>
 #include <notch/qat/fake_quant.hpp>
+#include <notch/simd/elementwise.hpp>
 
 NOTCH_KEYED_BEGIN
 /// What a layer is made of besides its extents.
@@ -124,9 +125,10 @@ protected:
     void quantize_weights(float x_scale, const context& ctx) {
         fold();
         const buffer<float>& w = norm ? w_folded_ : weight;
-        for (index_t i = 0; i < w.size(); ++i)
-            if (!std::isfinite(w[i]))
-                fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
+        if (scan_range(w).nonfinite > 0)
+            for (index_t i = 0; i < w.size(); ++i)
+                if (!std::isfinite(w[i]))
+                    fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
         for (index_t c = 0; c < math_.out; ++c)
             if (!std::isfinite(effective_bias(c)))
                 fail(errc::invalid_argument,
