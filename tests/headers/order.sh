@@ -10,6 +10,7 @@
 #     be compiled inside a region
 #   - every header has #pragma once and the licence line
 set -eu
+if [ -e CMakeLists.txt ]; then echo "run this in an empty directory: it leaves a list there"; exit 1; fi
 cd "$NOTCH_ROOT/include/notch"
 find . -name '*.hpp' -o -name '*.inl' | sed 's|^\./||' | sort > "$OLDPWD/files"
 
