@@ -42,6 +42,7 @@
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/calibrate.hpp>
 #include <notch/ptq/equalize.hpp>
+#include <notch/ptq/hadamard.hpp>
 #include <notch/ptq/smooth_quant.hpp>
 #include <notch/qat/fake_quant.hpp>
 #endif
@@ -368,6 +369,9 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     smooth_factors(factors, factors, 0.5, factors);
     correct_bias(w1, w2, linear_weights(7, 11), factors, bias);
     absorb_high_bias(factors, factors, factors, w2, linear_weights(7, 11), bias);
+    buffer<float> rotated = random.floats(24 * 3);
+    hadamard_rotation(24, 1).rotate({rotated.data(), 3, 24});
+    d.add(rotated);
 #endif
 }
 
