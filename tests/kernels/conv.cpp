@@ -307,11 +307,19 @@ TEST_CASE("first layers of three channels and small images of many channels equa
                 p.c = out == 48 || g() % 2 ? 3 : 1;
                 p.out = out;
                 p.s = window::square(3, stride, width % 3 == 0 ? 1 : pick(g, 0, 1));
-                p.slices = width == 48;
+                p.slices = width == 48 || width == 31;
                 p.threads = 1 + out % 3;
                 p.codes = width == 32 ? fill::extreme : fill::random;
                 check_any(g, p, true);
             }
+    problem units; // the last outputs are a unit of their own, in which the kernel joins the ends itself
+    units.h = 3;
+    units.w = 40;
+    units.c = 3;
+    units.out = 80;
+    units.s = window::square(3, 2, 1);
+    units.threads = 2;
+    check_any(g, units, true);
     problem tail;
     tail.h = tail.w = 7;
     tail.c = 96;
@@ -336,6 +344,38 @@ TEST_CASE("taps in a padding of zeros, which are left out, change nothing") {
         p.s.dilation_w = 1;
         check_any(g, p, trial % 8 == 0);
     }
+    // Windows one tap wide over 4 channels: segments of one group, of which the rows at the top need the last ones.
+    for (index_t kernel : {4, 5, 7})
+        for (index_t width : {8, 15, 24})
+            for (index_t out : {16, 32, 80}) {
+                problem column;
+                column.h = pick(g, 6, 12);
+                column.w = width;
+                column.c = 4;
+                column.out = out;
+                column.zeros = true;
+                column.s.kernel_h = kernel;
+                column.s.pad_top = pick(g, 1, 3);
+                column.s.pad_bottom = pick(g, 0, 3);
+                column.threads = 1 + out % 3;
+                check_any(g, column, width == 15);
+            }
+    for (index_t kernel : {6, 8}) { // transposed: phases of three taps, and of one tap in four rows
+        problem back;
+        back.transposed = true;
+        back.h = back.w = 7;
+        back.c = 8;
+        back.out = 48;
+        back.zeros = true;
+        back.s = window::square(kernel, 2, kernel == 6 ? 2 : 3);
+        back.threads = 2;
+        check_any(g, back, true);
+        back.c = 4;
+        back.w = 16;
+        back.s.kernel_w = 2;
+        back.s.pad_left = back.s.pad_right = 0;
+        check_any(g, back, true);
+    }
     for (index_t width : {7, 13, 14, 27}) // rows of 7 or 14 outputs are tiles of their own
         for (index_t out : {1, 16, 30, 40, 50, 96}) {
             problem line;
@@ -348,7 +388,7 @@ TEST_CASE("taps in a padding of zeros, which are left out, change nothing") {
             line.s = window::square(3, width == 13 || width == 27 ? 2 : 1, 1);
             line.s.kernel_h = pick(g, 1, 5);
             line.slices = out == 50;
-            line.threads = 1 + out % 3;
+            line.threads = out == 96 ? 2 : 1 + out % 3;
             line.codes = out == 96 ? fill::extreme : fill::random;
             check_any(g, line, true);
         }

@@ -125,6 +125,34 @@ TEST_CASE("signed activations and weights with zero points, every output, every 
     }
 }
 
+TEST_CASE("signed rows with short K: copied and multiplied by weights that stay in registers") {
+    std::mt19937 g(17);
+    for (isa i : available_isas())
+        for (index_t k : {13, 16, 23, 24, 29, 32})
+            for (index_t n : {16, 48, 80})
+                for (index_t m : {7, 8, k == 16 ? 2203 : 101}) {
+                    std::vector<std::int8_t> x(static_cast<std::size_t>(m * k)), w(static_cast<std::size_t>(n * k));
+                    for (auto& v : x) v = static_cast<std::int8_t>(g());
+                    for (auto& v : w) v = static_cast<std::int8_t>(g());
+                    std::vector<std::int32_t> acc(static_cast<std::size_t>(m * n));
+                    const matrix_view<const std::int8_t> xv(x.data(), m, k);
+                    const quant_params xp{0.02f, static_cast<std::int32_t>(g() % 256) - 128}, yp{0.03f * 16, 99};
+                    ref::gemm<std::int8_t>(xv, xp.zero_point, {w.data(), n, k}, {}, {acc.data(), m, n});
+                    const packed_weights p = pack({w.data(), n, k});
+                    const std::vector<float> ws{0.01f};
+                    const auto ep = make_epilogue(p, stage::s8_input{}, stage::requantize{xp, ws, yp});
+                    std::vector<std::uint8_t> y(acc.size(), 7);
+                    gemm(xv, p, ep, matrix_view<std::uint8_t>(y.data(), m, n), context(i));
+                    const auto scale = static_cast<float>(static_cast<double>(xp.scale) * static_cast<double>(ws[0]) /
+                                                          static_cast<double>(yp.scale));
+                    index_t wrong = 0;
+                    for (std::size_t e = 0; e < y.size(); ++e)
+                        wrong += y[e] != requantize_float(acc[e], scale, yp.zero_point, {0, 255});
+                    INFO(to_string(i) << " " << m << "x" << n << "x" << k);
+                    CHECK(wrong == 0);
+                }
+}
+
 TEST_CASE("the longest signed row fits the kernels' copy") {
     constexpr index_t k = 2147483647 / (255 * 128);
     const std::vector<std::int8_t> x(static_cast<std::size_t>(2 * k), -128), w(static_cast<std::size_t>(k), -128);

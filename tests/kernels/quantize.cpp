@@ -142,6 +142,21 @@ TEST_CASE("a NaN in any lane gives zero_point and does not touch its neighbours"
         }
 }
 
+TEST_CASE("arrays of several chunks: what does not fit the codes in one of them is its own affair") {
+    std::mt19937 g(14);
+    const std::size_t chunk = 4096, n = 3 * chunk + 70;
+    for (isa i : available_isas())
+        for (float odd : {nan_value, inf, -inf, 1e30f, -3.4e38f})
+            for (std::size_t where = 0; where < 4; ++where) {
+                std::vector<float> x(n);
+                for (float& v : x) v = 0.1f * (static_cast<float>(g() % 60001) / 100.0f - 300.0f);
+                x[where * chunk + g() % (where < 3 ? chunk : 70)] = odd;
+                INFO(to_string(i) << " " << odd << " in chunk " << where);
+                REQUIRE(differences<affine<8>>(x, {0.1f, 77}, context(i)) == 0);
+                REQUIRE(differences<affine_signed<8>>(x, {0.1f, -5}, context(i)) == 0);
+            }
+}
+
 TEST_CASE("a reciprocal of a scale is below it, and refused exactly where the proof ends") {
     std::mt19937 g(13);
     for (int trial = 0; trial < 100000; ++trial) {

@@ -122,8 +122,8 @@ inline void band_product(const conv_call& c, index_t image, index_t j, index_t r
             g.ep.on_tile = nullptr; // below, for whole rows
         }
         a.end_groups = f.joined_ends;
-        if (f.joined_ends > 0 && !kernels_for(conv_tables, c.target).joins_ends(a, columns))
-            collect_band_ends(f, a, ends);
+        a.joins_ends = f.joined_ends > 0 && kernels_for(conv_tables, c.target).joins_ends(a, columns);
+        if (f.joined_ends > 0 && !a.joins_ends) collect_band_ends(f, a, ends);
         conv_rect rects[max_rects];
         a.rects = rects;
         // Taps in a padding of zeros add nothing.

@@ -17,7 +17,7 @@ struct conv_rect {
     index_t k4 = 0;                    ///< groups of four of each
     index_t rest = 0;                  ///< groups left out of each, in front or behind
     /// If not 0: whole image rows of 7 or 14 outputs of a window three taps wide, a tap being so many groups. The first
-    /// tap of the first output of each row, and the last tap of the last, are left out. Then so are those of all rects.
+    /// tap of the first output of each row, and the last tap of the last, are left out. All rects of a call, or none.
     index_t tap = 0;
 };
 
@@ -29,16 +29,17 @@ struct conv_args {
     index_t run = 1;                   ///< pixels of an image row
     index_t in_line = 0, out_line = 0; ///< bytes of input and elements of output from one row to the next
     /// Behind the segments, groups of four for each pixel m: ends[m * 4 * end_groups ...], the joined ends of the
-    /// segments. 8 more pixels can be read. Null if the kernel joins them itself.
+    /// segments. 8 more pixels can be read.
     const std::uint8_t* ends = nullptr;
     index_t end_groups = 0;
+    bool joins_ends = false; ///< the kernel joins them itself (conv_kernels::joins_ends), and ends is null
     /// Together all outputs. If there are several, there are no joined ends.
     const conv_rect* rects = nullptr;
     index_t rect_count = 0;
 };
 struct conv_kernels {
     void (*conv_u8s8)(const conv_args&) = nullptr;
-    bool (*joins_ends)(const conv_args&, index_t n) = nullptr; ///< ends may be null, if n is product.n
+    bool (*joins_ends)(const conv_args&, index_t n) = nullptr; ///< whether it can, if product.n is n
     index_t tile = 1, short_tile = 1; ///< outputs of a tile of the most panels, and of the last one of few
     bool lines = false;               ///< there are tiles for conv_rect::tap
 };

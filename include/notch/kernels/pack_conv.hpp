@@ -64,7 +64,7 @@ inline void pack_dense(packed_weights& p, std::span<const std::int8_t> w) {
     const index_t whole = p.segment_bytes / 4, rest = p.segment_bytes % 4, groups = p.groups();
     for (index_t j = 0; j < p.n; ++j) {
         std::int8_t* column = p.data.data() + j / panel_width * p.panel_stride() + j % panel_width * 4;
-        std::int8_t* ends = column + p.segments * groups * 64;
+        std::int8_t* ends = p.joined_ends > 0 ? column + p.segments * groups * 64 : nullptr;
         const std::int8_t* from = w.data() + j * p.k;
         for (index_t s = 0, joined = 0; s < p.segments; ++s) {
             std::int8_t* to = column + s * groups * 64;

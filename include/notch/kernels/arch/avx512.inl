@@ -138,7 +138,7 @@ NOTCH_OP void store_codes(const epilogue_args& ep, const code_stage& stage, __m5
             _mm512_storeu_si512(p, codes);
         } else if constexpr (NP >= 3) {
             _mm512_mask_storeu_epi8(p, first64(cols < 16 * NP ? cols : 16 * NP), codes);
-        } else if (NP < 3 && MR % per == 0 && cols == 16 * NP && ldc == 16 * NP) { // the rows are one behind the other
+        } else if (MR % per == 0 && cols == 16 * NP && ldc == 16 * NP) { // the rows are one behind the other
             _mm512_storeu_si512(p, codes);
         } else if (NP == 2 && cols >= 32) {
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(codes));

@@ -122,9 +122,10 @@ NOTCH_NOINLINE void conv_tile(const conv_args& a, const conv_rect& r, const std:
 }
 
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
-/// First layers of 3 x 3 whose weights stay in registers: with 3 channels, whose segments are 9 bytes, the last of
-/// which the kernel joins itself (joins_ends); and with 1 channel, whose segments are one group of four.
-inline bool still_lines_of_one(const conv_args& a, const conv_rect& r, index_t cols, int panels) {
+/// Windows whose weights stay in registers: three segments of 9 bytes, the last of which the kernel joins itself
+/// (a first layer of 3 x 3 with 3 channels, see joins_ends); and three segments of one group of four, most
+/// often 3 x 3 with 1 channel.
+inline bool has_three_groups(const conv_args& a, const conv_rect& r, index_t cols, int panels) {
     return r.segments == 3 && r.k4 == 1 && r.rest == 0 && a.end_groups == 0 && a.product.tail == 0 &&
            cols == 16 * panels && r.cols * panels >= still_accumulators && still_codes(a.product.ep);
 }
@@ -133,6 +134,7 @@ template <int NP, int K, bool Joined>
 void still_lines(const conv_args& a, const conv_rect& r, tile_job t, const std::int8_t* b, const std::uint8_t* line,
                  std::uint8_t* c) {
     constexpr index_t width = still_accumulators / NP;
+    t.segment += r.segment;
     t.b = b;
     for (index_t y = 0; y < r.rows; ++y, line += a.in_line, c += a.out_line) {
         t.a = line;
@@ -160,9 +162,8 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
     const std::uint8_t* line = g.a + r.y * a.in_line + r.x * g.lda + r.skip;
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
     if constexpr (NP <= 2) {
-        if (a.end_groups > 0 && !a.ends)
-            return still_lines<NP, 2, true>(a, r, make_job(g, column, cols), b, line, base);
-        if (still_lines_of_one(a, r, cols, NP))
+        if (a.joins_ends) return still_lines<NP, 2, true>(a, r, make_job(g, column, cols), b, line, base);
+        if (has_three_groups(a, r, cols, NP))
             return still_lines<NP, 1, false>(a, r, make_job(g, column, cols), b, line, base);
     }
 #endif

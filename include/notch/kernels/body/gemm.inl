@@ -49,8 +49,7 @@ template <int K> index_t still_rows(const gemm_args& g) {
 }
 /// The product of the first rows, if there are such tiles for it; returns how many rows are done.
 inline index_t still_product(const gemm_args& g) {
-    const bool plain = !g.outer[0].row && !g.outer[1].row && !g.row_scale;
-    if (g.segments != 1 || g.tail != 0 || g.n % 16 != 0 || !plain || !still_codes(g.ep)) return 0;
+    if (g.segments != 1 || g.tail != 0 || g.n % 16 != 0 || !is_plain(g) || !still_codes(g.ep)) return 0;
     return g.k4 == 4 ? still_rows<4>(g) : g.k4 == 6 ? still_rows<6>(g) : g.k4 == 8 ? still_rows<8>(g) : 0;
 }
 #endif
@@ -108,7 +107,7 @@ template <operand_form P> NOTCH_NOINLINE void gemm_flipped(const gemm_args& g) {
     constexpr index_t room = 68 * 1024;
     static_assert(room >= (detail::max_k + 3 + 63) / 64 * 64 + 64, "one row of the longest K has room");
     alignas(64) std::uint8_t copy[room];
-    constexpr index_t height = tile_rows<max_panels>();
+    constexpr index_t height = 4 * tile_rows<max_panels>(); // and a multiple of the tiles of short K
     index_t block = room / (pitch > 0 ? pitch : 64);
     block = block >= height ? block / height * height : block;
     const index_t origin = 0;

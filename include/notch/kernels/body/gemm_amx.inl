@@ -127,7 +127,7 @@ struct output_stages {
 };
 inline output_stages make_stages(const tile_job& t) {
     const epilogue_args& ep = *t.ep;
-    const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
+    const bool plain = avx512vnni::is_plain(t);
     return {make_stage(ep), make_raw_stage(ep, t.channel, plain), plain && register_codes(ep)};
 }
 

@@ -20,6 +20,7 @@ NOTCH_OP bool still_codes(const epilogue_args& ep) {
 /// The bytes behind the K quads of S <= 4 segments, as one quad.
 template <int S, int K> NOTCH_OP std::uint32_t joined_ends(const std::uint8_t* const (&a)[S]) {
     std::uint32_t v = 0;
+    NOTCH_UNROLL
     for (int s = 0; s < S; ++s) v |= static_cast<std::uint32_t>(a[s][4 * K]) << 8 * s;
     return v;
 }

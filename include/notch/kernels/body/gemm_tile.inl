@@ -52,6 +52,9 @@ struct tile_job {
     index_t tiles;
 };
 
+/// Whether accumulators of a product or a tile need no correction before the output stage.
+template <class Job> NOTCH_OP bool is_plain(const Job& t) { return !t.outer[0].row && !t.outer[1].row && !t.row_scale; }
+
 /// Accumulators to where they go from the registers: floats and sums to c, others to `apart` for store_tile. Without
 /// branches: another loop over the accumulators, and g++ 12 would keep them in memory.
 struct raw_stage {
@@ -112,7 +115,7 @@ template <int MR, int NP, int KU, operand_form P> NOTCH_NOINLINE void gemm_tile(
     const index_t stride = t.panel_stride;
     const index_t lda = t.lda;
     constexpr int b_bytes = P == operand_form::wide ? 128 : 64;
-    const bool plain = !t.outer[0].row && !t.outer[1].row && !t.row_scale;
+    const bool plain = is_plain(t);
     const bool codes = plain && register_codes(ep);
     const code_stage stage = make_stage(ep);
     const raw_stage raw = make_raw_stage(ep, t.channel, plain);
