@@ -14,6 +14,7 @@ NOTCH_NAMESPACE_BEGIN
 
 /// Extents, strides and indices: signed, so that a negative extent can be reported as such.
 using index_t = std::ptrdiff_t;
+static_assert(sizeof(index_t) == 8, "notch is for 64-bit targets: sizes up to 2^40 are computed without overflow");
 
 /// The affine map between real numbers and integer codes of one tensor (or of one channel):
 ///     real = scale * (code - zero_point)
