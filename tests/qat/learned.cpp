@@ -49,8 +49,8 @@ template <class Q> void check_inference(Q& q, std::span<const float> x) {
     CHECK(values == vec(q.values()));
 }
 /// Valid whatever the optimizer does to a trained number.
-template <class Q> void check_any_number(Q& q, float& trained, std::span<const float> x) {
-    for (float bad : {not_a_number, infinity, -infinity, 1e9f, -1e9f, 3e38f, -3e38f, 0.0f, 1e-40f}) {
+template <class Q> void check_any_number(Q& q, float& trained, std::span<const float> x, const char* refused) {
+    for (float bad : {infinity, -infinity, 1e9f, -1e9f, 3e38f, -3e38f, 0.0f, 1e-40f}) {
         INFO(bad);
         trained = bad;
         for (float v : q.forward(x)) CHECK(std::isfinite(v));
@@ -60,6 +60,10 @@ template <class Q> void check_any_number(Q& q, float& trained, std::span<const f
         }
         for (float d : q.backward(x, x)) CHECK(std::isfinite(d));
     }
+    const auto params = vec(q.params());
+    trained = not_a_number;
+    CHECK_THROWS_WITH(q.forward(x), contains_text(refused));
+    CHECK(vec(q.params()) == params);
 }
 /// Refuses what it cannot do.
 template <class Q> void check_refusals(const char* name) {
@@ -394,22 +398,23 @@ TEST_CASE("learned quantizers give the codes of inference with the parameters th
 TEST_CASE("learned quantizers are valid whatever the optimizer does") {
     const auto x = randoms(11, 30, -2.0f, 5.0f);
     learned_clip<affine<8>> clip({30});
-    check_any_number(clip, clip.log_clip()[0], x);
+    check_any_number(clip, clip.log_clip()[0], x, "learned_clip.forward: log_clip of channel 0 is NaN");
     learned_clip<affine<16>> wide({30});
-    check_any_number(wide, wide.log_clip()[0], x);
+    check_any_number(wide, wide.log_clip()[0], x, "log_clip of channel 0 is NaN");
     learned_affine<affine<8>> affine_q({30});
     affine_q.initialize(x);
-    check_any_number(affine_q, affine_q.log_step()[0], x);
+    check_any_number(affine_q, affine_q.log_step()[0], x, "learned_affine.forward: log_step of channel 0 is NaN");
     affine_q.initialize(x);
-    check_any_number(affine_q, affine_q.offset()[0], x);
+    check_any_number(affine_q, affine_q.offset()[0], x, "learned_affine.forward: offset of channel 0 is NaN");
     learned_range<affine_signed<8>> range({30});
     range.initialize(x);
-    check_any_number(range, range.min()[0], x);
+    check_any_number(range, range.min()[0], x, "learned_range.forward: min of channel 0 is NaN");
     range.initialize(x);
-    check_any_number(range, range.max()[0], x);
+    check_any_number(range, range.max()[0], x, "learned_range.forward: max of channel 0 is NaN");
     learned_threshold<symmetric<8>> threshold({30});
     threshold.initialize(x);
-    check_any_number(threshold, threshold.log2_threshold()[0], x);
+    check_any_number(threshold, threshold.log2_threshold()[0], x,
+                     "learned_threshold.forward: log2_threshold of channel 0 is NaN");
 }
 
 TEST_CASE("learned quantizers refuse what they cannot do") {

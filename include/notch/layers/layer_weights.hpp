@@ -51,7 +51,9 @@ public:
         for (float& v : weight) v = bound * (2.0f * static_cast<float>(next()) - 1.0f);
     }
 
-    /// Calls f(parameter) for every group.
+    /// Calls f(parameter) for every group: all that a checkpoint of the weights has to keep, but for the running
+    /// statistics of norm. Learned steps and thresholds are -infinity until a quantized forward sets them, or until
+    /// they are restored.
     template <class F> void parameters(F&& f) {
         f(parameter{"weight", weight, weight_gradient, true});
         if (norm) {
@@ -61,12 +63,10 @@ public:
             f(parameter{"bias", bias, bias_gradient, false});
         }
         if constexpr (requires { weight_quantizer.log_step(); })
-            if (weight_quantizer.initialized())
-                f(parameter{"log_step", weight_quantizer.log_step(), weight_quantizer.log_step_gradient(), false});
+            f(parameter{"log_step", weight_quantizer.log_step(), weight_quantizer.log_step_gradient(), false});
         if constexpr (requires { weight_quantizer.log2_threshold(); })
-            if (weight_quantizer.initialized())
-                f(parameter{"log2_threshold", weight_quantizer.log2_threshold(),
-                            weight_quantizer.log2_threshold_gradient(), false});
+            f(parameter{"log2_threshold", weight_quantizer.log2_threshold(), weight_quantizer.log2_threshold_gradient(),
+                        false});
     }
 
     /// Weights and bias with the batch norm folded in: what float inference uses.

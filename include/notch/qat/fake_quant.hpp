@@ -109,6 +109,12 @@ protected:
         check_equal(where, "the size of dy", static_cast<index_t>(dy.size()), layout_.size());
         if (mask_.size() != layout_.size()) fail(errc::invalid_argument, cat(where, " needs a forward before it"));
     }
+    /// Parameters to start from, one for each entry of params(), with zero points in lo..hi.
+    void check_start(const char* where, std::span<const quant_params> start, std::int32_t lo, std::int32_t hi) const {
+        check_quantizer(where, params_.size(), layout_);
+        check_equal(where, "the number of params", static_cast<index_t>(start.size()), params_.size());
+        for (const quant_params& p : start) check_params(where, "params", p, lo, hi);
+    }
     /// Calls f(i) for each element i that has the parameters c.
     template <class F> void for_channel(index_t c, const F& f) const {
         for_each_run_of(layout_, c, [&](index_t at, index_t n) {

@@ -45,15 +45,17 @@ public:
     }
 
     /// alpha of channel (or group) c < layout().count(): exp(t), kept within [2^-108, 2^100], so that every scale is a
-    /// normal float. A non-finite t counts as 0.
+    /// normal float; 1 for a t of NaN.
     [[nodiscard]] float clip(index_t c) const {
         if (c < 0 || c >= log_clip_.size())
             fail(errc::invalid_argument, detail::cat("learned_clip.clip: channel ", c, " of ", log_clip_.size()));
         return detail::positive_from_log(log_clip_[c], -74.8f);
     }
 
+    /// A log_clip of NaN is an error, and nothing changes.
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         check("learned_clip.forward", x);
+        detail::check_trained("learned_clip.forward", "log_clip", log_clip_);
         take_clips();
         return quantize(x, ctx);
     }
