@@ -305,6 +305,31 @@ TEST_CASE("learned_range: bounds on the wrong side of 0 count as 0 and do not dr
     CHECK_THROWS_WITH(q.bounds(1), contains_text("channel 1 of 1"));
 }
 
+TEST_CASE("learned_range: a range that has collapsed to 0 is opened again by descent") {
+    // The loss is the mean of |value - x|^2; all x lie on one side, and the bound of that side has crossed 0.
+    for (const float side : {1.0f, -1.0f}) {
+        INFO(side);
+        const auto x = side > 0 ? randoms(12, 256, 0.0f, 6.0f) : randoms(13, 256, -6.0f, 0.0f);
+        learned_range<affine<8>> q({256});
+        q.min()[0] = side > 0 ? 0.0f : 0.1f;
+        q.max()[0] = side > 0 ? -0.1f : 0.0f;
+        q.forward(x);
+        CHECK(q.params()[0].scale == FLT_MIN);
+        std::vector<float> dy(x.size());
+        for (int step = 0; step < 300; ++step) {
+            const auto values = q.forward(x);
+            for (std::size_t i = 0; i < x.size(); ++i) dy[i] = 2.0f * (values[i] - x[i]) / 256.0f;
+            q.min_gradient()[0] = q.max_gradient()[0] = 0.0f;
+            q.backward(x, dy);
+            q.min()[0] -= 0.3f * q.min_gradient()[0];
+            q.max()[0] -= 0.3f * q.max_gradient()[0];
+        }
+        const real_range r = q.bounds(0);
+        CHECK((side > 0 ? r.max : -r.min) > 5.5f);
+        CHECK((side > 0 ? -r.min : r.max) < 0.1f);
+    }
+}
+
 TEST_CASE("learned_threshold (TQT): codes and gradients by hand") {
     // log2 t = 1.3: t is moved up to 4, the scale of three bits is 4 / 4 = 1, the codes are -4..3.
     learned_threshold<symmetric_full<3>> q({8});

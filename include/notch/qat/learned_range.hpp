@@ -13,6 +13,7 @@
 // point moves, less than half a step, counts as the identity.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -61,11 +62,13 @@ public:
     }
 
     /// The range of channel (or group) c < layout().count() as it is used: it holds 0, and its bounds are at most
-    /// 2^100. A bound that is unset, or NaN, counts as 0.
+    /// 2^100. A bound that is unset, or NaN, counts as 0. Where both do, the range is the least one that has a normal
+    /// scale: all other values lie outside, and their gradient opens it again.
     [[nodiscard]] real_range bounds(index_t c) const {
         if (c < 0 || c >= min_.size())
             fail(errc::invalid_argument, detail::cat("learned_range.bounds: channel ", c, " of ", min_.size()));
         const float lo = min_[c] < 0.0f ? min_[c] : 0.0f, hi = max_[c] > 0.0f ? max_[c] : 0.0f; // NaN is neither
+        if (lo == 0.0f && hi == 0.0f) return {0.0f, static_cast<float>(Range::qmax - Range::qmin) * FLT_MIN};
         return {lo < -0x1p100f ? -0x1p100f : lo, hi > 0x1p100f ? 0x1p100f : hi};
     }
 
