@@ -133,3 +133,28 @@ TEST_CASE("learned_range: a bound that was written stays, the others start from 
     CHECK(q.max()[0] == 0.25f);
     CHECK(q.bounds(0) == real_range{0.0f, 0.25f});
 }
+
+TEST_CASE("power_of_two ranges start with the scale that is given, not with twice that") {
+    learned_step<power_of_two<symmetric<8>>> step_q({8});
+    learned_affine<power_of_two<affine<8>>> affine_q({8});
+    for (int e = -100; e <= 60; ++e) {
+        INFO(e);
+        const float scale = std::ldexp(1.0f, e);
+        step_q.initialize(std::vector<quant_params>{{scale, 0}});
+        CHECK(step_q.step(0) == scale);
+        affine_q.initialize(std::vector<quant_params>{{scale, 100}});
+        CHECK(affine_q.step(0) == scale);
+        CHECK(affine_q.params()[0] == quant_params{scale, 100});
+        // Others are moved up, as step() says.
+        step_q.initialize(std::vector<quant_params>{{1.25f * scale, 0}});
+        CHECK(step_q.step(0) == 2.0f * scale);
+    }
+    // From values: 2 * mean|x| / sqrt(1) is the power of two itself.
+    learned_step<power_of_two<symmetric<2>>> values_q({2});
+    for (int e = -100; e <= 60; ++e) {
+        INFO(e);
+        const float half = std::ldexp(0.5f, e);
+        values_q.initialize(std::vector<float>{half, -half});
+        CHECK(values_q.step(0) == std::ldexp(1.0f, e));
+    }
+}

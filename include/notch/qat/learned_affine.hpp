@@ -114,10 +114,7 @@ public:
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_affine.step: channel ", c, " of ", log_step_.size()));
-        if (log_step_[c] == detail::unset_log) return 1.0f;
-        const float s = detail::positive_from_log(log_step_[c], -87.0f);
-        if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(s);
-        return s;
+        return detail::step_from_log<Range>(log_step_[c]);
     }
 
     /// Channels whose step is still unset are first set from x, as initialize does, with their offset. A NaN among the
@@ -162,7 +159,7 @@ public:
 
 private:
     void start(index_t c, quant_params p) {
-        log_step_[c] = detail::log_of_positive(static_cast<double>(p.scale));
+        log_step_[c] = detail::log_from_step<Range>(static_cast<double>(p.scale));
         offset_[c] = -static_cast<float>(p.zero_point) * step(c);
     }
     void take_params() {

@@ -53,7 +53,7 @@ public:
     void initialize(std::span<const quant_params> params) {
         this->check_start("learned_step.initialize", params, 0, 0);
         for (index_t c = 0; c < layout_.count(); ++c) {
-            log_step_[c] = detail::log_of_positive(static_cast<double>(params[static_cast<std::size_t>(c)].scale));
+            log_step_[c] = detail::log_from_step<Range>(static_cast<double>(params[static_cast<std::size_t>(c)].scale));
             params_[c] = {step(c), 0};
         }
     }
@@ -66,10 +66,7 @@ public:
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
-        if (log_step_[c] == detail::unset_log) return 1.0f;
-        const float step = detail::positive_from_log(log_step_[c], -87.0f);
-        if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(step);
-        return step;
+        return detail::step_from_log<Range>(log_step_[c]);
     }
 
     /// Steps that are still unset are first set from x, as initialize does. A log_step of NaN is an error, and nothing
@@ -142,7 +139,7 @@ private:
         });
         const double step =
             finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
-        log_step_[c] = step > FLT_MIN ? static_cast<float>(std::log(step)) : 0.0f;
+        log_step_[c] = detail::log_from_step<Range>(step);
         params_[c] = {this->step(c), 0};
     }
     buffer<float> log_step_, log_step_gradient_;

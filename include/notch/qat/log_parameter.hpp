@@ -12,6 +12,7 @@
 #include <notch/core/buffer.hpp>
 #include <notch/core/config.hpp>
 #include <notch/core/error.hpp>
+#include <notch/scheme/range.hpp>
 
 NOTCH_KEYED_BEGIN
 namespace detail {
@@ -46,6 +47,25 @@ inline float positive_from_log(float t, float least) {
 /// The t of p > 0; 0, which stands for p = 1, for what has none.
 inline float log_of_positive(double p) {
     return p >= static_cast<double>(FLT_MIN) && std::isfinite(p) ? static_cast<float>(std::log(p)) : 0.0f;
+}
+
+/// The step of t: positive_from_log, for a power_of_two range moved up to a power of two; 1 while t is unset.
+template <range_type Range> float step_from_log(float t) {
+    if (t == unset_log) return 1.0f;
+    const float s = positive_from_log(t, -87.0f);
+    if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(s);
+    return s;
+}
+/// The t of a step s > 0, log_of_positive. exp(log(s)) may lie some ulp above s: where s is the power of two that a
+/// power_of_two range wants, t is lowered until it is not doubled by that.
+template <range_type Range> float log_from_step(double s) {
+    float t = log_of_positive(s);
+    if constexpr (has_power_of_two_scale<Range>) {
+        if (!(s >= static_cast<double>(FLT_MIN) && s <= static_cast<double>(FLT_MAX))) return t;
+        const float most = ceil_to_power_of_two(static_cast<float>(s));
+        while (t > -87.0f && step_from_log<Range>(t) > most) t = std::nextafter(t, unset_log);
+    }
+    return t;
 }
 
 } // namespace detail
