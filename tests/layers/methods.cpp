@@ -132,3 +132,18 @@ TEST_CASE("a layer restored from the parameters of another ships its codes") {
     check(threshold(24, 5), threshold(24, 5), "log2_threshold");
     check(step(24, 5), step(24, 5), "log_step");
 }
+
+TEST_CASE("layers with batch norm refuse weights of a fixed magnitude") {
+    const auto refused = contains_text("train_layer: batch_norm with a quantizer of weights of a fixed magnitude");
+    const layer_options normed{.batch_norm = true};
+    CHECK_THROWS_WITH(linear_layer<binary_connect>(3, 2, normed), refused);
+    CHECK_THROWS_WITH(conv2d_layer<dorefa_weights<4>>(3, 2, window::square(3), normed), refused);
+    CHECK_THROWS_WITH(depthwise_layer<binary_connect>(3, window::square(3), normed), refused);
+    CHECK_NOTHROW(linear_layer<binary_connect>(3, 2));
+    CHECK_NOTHROW(linear_layer<xnor_weights<>>(3, 2, normed));
+    CHECK_NOTHROW(linear_layer<ternary_weights<>>(3, 2, normed));
+    CHECK_NOTHROW(linear_layer<>(3, 2, normed));
+    static_assert(has_fixed_magnitude<binary_connect> && has_fixed_magnitude<dorefa_weights<2>>);
+    static_assert(!has_fixed_magnitude<xnor_weights<>> && !has_fixed_magnitude<ternary_weights<>>);
+    static_assert(!has_fixed_magnitude<learned_threshold<symmetric<8>>>);
+}

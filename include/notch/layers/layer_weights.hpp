@@ -22,7 +22,7 @@ NOTCH_KEYED_BEGIN
 /// What a layer is made of besides its extents.
 struct layer_options {
     nonlinearity function = nonlinearity::none;
-    bool batch_norm = false;     ///< instead of a bias
+    bool batch_norm = false;     ///< instead of a bias; not with a quantizer that has_fixed_magnitude
     bool float_output = false;   ///< the last layer: real outputs instead of codes
     float range_momentum = 0.9f; ///< of the observer of the outputs, if that is a moving_average
 };
@@ -84,6 +84,11 @@ protected:
         if (o.function < nonlinearity::none || o.function > nonlinearity::relu6)
             fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function),
                                                      ", not one of the enumeration"));
+        if (has_fixed_magnitude<WeightQuantizer> && o.batch_norm)
+            fail(errc::invalid_argument,
+                 "train_layer: batch_norm with a quantizer of weights of a fixed magnitude (binary_connect, "
+                 "dorefa_weights), which loses what a folded batch norm scales; use xnor_weights, ternary_weights or "
+                 "another one with a scale, or no batch_norm");
         if (o.batch_norm) norm.emplace(math_.out);
     }
     /// The number of weights, after a look at everything that it is computed from.

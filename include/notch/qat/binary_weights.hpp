@@ -46,9 +46,11 @@ protected:
 
 } // namespace detail
 
-/// Weights -1 and 1. A symmetric_quantizer, so the training layers take it. Not thread-safe.
+/// Weights -1 and 1. A symmetric_quantizer, so the training layers take it, but without batch_norm. Not thread-safe.
 class binary_connect : public detail::binary_quantizer {
 public:
+    static constexpr bool fixed_magnitude = true; ///< has_fixed_magnitude
+
     explicit binary_connect(std::initializer_list<index_t> extents)
         : binary_connect(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit binary_connect(std::span<const index_t> extents)

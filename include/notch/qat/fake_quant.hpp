@@ -169,6 +169,11 @@ concept symmetric_quantizer =
     { seen.layout() } -> std::convertible_to<channel_layout>;
 };
 
+/// Whether a quantizer of weights gives values of one magnitude, whatever that of the weights: it says so by
+/// `static constexpr bool fixed_magnitude = true`. What a folded batch norm scales is lost in it, so training layers
+/// refuse the two together.
+template <class Q> inline constexpr bool has_fixed_magnitude = requires { requires Q::fixed_magnitude; };
+
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
 /// straight-through backward.
 ///
