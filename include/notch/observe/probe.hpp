@@ -88,7 +88,8 @@ struct probed_layer {
 class tap;
 
 /// Taps refer to the probe: it must outlive them, and stay where it is. Not thread-safe: one for each thread,
-/// then merge. After an error it is as it was.
+/// then merge. What is refused (notch::error) leaves it as it was. When memory runs out (std::bad_alloc), what was
+/// being shown or merged may be counted in part: let go of the probe.
 class probe {
 public:
     /// The taps of the three versions.

@@ -9,7 +9,9 @@
 //   xnor_weights     alpha = mean|w| of n weights, dw = dy * (1 / n + alpha * [|w| <= 1])
 //                                                        (Rastegari et al. 2016, arXiv:1603.05279, section 3.1)
 //
-// The 1 / n is the paper's share of d alpha: it counts a weight's own dy alone.
+// The 1 / n is the paper's share of d alpha: it counts a weight's own dy alone. xnor_weights are those of the paper's
+// Binary-Weight-Networks (section 3.1), which its XNOR-Networks share; the scaling of binary inputs by K, the means of
+// their magnitudes around each place (section 3.2), is not there: inputs are -1 and 1.
 //
 // A trained layer ships as codes() in pack_binary, and alpha, params()[c].scale, as the scale of the weights of its
 // epilogue; its activations are those of qat/sign_activation.hpp.

@@ -12,7 +12,9 @@
 //
 // n and p are the first and the last code. What differs from the paper: real 0 must be a code, as integer
 // kernels need it (padding, sums of weights). So b is used as its nearest multiple of s, b = -zero_point * s, and
-// the rounding counts as the identity. And s is trained as t = log(s), dt = ds * s, which keeps it positive.
+// the rounding counts as the identity. And s is trained as t = log(s), dt = ds * s, which keeps it positive: plain
+// descent then moves the step by about s^2 times what descent in s moves it by, and small steps hardly move. Train t
+// with Adam, or at a rate divided by s^2; b is trained as it is.
 #pragma once
 
 #include <cmath>

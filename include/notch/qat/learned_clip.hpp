@@ -9,7 +9,8 @@
 //
 // alpha is stored as its logarithm, t = log(alpha), so that it stays positive and finite whatever the
 // optimizer does: dt = dalpha * alpha. The paper adds an L2 penalty, lambda * alpha^2, to the loss; in
-// t its gradient is 2 * lambda * alpha^2.
+// t its gradient is 2 * lambda * alpha^2. Plain descent in t moves alpha by about alpha^2 times what descent in alpha
+// itself, as in the paper, moves it by: train t with Adam, or at a rate divided by alpha^2.
 #pragma once
 
 #include <cmath>

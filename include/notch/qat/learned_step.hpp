@@ -11,7 +11,9 @@
 //   start      s = 2 * mean|x| / sqrt(Qp)                                      (section 2.1)
 //
 // The step is stored as its logarithm, t = log(s), so that it stays positive and finite whatever
-// the optimizer does: dt = ds * s.
+// the optimizer does: dt = ds * s. Plain descent at a rate lr then moves the step by about lr * s^2 * ds, where descent
+// in s itself, as in the paper, moves it by lr * ds; small steps hardly move. Train t with Adam, whose moves do not
+// depend on the size of the gradient, or at a rate divided by s^2.
 #pragma once
 
 #include <cfloat>
