@@ -38,10 +38,9 @@
 NOTCH_KEYED_BEGIN
 
 struct awq_options {
-    index_t group = 128; ///< inputs that share parameters, the last group may be shorter; 0: all of a row
-    index_t steps = 20;  ///< of the grid of alpha, >= 1
-    index_t clip_steps =
-        10; ///< of the search for the ranges of groups, >= 0; 0: they stay whole, as those of q and k should
+    index_t group = 128;     ///< inputs that share parameters, the last group may be shorter; 0: all of a row
+    index_t steps = 20;      ///< of the grid of alpha, >= 1
+    index_t clip_steps = 10; ///< of the search for the ranges of groups, >= 0; 0: they stay whole, as for q and k
     double least_clip = 0.5; ///< the least part of a range that is tried, in (0, 1]
 };
 
@@ -175,7 +174,7 @@ inline void awq_scales(const Eigen::VectorXd& magnitudes, double alpha, std::spa
 /// codes like w, params row by row, outputs * ceil(inputs / group). Layers that read the same x share s: pass their
 /// weights as one matrix, one below the other. progress(done, steps + 1) is called after each alpha. Takes (steps + 1)
 /// * outputs * inputs^2 multiplications, and where clip_steps > 0 a final pass of outputs * inputs * (2 * inputs +
-/// (clip_steps + 1) * group).
+/// (clip_steps + 1) * min(group, inputs)).
 ///
 /// What remains to do is x / s, in what makes x, by smooth_source; the moments of x are then no longer those of the
 /// new inputs.
