@@ -41,6 +41,11 @@ TEST_CASE("learned_step: a step that was written stays, the others start from th
     CHECK(q.params()[0] == fresh.params()[0]);
     CHECK(q.params()[1].scale == Approx(0.3f).epsilon(1e-6));
     CHECK(q.codes()[5] == 7); // 3 / 0.3, clipped
+    quantizer first({2, 4});  // the other one written
+    first.log_step()[0] = std::log(0.3f);
+    first.forward(x);
+    CHECK(first.log_step()[0] == std::log(0.3f));
+    CHECK(first.params()[1] == fresh.params()[1]);
     q.log_step()[0] = std::nanf("");
     CHECK_THROWS_WITH(q.forward(x), contains_text("learned_step.forward: log_step of channel 0 is NaN"));
     q.log_step()[0] = infinity;
