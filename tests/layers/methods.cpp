@@ -3,6 +3,7 @@
 // The training layers with every quantizer of weights: what is trained is what is shipped, and it trains.
 #include "../catch.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <string>
@@ -96,16 +97,53 @@ TEST_CASE("training layers take every quantizer of weights, train with it and sh
     check_layer<xnor_weights<>>("xnor_weights");
 }
 
-TEST_CASE("an optimizer sees the thresholds of a layer once they are there") {
-    linear_layer<learned_threshold<symmetric<8>, per_channel<0>>> layer(3, 2);
-    const auto size_of_thresholds = [&] {
-        std::size_t n = 0;
-        layer.parameters([&](auto p) {
-            if (std::string(p.name) == "log2_threshold") n = p.value.size();
+TEST_CASE("a layer restored from the parameters of another ships its codes") {
+    const auto check = [](auto trained, auto restored, const char* name) {
+        INFO(name);
+        std::mt19937 g(3);
+        trained.initialize([&] { return static_cast<double>(g()) / 4294967296.0; });
+        (void)trained.dynamic_spec(); // a quantized forward: sets what is learned
+        std::vector<std::vector<float>> checkpoint;
+        bool seen = false;
+        trained.parameters([&](auto p) {
+            if (std::string(p.name) == name) {
+                seen = true;
+                for (float& t : p.value) t -= 0.7f; // away from where values would start it
+            }
+            checkpoint.emplace_back(p.value.begin(), p.value.end());
         });
-        return n;
+        CHECK(seen);
+        std::size_t i = 0;
+        restored.parameters([&](auto p) {
+            REQUIRE(i < checkpoint.size());
+            REQUIRE(p.value.size() == checkpoint[i].size());
+            std::copy(checkpoint[i].begin(), checkpoint[i].end(), p.value.begin());
+            ++i;
+        });
+        CHECK(i == checkpoint.size());
+        const layer_spec want = trained.dynamic_spec(), got = restored.dynamic_spec();
+        for (index_t c = 0; c < want.w_scales.size(); ++c) CHECK(got.w_scales[c] == want.w_scales[c]);
+        index_t wrong = 0;
+        for (index_t k = 0; k < want.weights.size(); ++k) wrong += got.weights[k] != want.weights[k];
+        CHECK(wrong == 0);
     };
-    CHECK(size_of_thresholds() == 0);
-    layer.weight_quantizer.initialize(layer.weight);
-    CHECK(size_of_thresholds() == 2);
+    using threshold = linear_layer<learned_threshold<symmetric<8>, per_channel<0>>>;
+    using step = linear_layer<learned_step<symmetric<8>, per_channel<0>>>;
+    check(threshold(24, 5), threshold(24, 5), "log2_threshold");
+    check(step(24, 5), step(24, 5), "log_step");
+}
+
+TEST_CASE("layers with batch norm refuse weights of a fixed magnitude") {
+    const auto refused = contains_text("train_layer: batch_norm with a quantizer of weights of a fixed magnitude");
+    const layer_options normed{.batch_norm = true};
+    CHECK_THROWS_WITH(linear_layer<binary_connect>(3, 2, normed), refused);
+    CHECK_THROWS_WITH(conv2d_layer<dorefa_weights<4>>(3, 2, window::square(3), normed), refused);
+    CHECK_THROWS_WITH(depthwise_layer<binary_connect>(3, window::square(3), normed), refused);
+    CHECK_NOTHROW(linear_layer<binary_connect>(3, 2));
+    CHECK_NOTHROW(linear_layer<xnor_weights<>>(3, 2, normed));
+    CHECK_NOTHROW(linear_layer<ternary_weights<>>(3, 2, normed));
+    CHECK_NOTHROW(linear_layer<>(3, 2, normed));
+    static_assert(has_fixed_magnitude<binary_connect> && has_fixed_magnitude<dorefa_weights<2>>);
+    static_assert(!has_fixed_magnitude<xnor_weights<>> && !has_fixed_magnitude<ternary_weights<>>);
+    static_assert(!has_fixed_magnitude<learned_threshold<symmetric<8>>>);
 }

@@ -322,6 +322,16 @@ TEST_CASE("probe: refusals name the layer and change nothing") {
     refused([&] { p.integer()("conv1", bytes{1, 2, 3, 4}, {1.0f, 256}, 2); }, "params.zero_point is 256");
     refused([&] { p.integer()("conv1", bytes{1, 2, 3, 4}, {1.0f, 3}, 2, {3, 2}); }, "codes in 3..2");
     refused([&] { p.integer()("conv1", bytes{1, 2, 3, 4}, {1.0f, 3}, 2, {0, 256}); }, "must be a range within 0..255");
+    refused(
+        [&] {
+            p.integer()("conv1", bytes{1, 2, 3, 4}, {1.0f, 3}, 2, {1, 3});
+        },
+        "layer \"conv1\", integer: code 3 is 4, outside its range 1..3");
+    refused(
+        [&] {
+            p.fake_quantized()("conv1", std::vector<std::int8_t>{-7, 7, -8, 7}, {1.0f, 0}, 2, {-7, 7});
+        },
+        "layer \"conv1\", fake-quantized: code 2 is -8, outside its range -7..7");
     refused([&] { p.real()("conv2", std::span<const float>(static_cast<float*>(nullptr), 4), 2); }, "values is null");
     refused([&] { (void)p["conv9"]; }, "no layer \"conv9\" among its 1");
     refused([&] { (void)p[1]; }, "layer 1 of 1");

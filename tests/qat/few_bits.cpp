@@ -196,9 +196,14 @@ TEST_CASE("ternary_weights (TWN): codes, threshold and scale by hand") {
 
     ternary_weights<per_channel<0>> rows({3, 2});
     rows.forward(std::vector<float>{4.0f, -1.0f, 0.0f, 0.0f, 1e-44f, -1e-44f});
-    CHECK(rows.params()[0].scale == 4.0f); // 1 < 0.7 * 2.5
-    CHECK(rows.params()[1].scale == 1.0f); // no weights
+    CHECK(rows.params()[0].scale == 4.0f);    // 1 < 0.7 * 2.5
+    CHECK(rows.params()[1].scale == 1.0f);    // no weights
+    CHECK(rows.params()[2].scale == FLT_MIN); // 1e-44, below the normal floats
     CHECK(vec(rows.codes()) == std::vector<std::int8_t>{1, 0, 0, 0, 1, -1});
+    CHECK(vec(rows.values()) == std::vector<float>{4.0f, 0.0f, 0.0f, 0.0f, FLT_MIN, -FLT_MIN});
+    ternary_weights<> infinite({2}); // no finite weight to take a mean of
+    infinite.forward(std::vector<float>{infinity, 0.0f});
+    CHECK(vec(infinite.values()) == std::vector<float>{1.0f, 0.0f});
     check_values(rows);
     static_assert(symmetric_quantizer<ternary_weights<per_channel<0>>>);
 }

@@ -49,8 +49,8 @@ template <class Q> void check_inference(Q& q, std::span<const float> x) {
     CHECK(values == vec(q.values()));
 }
 /// Valid whatever the optimizer does to a trained number.
-template <class Q> void check_any_number(Q& q, float& trained, std::span<const float> x) {
-    for (float bad : {not_a_number, infinity, -infinity, 1e9f, -1e9f, 3e38f, -3e38f, 0.0f, 1e-40f}) {
+template <class Q> void check_any_number(Q& q, float& trained, std::span<const float> x, const char* refused) {
+    for (float bad : {infinity, -infinity, 1e9f, -1e9f, 3e38f, -3e38f, 0.0f, 1e-40f}) {
         INFO(bad);
         trained = bad;
         for (float v : q.forward(x)) CHECK(std::isfinite(v));
@@ -60,6 +60,10 @@ template <class Q> void check_any_number(Q& q, float& trained, std::span<const f
         }
         for (float d : q.backward(x, x)) CHECK(std::isfinite(d));
     }
+    const auto params = vec(q.params());
+    trained = not_a_number;
+    CHECK_THROWS_WITH(q.forward(x), contains_text(refused));
+    CHECK(vec(q.params()) == params);
 }
 /// Refuses what it cannot do.
 template <class Q> void check_refusals(const char* name) {
@@ -301,6 +305,31 @@ TEST_CASE("learned_range: bounds on the wrong side of 0 count as 0 and do not dr
     CHECK_THROWS_WITH(q.bounds(1), contains_text("channel 1 of 1"));
 }
 
+TEST_CASE("learned_range: a range that has collapsed to 0 is opened again by descent") {
+    // The loss is the mean of |value - x|^2; all x lie on one side, and the bound of that side has crossed 0.
+    for (const float side : {1.0f, -1.0f}) {
+        INFO(side);
+        const auto x = side > 0 ? randoms(12, 256, 0.0f, 6.0f) : randoms(13, 256, -6.0f, 0.0f);
+        learned_range<affine<8>> q({256});
+        q.min()[0] = side > 0 ? 0.0f : 0.1f;
+        q.max()[0] = side > 0 ? -0.1f : 0.0f;
+        q.forward(x);
+        CHECK(q.params()[0].scale == FLT_MIN);
+        std::vector<float> dy(x.size());
+        for (int step = 0; step < 300; ++step) {
+            const auto values = q.forward(x);
+            for (std::size_t i = 0; i < x.size(); ++i) dy[i] = 2.0f * (values[i] - x[i]) / 256.0f;
+            q.min_gradient()[0] = q.max_gradient()[0] = 0.0f;
+            q.backward(x, dy);
+            q.min()[0] -= 0.3f * q.min_gradient()[0];
+            q.max()[0] -= 0.3f * q.max_gradient()[0];
+        }
+        const real_range r = q.bounds(0);
+        CHECK((side > 0 ? r.max : -r.min) > 5.5f);
+        CHECK((side > 0 ? -r.min : r.max) < 0.1f);
+    }
+}
+
 TEST_CASE("learned_threshold (TQT): codes and gradients by hand") {
     // log2 t = 1.3: t is moved up to 4, the scale of three bits is 4 / 4 = 1, the codes are -4..3.
     learned_threshold<symmetric_full<3>> q({8});
@@ -394,22 +423,23 @@ TEST_CASE("learned quantizers give the codes of inference with the parameters th
 TEST_CASE("learned quantizers are valid whatever the optimizer does") {
     const auto x = randoms(11, 30, -2.0f, 5.0f);
     learned_clip<affine<8>> clip({30});
-    check_any_number(clip, clip.log_clip()[0], x);
+    check_any_number(clip, clip.log_clip()[0], x, "learned_clip.forward: log_clip of channel 0 is NaN");
     learned_clip<affine<16>> wide({30});
-    check_any_number(wide, wide.log_clip()[0], x);
+    check_any_number(wide, wide.log_clip()[0], x, "log_clip of channel 0 is NaN");
     learned_affine<affine<8>> affine_q({30});
     affine_q.initialize(x);
-    check_any_number(affine_q, affine_q.log_step()[0], x);
+    check_any_number(affine_q, affine_q.log_step()[0], x, "learned_affine.forward: log_step of channel 0 is NaN");
     affine_q.initialize(x);
-    check_any_number(affine_q, affine_q.offset()[0], x);
+    check_any_number(affine_q, affine_q.offset()[0], x, "learned_affine.forward: offset of channel 0 is NaN");
     learned_range<affine_signed<8>> range({30});
     range.initialize(x);
-    check_any_number(range, range.min()[0], x);
+    check_any_number(range, range.min()[0], x, "learned_range.forward: min of channel 0 is NaN");
     range.initialize(x);
-    check_any_number(range, range.max()[0], x);
+    check_any_number(range, range.max()[0], x, "learned_range.forward: max of channel 0 is NaN");
     learned_threshold<symmetric<8>> threshold({30});
     threshold.initialize(x);
-    check_any_number(threshold, threshold.log2_threshold()[0], x);
+    check_any_number(threshold, threshold.log2_threshold()[0], x,
+                     "learned_threshold.forward: log2_threshold of channel 0 is NaN");
 }
 
 TEST_CASE("learned quantizers refuse what they cannot do") {

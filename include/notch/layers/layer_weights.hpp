@@ -22,7 +22,7 @@ NOTCH_KEYED_BEGIN
 /// What a layer is made of besides its extents.
 struct layer_options {
     nonlinearity function = nonlinearity::none;
-    bool batch_norm = false;     ///< instead of a bias
+    bool batch_norm = false;     ///< instead of a bias; not with a quantizer that has_fixed_magnitude
     bool float_output = false;   ///< the last layer: real outputs instead of codes
     float range_momentum = 0.9f; ///< of the observer of the outputs, if that is a moving_average
 };
@@ -51,7 +51,9 @@ public:
         for (float& v : weight) v = bound * (2.0f * static_cast<float>(next()) - 1.0f);
     }
 
-    /// Calls f(parameter) for every group.
+    /// Calls f(parameter) for every group: all that a checkpoint of the weights has to keep, but for the running
+    /// statistics of norm. Learned steps and thresholds are -infinity until a quantized forward sets them, or until
+    /// they are restored.
     template <class F> void parameters(F&& f) {
         f(parameter{"weight", weight, weight_gradient, true});
         if (norm) {
@@ -61,12 +63,10 @@ public:
             f(parameter{"bias", bias, bias_gradient, false});
         }
         if constexpr (requires { weight_quantizer.log_step(); })
-            if (weight_quantizer.initialized())
-                f(parameter{"log_step", weight_quantizer.log_step(), weight_quantizer.log_step_gradient(), false});
+            f(parameter{"log_step", weight_quantizer.log_step(), weight_quantizer.log_step_gradient(), false});
         if constexpr (requires { weight_quantizer.log2_threshold(); })
-            if (weight_quantizer.initialized())
-                f(parameter{"log2_threshold", weight_quantizer.log2_threshold(),
-                            weight_quantizer.log2_threshold_gradient(), false});
+            f(parameter{"log2_threshold", weight_quantizer.log2_threshold(), weight_quantizer.log2_threshold_gradient(),
+                        false});
     }
 
     /// Weights and bias with the batch norm folded in: what float inference uses.
@@ -84,6 +84,11 @@ protected:
         if (o.function < nonlinearity::none || o.function > nonlinearity::relu6)
             fail(errc::invalid_argument, detail::cat("train_layer: the nonlinearity is ", static_cast<int>(o.function),
                                                      ", not one of the enumeration"));
+        if (has_fixed_magnitude<WeightQuantizer> && o.batch_norm)
+            fail(errc::invalid_argument,
+                 "train_layer: batch_norm with a quantizer of weights of a fixed magnitude (binary_connect, "
+                 "dorefa_weights), which loses what a folded batch norm scales; use xnor_weights, ternary_weights or "
+                 "another one with a scale, or no batch_norm");
         if (o.batch_norm) norm.emplace(math_.out);
     }
     /// The number of weights, after a look at everything that it is computed from.

@@ -88,7 +88,8 @@ struct probed_layer {
 class tap;
 
 /// Taps refer to the probe: it must outlive them, and stay where it is. Not thread-safe: one for each thread,
-/// then merge. After an error it is as it was.
+/// then merge. What is refused (notch::error) leaves it as it was. When memory runs out (std::bad_alloc), what was
+/// being shown or merged may be counted in part: let go of the probe.
 class probe {
 public:
     /// The taps of the three versions.
@@ -217,6 +218,12 @@ private:
             fail(errc::invalid_argument, detail::cat("probe: ", label(name, k), ": codes in ", range.lo, "..", range.hi,
                                                      ", must be a range within ", least, "..", most));
         detail::check_params(detail::cat("probe: ", label(name, k)), "params", params, range.lo, range.hi);
+        if (range.lo > least || range.hi < most)
+            for (std::size_t i = 0; i < codes.size(); ++i)
+                if (codes[i] < range.lo || codes[i] > range.hi)
+                    fail(errc::invalid_argument, detail::cat("probe: ", label(name, k), ": code ", i, " is ",
+                                                             static_cast<std::int32_t>(codes[i]),
+                                                             ", outside its range ", range.lo, "..", range.hi));
         shown& s = open(k, name, static_cast<index_t>(codes.size()), channels);
         s.codes.resize_discard(s.values.size());
         for (index_t i = 0; i < s.codes.size(); ++i) {
@@ -271,8 +278,8 @@ private:
         v.params = s.params;
         v.codes += s.codes.size();
         for (std::int32_t code : s.codes) {
-            v.at_lo += code <= s.range.lo;
-            v.at_hi += code >= s.range.hi;
+            v.at_lo += code == s.range.lo;
+            v.at_hi += code == s.range.hi;
         }
     }
     static void compare(probed_version& v, const shown& reference, const shown& s) {
@@ -353,7 +360,7 @@ public:
         if (probe_) probe_->show(kind_, layer, values, channels);
     }
     /// Codes of 8 or 16 bits (any contiguous range of them), their parameters, and the range that they may take:
-    /// by default that of their type.
+    /// by default that of their type. A code outside of it is an error that names the layer and its index.
     template <class Codes>
     void operator()(std::string_view layer, const Codes& codes, quant_params params, index_t channels,
                     code_range range = default_range<Codes>()) const {

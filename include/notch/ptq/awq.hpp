@@ -14,7 +14,9 @@
 //
 // What differs: the errors are those of all inputs at once, from their moments, so nothing is sampled; alpha = 1 is
 // on the grid; and the ranges of an output that gets worse by cutting them stay whole. So the error is never larger
-// than that of plain rounding in groups (alpha = 0). Needs Eigen.
+// than that of plain rounding in groups (alpha = 0). From the authors' code also: mean|x|^alpha has no floor of 1e-4;
+// and that code does not cut the ranges of the projections to q and k, which must be asked for here: clip_steps = 0.
+// Needs Eigen.
 #pragma once
 
 #include <Eigen/Core>
@@ -38,7 +40,7 @@ NOTCH_KEYED_BEGIN
 struct awq_options {
     index_t group = 128;     ///< inputs that share parameters, the last group may be shorter; 0: all of a row
     index_t steps = 20;      ///< of the grid of alpha, >= 1
-    index_t clip_steps = 10; ///< of the search for the ranges of groups, >= 0; 0: they stay whole
+    index_t clip_steps = 10; ///< of the search for the ranges of groups, >= 0; 0: they stay whole, as for q and k
     double least_clip = 0.5; ///< the least part of a range that is tried, in (0, 1]
 };
 
@@ -105,7 +107,7 @@ public:
         }
         return sum;
     }
-    /// The parameters of row r, which is the scaled one, cut or whole; and the error of its output.
+    /// The parameters of row r, which is the scaled one, cut or whole; and the error of its output. clip_steps > 0.
     [[nodiscard]] double choose(index_t r, std::span<const float> s, const awq_options& o,
                                 std::span<quant_params> params) {
         Eigen::VectorXd whole(w_.cols), cut(w_.cols), d;
@@ -116,8 +118,8 @@ public:
             double least = std::numeric_limits<double>::infinity();
             d.resize(count);
             for (index_t i = 0; i <= o.clip_steps; ++i) {
-                const double part = 1.0 - (1.0 - o.least_clip) * static_cast<double>(i) /
-                                              static_cast<double>(std::max<index_t>(o.clip_steps, 1));
+                const double part =
+                    1.0 - (1.0 - o.least_clip) * static_cast<double>(i) / static_cast<double>(o.clip_steps);
                 const quant_params p =
                     params_from_range<Range>({static_cast<float>(static_cast<double>(range.min) * part),
                                               static_cast<float>(static_cast<double>(range.max) * part)});
@@ -171,7 +173,8 @@ inline void awq_scales(const Eigen::VectorXd& magnitudes, double alpha, std::spa
 /// Finds s (one for each input, finite and > 0), makes w, outputs x inputs, W diag(s), and quantizes it in groups:
 /// codes like w, params row by row, outputs * ceil(inputs / group). Layers that read the same x share s: pass their
 /// weights as one matrix, one below the other. progress(done, steps + 1) is called after each alpha. Takes (steps + 1)
-/// * outputs * inputs^2 multiplications.
+/// * outputs * inputs^2 multiplications, and where clip_steps > 0 a final pass of outputs * inputs * (2 * inputs +
+/// (clip_steps + 1) * min(group, inputs)).
 ///
 /// What remains to do is x / s, in what makes x, by smooth_source; the moments of x are then no longer those of the
 /// new inputs.
@@ -213,11 +216,15 @@ awq_result awq(matrix_view<float> w, const input_moments& x, std::span<float> s,
         progress(i + 1, o.steps + 1);
     }
     detail::awq_scales(magnitudes, found.alpha, s);
-    found.error = 0;
+    if (o.clip_steps > 0) found.error = 0; // is counted again, row by row
     for (index_t r = 0; r < w.rows; ++r) {
         const auto row = params.subspan(static_cast<std::size_t>(r * groups), static_cast<std::size_t>(groups));
         (void)search.scale(r, s);
-        found.error += search.choose(r, s, o, row);
+        if (o.clip_steps > 0)
+            found.error += search.choose(r, s, o, row);
+        else
+            for (index_t g = 0; g < groups; ++g)
+                row[static_cast<std::size_t>(g)] = params_from_range<Range>(detail::awq_range(search.scaled(g)));
         for (index_t g = 0; g < groups; ++g)
             for (index_t c = g * group; c < std::min((g + 1) * group, w.cols); ++c) {
                 w(r, c) *= s[static_cast<std::size_t>(c)];

@@ -9,7 +9,9 @@
 //   xnor_weights     alpha = mean|w| of n weights, dw = dy * (1 / n + alpha * [|w| <= 1])
 //                                                        (Rastegari et al. 2016, arXiv:1603.05279, section 3.1)
 //
-// The 1 / n is the paper's share of d alpha: it counts a weight's own dy alone.
+// The 1 / n is the paper's share of d alpha: it counts a weight's own dy alone. xnor_weights are those of the paper's
+// Binary-Weight-Networks (section 3.1), which its XNOR-Networks share; the scaling of binary inputs by K, the means of
+// their magnitudes around each place (section 3.2), is not there: inputs are -1 and 1.
 //
 // A trained layer ships as codes() in pack_binary, and alpha, params()[c].scale, as the scale of the weights of its
 // epilogue; its activations are those of qat/sign_activation.hpp.
@@ -46,9 +48,11 @@ protected:
 
 } // namespace detail
 
-/// Weights -1 and 1. A symmetric_quantizer, so the training layers take it. Not thread-safe.
+/// Weights -1 and 1. A symmetric_quantizer, so the training layers take it, but without batch_norm. Not thread-safe.
 class binary_connect : public detail::binary_quantizer {
 public:
+    static constexpr bool fixed_magnitude = true; ///< has_fixed_magnitude
+
     explicit binary_connect(std::initializer_list<index_t> extents)
         : binary_connect(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit binary_connect(std::span<const index_t> extents)

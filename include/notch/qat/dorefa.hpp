@@ -27,14 +27,16 @@
 
 NOTCH_KEYED_BEGIN
 
-/// Weights of 2 to 7 bits; a symmetric_quantizer, so the training layers take it. One scale, 1 / (2^Bits - 1), for the
-/// tensor; codes() are odd. A NaN counts as a weight of 0. mask() is 1 everywhere. Not thread-safe.
+/// Weights of 2 to 7 bits; a symmetric_quantizer, so the training layers take it, but without batch_norm. One scale, 1
+/// / (2^Bits - 1), for the tensor; codes() are odd. A NaN counts as a weight of 0. mask() is 1 everywhere. Not
+/// thread-safe.
 ///
 /// The last weights of a saturated tanh have a gradient of 0: weights should begin within a few units of 0.
 template <int Bits> class dorefa_weights : public detail::quantizer<symmetric<8>> {
     static_assert(Bits >= 2 && Bits <= 7, "notch::dorefa_weights<Bits>: Bits must be 2..7; its codes are odd int8");
 
 public:
+    static constexpr bool fixed_magnitude = true; ///< has_fixed_magnitude
     /// The number of steps between the least and the largest weight.
     static constexpr int steps = (1 << Bits) - 1;
 

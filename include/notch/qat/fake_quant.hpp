@@ -109,6 +109,12 @@ protected:
         check_equal(where, "the size of dy", static_cast<index_t>(dy.size()), layout_.size());
         if (mask_.size() != layout_.size()) fail(errc::invalid_argument, cat(where, " needs a forward before it"));
     }
+    /// Parameters to start from, one for each entry of params(), with zero points in lo..hi.
+    void check_start(const char* where, std::span<const quant_params> start, std::int32_t lo, std::int32_t hi) const {
+        check_quantizer(where, params_.size(), layout_);
+        check_equal(where, "the number of params", static_cast<index_t>(start.size()), params_.size());
+        for (const quant_params& p : start) check_params(where, "params", p, lo, hi);
+    }
     /// Calls f(i) for each element i that has the parameters c.
     template <class F> void for_channel(index_t c, const F& f) const {
         for_each_run_of(layout_, c, [&](index_t at, index_t n) {
@@ -162,6 +168,11 @@ concept symmetric_quantizer =
     { seen.values() } -> std::convertible_to<std::span<const float>>;
     { seen.layout() } -> std::convertible_to<channel_layout>;
 };
+
+/// Whether a quantizer of weights gives values of one magnitude, whatever that of the weights: it says so by
+/// `static constexpr bool fixed_magnitude = true`. What a folded batch norm scales is lost in it, so training layers
+/// refuse the two together.
+template <class Q> inline constexpr bool has_fixed_magnitude = requires { requires Q::fixed_magnitude; };
 
 /// A quantizer for training: parameters from an observer, forward with codes, values and mask kept,
 /// straight-through backward.

@@ -12,7 +12,9 @@
 //
 // n and p are the first and the last code. What differs from the paper: real 0 must be a code, as integer
 // kernels need it (padding, sums of weights). So b is used as its nearest multiple of s, b = -zero_point * s, and
-// the rounding counts as the identity. And s is trained as t = log(s), dt = ds * s, which keeps it positive.
+// the rounding counts as the identity. And s is trained as t = log(s), dt = ds * s, which keeps it positive: plain
+// descent then moves the step by about s^2 times what descent in s moves it by, and small steps hardly move. Train t
+// with Adam, or at a rate divided by s^2; b is trained as it is.
 #pragma once
 
 #include <cmath>
@@ -48,11 +50,6 @@ protected:
         buffer<quant_params> p(this->layout_.count());
         for (index_t c = 0; c < p.size(); ++c) p[c] = params_from_range<Range>(seen.range(c));
         return p;
-    }
-    void check_start(const char* where, std::span<const quant_params> params) const {
-        check_quantizer(where, this->params_.size(), this->layout_);
-        check_equal(where, "the number of params", static_cast<index_t>(params.size()), this->params_.size());
-        for (const quant_params& p : params) check_params(where, "params", p, Range::qmin, Range::qmax);
     }
     /// Writes dx of channel c into gradient_ and returns the sums. NaN counts for nothing.
     affine_slopes differentiate(index_t c, std::span<const float> x, std::span<const float> dy) {
@@ -95,9 +92,9 @@ public:
     explicit learned_affine(std::initializer_list<index_t> extents)
         : learned_affine(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_affine(std::span<const index_t> extents)
-        : base(layout_of<Granularity>(extents), {1.0f, Range::qmin}), log_step_(layout_.count()),
-          log_step_gradient_(layout_.count()), offset_(layout_.count()), offset_gradient_(layout_.count()),
-          outside_(layout_.count()) {}
+        : base(layout_of<Granularity>(extents), {1.0f, Range::qmin}),
+          log_step_(detail::trained_numbers(layout_.count(), detail::unset_log)), log_step_gradient_(layout_.count()),
+          offset_(layout_.count()), offset_gradient_(layout_.count()), outside_(layout_.count()) {}
 
     /// Starts from the minimum and the maximum of values, as params_from_range widens them to 0.
     void initialize(std::span<const float> x) {
@@ -107,30 +104,33 @@ public:
     /// Starts from given parameters, one for each channel. Those of the least squared error, which the paper prefers,
     /// are found by notch::calibrate with clip::error(2) (notch/ptq/calibrate.hpp).
     void initialize(std::span<const quant_params> params) {
-        this->check_start("learned_affine.initialize", params);
-        for (index_t c = 0; c < layout_.count(); ++c) {
-            const quant_params p = params[static_cast<std::size_t>(c)];
-            log_step_[c] = detail::log_of_positive(static_cast<double>(p.scale));
-            offset_[c] = -static_cast<float>(p.zero_point) * step(c);
-        }
-        initialized_ = true;
+        this->check_start("learned_affine.initialize", params, Range::qmin, Range::qmax);
+        for (index_t c = 0; c < layout_.count(); ++c) start(c, params[static_cast<std::size_t>(c)]);
         take_params();
     }
-    [[nodiscard]] bool initialized() const noexcept { return initialized_; }
+    /// Whether every channel has a step: by initialize, by a forward, or written to log_step().
+    [[nodiscard]] bool initialized() const noexcept { return detail::all_set(log_step_, detail::unset_log); }
 
-    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts
-    /// as 0. For a power_of_two range rounded up to a power of two, through which the gradient passes straight.
+    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]; 1 while t is unset,
+    /// or NaN. For a power_of_two range rounded up to a power of two, through which the gradient passes straight.
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_affine.step: channel ", c, " of ", log_step_.size()));
-        const float s = detail::positive_from_log(log_step_[c], -87.0f);
-        if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(s);
-        return s;
+        return detail::step_from_log<Range>(log_step_[c]);
     }
 
+    /// Channels whose step is still unset are first set from x, as initialize does, with their offset. A NaN among the
+    /// trained numbers is an error, and nothing changes.
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
-        check("learned_affine.forward", x);
-        if (!initialized_) initialize(x);
+        constexpr const char* where = "learned_affine.forward";
+        check(where, x);
+        detail::check_trained(where, "log_step", log_step_);
+        detail::check_trained(where, "offset", offset_);
+        if (!initialized()) {
+            const buffer<quant_params> from = this->min_max_params(x);
+            for (index_t c = 0; c < layout_.count(); ++c)
+                if (log_step_[c] == detail::unset_log) start(c, from[c]);
+        }
         take_params();
         return quantize(x, ctx);
     }
@@ -151,18 +151,23 @@ public:
         return gradient_;
     }
 
-    /// What an optimizer trains, and the gradients: t = log(step) and the offset, in the units of x, for each channel.
-    /// An offset that is not finite counts as 0.
+    /// What an optimizer trains and a checkpoint keeps, and the gradients: t = log(step) and the offset, in the units
+    /// of x, for each channel. t is -infinity while unset, and decides for the pair: what is written to both before the
+    /// first forward stays.
     [[nodiscard]] std::span<float> log_step() noexcept { return log_step_; }
     [[nodiscard]] std::span<float> log_step_gradient() noexcept { return log_step_gradient_; }
     [[nodiscard]] std::span<float> offset() noexcept { return offset_; }
     [[nodiscard]] std::span<float> offset_gradient() noexcept { return offset_gradient_; }
 
 private:
+    void start(index_t c, quant_params p) {
+        log_step_[c] = detail::log_from_step<Range>(static_cast<double>(p.scale));
+        offset_[c] = -static_cast<float>(p.zero_point) * step(c);
+    }
     void take_params() {
         for (index_t c = 0; c < layout_.count(); ++c) {
-            const float s = step(c), b = std::isfinite(offset_[c]) ? offset_[c] : 0.0f;
-            const double zero = std::nearbyint(-static_cast<double>(b) / static_cast<double>(s));
+            const float s = step(c);
+            const double zero = std::nearbyint(-static_cast<double>(offset_[c]) / static_cast<double>(s));
             // Descent along a positive gradient lowers b and raises the zero point.
             outside_[c] = zero > Range::qmax ? 1.0 : zero < Range::qmin ? -1.0 : 0.0;
             params_[c] = {s, outside_[c] > 0   ? Range::qmax
@@ -172,7 +177,6 @@ private:
     }
     buffer<float> log_step_, log_step_gradient_, offset_, offset_gradient_;
     buffer<double> outside_; ///< 1 or -1 where the zero point was clamped to the last or the first code
-    bool initialized_ = false;
 };
 
 NOTCH_KEYED_END

@@ -9,7 +9,8 @@
 //
 // alpha is stored as its logarithm, t = log(alpha), so that it stays positive and finite whatever the
 // optimizer does: dt = dalpha * alpha. The paper adds an L2 penalty, lambda * alpha^2, to the loss; in
-// t its gradient is 2 * lambda * alpha^2.
+// t its gradient is 2 * lambda * alpha^2. Plain descent in t moves alpha by about alpha^2 times what descent in alpha
+// itself, as in the paper, moves it by: train t with Adam, or at a rate divided by alpha^2.
 #pragma once
 
 #include <cmath>
@@ -45,15 +46,17 @@ public:
     }
 
     /// alpha of channel (or group) c < layout().count(): exp(t), kept within [2^-108, 2^100], so that every scale is a
-    /// normal float. A non-finite t counts as 0.
+    /// normal float; 1 for a t of NaN.
     [[nodiscard]] float clip(index_t c) const {
         if (c < 0 || c >= log_clip_.size())
             fail(errc::invalid_argument, detail::cat("learned_clip.clip: channel ", c, " of ", log_clip_.size()));
         return detail::positive_from_log(log_clip_[c], -74.8f);
     }
 
+    /// A log_clip of NaN is an error, and nothing changes.
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         check("learned_clip.forward", x);
+        detail::check_trained("learned_clip.forward", "log_clip", log_clip_);
         take_clips();
         return quantize(x, ctx);
     }

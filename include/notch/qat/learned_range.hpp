@@ -13,7 +13,9 @@
 // point moves, less than half a step, counts as the identity.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
+#include <limits>
 #include <span>
 
 #include <notch/core/buffer.hpp>
@@ -35,8 +37,9 @@ public:
     explicit learned_range(std::initializer_list<index_t> extents)
         : learned_range(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_range(std::span<const index_t> extents)
-        : base(layout_of<Granularity>(extents), {1.0f, Range::qmin}), min_(layout_.count()),
-          min_gradient_(layout_.count()), max_(layout_.count()), max_gradient_(layout_.count()) {}
+        : base(layout_of<Granularity>(extents), {1.0f, Range::qmin}),
+          min_(detail::trained_numbers(layout_.count(), unset.min)), min_gradient_(layout_.count()),
+          max_(detail::trained_numbers(layout_.count(), unset.max)), max_gradient_(layout_.count()) {}
 
     /// Starts from the minimum and the maximum of values, widened to 0.
     void initialize(std::span<const float> x) {
@@ -45,29 +48,45 @@ public:
     }
     /// Starts from the ranges of given parameters, one for each channel, e.g. of notch::calibrate.
     void initialize(std::span<const quant_params> params) {
-        this->check_start("learned_range.initialize", params);
+        this->check_start("learned_range.initialize", params, Range::qmin, Range::qmax);
         for (index_t c = 0; c < layout_.count(); ++c) {
             const real_range r = range_of<Range>(params[static_cast<std::size_t>(c)]);
             min_[c] = r.min;
             max_[c] = r.max;
         }
-        initialized_ = true;
         take_params();
     }
-    [[nodiscard]] bool initialized() const noexcept { return initialized_; }
+    /// Whether every channel has both bounds: by initialize, by a forward, or written to min() and max().
+    [[nodiscard]] bool initialized() const noexcept {
+        return detail::all_set(min_, unset.min) && detail::all_set(max_, unset.max);
+    }
 
     /// The range of channel (or group) c < layout().count() as it is used: it holds 0, and its bounds are at most
-    /// 2^100. A bound that is not finite counts as 0.
+    /// 2^100. A bound that is unset, or NaN, counts as 0. Where both do, the range is the least one that has a normal
+    /// scale: all other values lie outside, and their gradient opens it again.
     [[nodiscard]] real_range bounds(index_t c) const {
         if (c < 0 || c >= min_.size())
             fail(errc::invalid_argument, detail::cat("learned_range.bounds: channel ", c, " of ", min_.size()));
-        const float lo = std::isfinite(min_[c]) ? min_[c] : 0.0f, hi = std::isfinite(max_[c]) ? max_[c] : 0.0f;
-        return {lo > 0.0f ? 0.0f : lo < -0x1p100f ? -0x1p100f : lo, hi < 0.0f ? 0.0f : hi > 0x1p100f ? 0x1p100f : hi};
+        const float lo = min_[c] < 0.0f ? min_[c] : 0.0f, hi = max_[c] > 0.0f ? max_[c] : 0.0f; // NaN is neither
+        if (lo == 0.0f && hi == 0.0f) return {0.0f, static_cast<float>(Range::qmax - Range::qmin) * FLT_MIN};
+        return {lo < -0x1p100f ? -0x1p100f : lo, hi > 0x1p100f ? 0x1p100f : hi};
     }
 
+    /// Bounds that are still unset are first set from x, as initialize does. A NaN among the bounds is an error, and
+    /// nothing changes.
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
-        check("learned_range.forward", x);
-        if (!initialized_) initialize(x);
+        constexpr const char* where = "learned_range.forward";
+        check(where, x);
+        detail::check_trained(where, "min", min_);
+        detail::check_trained(where, "max", max_);
+        if (!initialized()) {
+            const buffer<quant_params> from = this->min_max_params(x);
+            for (index_t c = 0; c < layout_.count(); ++c) {
+                const real_range r = range_of<Range>(from[c]);
+                if (min_[c] == unset.min) min_[c] = r.min;
+                if (max_[c] == unset.max) max_[c] = r.max;
+            }
+        }
         take_params();
         return quantize(x, ctx);
     }
@@ -88,18 +107,21 @@ public:
         return gradient_;
     }
 
-    /// What an optimizer trains, and the gradients: the bounds of each channel, in the units of x.
+    /// What an optimizer trains and a checkpoint keeps, and the gradients: the bounds of each channel, in the units of
+    /// x. An unset minimum is infinity, an unset maximum -infinity, each for itself; what is written here before the
+    /// first forward stays.
     [[nodiscard]] std::span<float> min() noexcept { return min_; }
     [[nodiscard]] std::span<float> min_gradient() noexcept { return min_gradient_; }
     [[nodiscard]] std::span<float> max() noexcept { return max_; }
     [[nodiscard]] std::span<float> max_gradient() noexcept { return max_gradient_; }
 
 private:
+    static constexpr real_range unset{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+
     void take_params() {
         for (index_t c = 0; c < layout_.count(); ++c) params_[c] = params_from_range<Range>(bounds(c));
     }
     buffer<float> min_, min_gradient_, max_, max_gradient_;
-    bool initialized_ = false;
 };
 
 NOTCH_KEYED_END

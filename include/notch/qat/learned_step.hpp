@@ -11,7 +11,9 @@
 //   start      s = 2 * mean|x| / sqrt(Qp)                                      (section 2.1)
 //
 // The step is stored as its logarithm, t = log(s), so that it stays positive and finite whatever
-// the optimizer does: dt = ds * s.
+// the optimizer does: dt = ds * s. Plain descent at a rate lr then moves the step by about lr * s^2 * ds, where descent
+// in s itself, as in the paper, moves it by lr * ds; small steps hardly move. Train t with Adam, whose moves do not
+// depend on the size of the gradient, or at a rate divided by s^2.
 #pragma once
 
 #include <cfloat>
@@ -41,45 +43,43 @@ public:
     explicit learned_step(std::initializer_list<index_t> extents)
         : learned_step(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_step(std::span<const index_t> extents)
-        : base(layout_of<Granularity>(extents), {1.0f, 0}), log_step_(layout_.count()),
-          log_step_gradient_(layout_.count()) {}
+        : base(layout_of<Granularity>(extents), {1.0f, 0}),
+          log_step_(detail::trained_numbers(layout_.count(), detail::unset_log)), log_step_gradient_(layout_.count()) {}
 
     /// Sets the steps from values, as the paper starts training.
     void initialize(std::span<const float> x) {
         check("learned_step.initialize", x);
-        for (index_t c = 0; c < layout_.count(); ++c) {
-            double sum = 0;
-            index_t finite = 0;
-            for_channel(c, [&](index_t i) {
-                const float v = x[static_cast<std::size_t>(i)];
-                if (!std::isfinite(v)) return;
-                sum += std::fabs(static_cast<double>(v));
-                ++finite;
-            });
-            const double step =
-                finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
-            log_step_[c] = step > FLT_MIN ? static_cast<float>(std::log(step)) : 0.0f;
-            params_[c] = {this->step(c), 0};
-        }
-        initialized_ = true;
+        for (index_t c = 0; c < layout_.count(); ++c) start(c, x);
     }
-    [[nodiscard]] bool initialized() const noexcept { return initialized_; }
+    /// Starts from given scales, one for each channel, e.g. of notch::calibrate; zero points are 0.
+    void initialize(std::span<const quant_params> params) {
+        this->check_start("learned_step.initialize", params, 0, 0);
+        for (index_t c = 0; c < layout_.count(); ++c) {
+            log_step_[c] = detail::log_from_step<Range>(static_cast<double>(params[static_cast<std::size_t>(c)].scale));
+            params_[c] = {step(c), 0};
+        }
+    }
+    /// Whether every channel has a step: by initialize, by a forward, or written to log_step().
+    [[nodiscard]] bool initialized() const noexcept { return detail::all_set(log_step_, detail::unset_log); }
 
-    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]. A non-finite t counts
-    /// as 0. For a power_of_two range rounded up to a power of two, through which the gradient passes straight (Jain et
-    /// al. 2020, arXiv:1903.08066).
+    /// The step of channel (or group) c < layout().count(): exp(t), kept within [FLT_MIN, 2^100]; 1 while t is unset,
+    /// or NaN. For a power_of_two range rounded up to a power of two, through which the gradient passes straight (Jain
+    /// et al. 2020, arXiv:1903.08066).
     [[nodiscard]] float step(index_t c) const {
         if (c < 0 || c >= log_step_.size())
             fail(errc::invalid_argument, detail::cat("learned_step.step: channel ", c, " of ", log_step_.size()));
-        const float step = detail::positive_from_log(log_step_[c], -87.0f);
-        if constexpr (has_power_of_two_scale<Range>) return ceil_to_power_of_two(step);
-        return step;
+        return detail::step_from_log<Range>(log_step_[c]);
     }
 
+    /// Steps that are still unset are first set from x, as initialize does. A log_step of NaN is an error, and nothing
+    /// changes.
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         check("learned_step.forward", x);
-        if (!initialized_) initialize(x);
-        for (index_t c = 0; c < layout_.count(); ++c) params_[c] = {step(c), 0};
+        detail::check_trained("learned_step.forward", "log_step", log_step_);
+        for (index_t c = 0; c < layout_.count(); ++c) {
+            if (log_step_[c] == detail::unset_log) start(c, x);
+            params_[c] = {step(c), 0};
+        }
         return quantize(x, ctx);
     }
     /// The same with given scales instead of the steps, one for each entry of params(), for this call only. backward
@@ -124,13 +124,27 @@ public:
         return gradient_;
     }
 
-    /// What an optimizer trains: one t = log(step) for each channel, and its gradient.
+    /// What an optimizer trains and a checkpoint keeps: one t = log(step) for each channel, and its gradient. t is
+    /// -infinity while unset; what is written here before the first forward stays.
     [[nodiscard]] std::span<float> log_step() noexcept { return log_step_; }
     [[nodiscard]] std::span<float> log_step_gradient() noexcept { return log_step_gradient_; }
 
 private:
+    void start(index_t c, std::span<const float> x) {
+        double sum = 0;
+        index_t finite = 0;
+        for_channel(c, [&](index_t i) {
+            const float v = x[static_cast<std::size_t>(i)];
+            if (!std::isfinite(v)) return;
+            sum += std::fabs(static_cast<double>(v));
+            ++finite;
+        });
+        const double step =
+            finite ? 2.0 * sum / static_cast<double>(finite) / std::sqrt(static_cast<double>(Range::qmax)) : 0.0;
+        log_step_[c] = detail::log_from_step<Range>(step);
+        params_[c] = {this->step(c), 0};
+    }
     buffer<float> log_step_, log_step_gradient_;
-    bool initialized_ = false;
 };
 
 NOTCH_KEYED_END

@@ -19,6 +19,7 @@
 
 #include <notch/core/buffer.hpp>
 #include <notch/qat/fake_quant.hpp>
+#include <notch/qat/log_parameter.hpp>
 #include <notch/scheme/granularity.hpp>
 #include <notch/scheme/range.hpp>
 
@@ -39,46 +40,48 @@ public:
     explicit learned_threshold(std::initializer_list<index_t> extents)
         : learned_threshold(std::span<const index_t>(extents.begin(), extents.size())) {}
     explicit learned_threshold(std::span<const index_t> extents)
-        : base(layout_of<Granularity>(extents), {1.0f, 0}), log2_threshold_(layout_.count()),
+        : base(layout_of<Granularity>(extents), {1.0f, 0}),
+          log2_threshold_(detail::trained_numbers(layout_.count(), detail::unset_log)),
           log2_threshold_gradient_(layout_.count()) {
         take_scales_of_thresholds();
     }
 
-    /// Sets the thresholds from values, 3 * sqrt(mean x^2) over the finite ones; 1 where all are 0. For activations the
-    /// paper starts from the least divergence: set log2_threshold() to the log2 of what a calibration finds.
+    /// Sets the thresholds from values, 3 * sqrt(mean x^2) over the finite ones; 1 where all are 0.
     void initialize(std::span<const float> x) {
         check("learned_threshold.initialize", x);
-        for (index_t c = 0; c < layout_.count(); ++c) {
-            double sum = 0;
-            index_t finite = 0;
-            for_channel(c, [&](index_t i) {
-                const auto v = static_cast<double>(x[static_cast<std::size_t>(i)]);
-                if (!std::isfinite(v)) return;
-                sum += v * v;
-                ++finite;
-            });
-            log2_threshold_[c] =
-                sum > 0.0 ? static_cast<float>(std::log2(3.0 * std::sqrt(sum / static_cast<double>(finite)))) : 0.0f;
-        }
-        initialized_ = true;
+        for (index_t c = 0; c < layout_.count(); ++c) start(c, x);
         take_scales_of_thresholds();
     }
-    [[nodiscard]] bool initialized() const noexcept { return initialized_; }
+    /// Starts from given scales, one for each channel, which are moved up to powers of two; zero points are 0. Those of
+    /// the least divergence, from which the paper starts activations, are found by notch::calibrate with clip::entropy.
+    void initialize(std::span<const quant_params> params) {
+        this->check_start("learned_threshold.initialize", params, 0, 0);
+        for (index_t c = 0; c < layout_.count(); ++c)
+            log2_threshold_[c] = static_cast<float>(
+                std::log2(static_cast<double>(params[static_cast<std::size_t>(c)].scale)) + log2_codes);
+        take_scales_of_thresholds();
+    }
+    /// Whether every channel has a threshold: by initialize, by a forward, or written to log2_threshold().
+    [[nodiscard]] bool initialized() const noexcept { return detail::all_set(log2_threshold_, detail::unset_log); }
 
     /// The scale of channel (or group) c < layout().count(), a power of two. log2 t is kept within [-100, 100]; one
-    /// that is not finite counts as 0.
+    /// that is unset, or NaN, counts as 0.
     [[nodiscard]] float scale(index_t c) const {
         if (c < 0 || c >= log2_threshold_.size())
             fail(errc::invalid_argument,
                  detail::cat("learned_threshold.scale: channel ", c, " of ", log2_threshold_.size()));
-        const float t = std::isfinite(log2_threshold_[c]) ? log2_threshold_[c] : 0.0f;
+        const float given = log2_threshold_[c], t = std::isnan(given) || given == detail::unset_log ? 0.0f : given;
         const int exponent = static_cast<int>(std::ceil(t < -100.0f ? -100.0f : t > 100.0f ? 100.0f : t));
-        return std::ldexp(1.0f, exponent - (Range::qmin == 0 ? Range::bits : Range::bits - 1));
+        return std::ldexp(1.0f, exponent - log2_codes);
     }
 
+    /// Thresholds that are still unset are first set from x, as initialize does. A log2_threshold of NaN is an error,
+    /// and nothing changes.
     std::span<const float> forward(std::span<const float> x, const context& ctx = {}) {
         check("learned_threshold.forward", x);
-        if (!initialized_) initialize(x);
+        detail::check_trained("learned_threshold.forward", "log2_threshold", log2_threshold_);
+        for (index_t c = 0; c < layout_.count(); ++c)
+            if (log2_threshold_[c] == detail::unset_log) start(c, x);
         take_scales_of_thresholds();
         return quantize(x, ctx);
     }
@@ -113,16 +116,30 @@ public:
         return gradient_;
     }
 
-    /// What an optimizer trains: one log2 t for each channel, and its gradient.
+    /// What an optimizer trains and a checkpoint keeps: one log2 t for each channel, and its gradient. log2 t is
+    /// -infinity while unset; what is written here before the first forward stays.
     [[nodiscard]] std::span<float> log2_threshold() noexcept { return log2_threshold_; }
     [[nodiscard]] std::span<float> log2_threshold_gradient() noexcept { return log2_threshold_gradient_; }
 
 private:
+    static constexpr int log2_codes = Range::qmin == 0 ? Range::bits : Range::bits - 1; ///< of t / scale
+
+    void start(index_t c, std::span<const float> x) {
+        double sum = 0;
+        index_t finite = 0;
+        for_channel(c, [&](index_t i) {
+            const auto v = static_cast<double>(x[static_cast<std::size_t>(i)]);
+            if (!std::isfinite(v)) return;
+            sum += v * v;
+            ++finite;
+        });
+        log2_threshold_[c] =
+            sum > 0.0 ? static_cast<float>(std::log2(3.0 * std::sqrt(sum / static_cast<double>(finite)))) : 0.0f;
+    }
     void take_scales_of_thresholds() {
         for (index_t c = 0; c < layout_.count(); ++c) params_[c] = {scale(c), 0};
     }
     buffer<float> log2_threshold_, log2_threshold_gradient_;
-    bool initialized_ = false;
 };
 
 NOTCH_KEYED_END

@@ -25,7 +25,8 @@ NOTCH_KEYED_BEGIN
 
 /// One delta and one alpha for each channel or group, for the whole tensor as in the paper. A symmetric_quantizer, so
 /// the training layers take it. Values that are not finite count for no mean: infinities have codes of their sign, NaN
-/// has 0. alpha is 1 where no weight is beyond delta. mask() is 1 everywhere. Not thread-safe.
+/// has 0. alpha is 1 where no finite weight is beyond delta, else at least FLT_MIN. mask() is 1 everywhere. Not
+/// thread-safe.
 template <class Granularity = per_tensor> class ternary_weights : public detail::quantizer<symmetric<2>> {
 public:
     explicit ternary_weights(std::initializer_list<index_t> extents)
@@ -41,7 +42,7 @@ public:
         ternarize(w);
         for (index_t c = 0; c < layout_.count(); ++c) {
             const float alpha = mean_beyond(w, c, threshold_[c], 1.0);
-            params_[c] = {alpha < FLT_MIN ? 1.0f : alpha, 0};
+            params_[c] = {alpha == 0.0f ? 1.0f : alpha < FLT_MIN ? FLT_MIN : alpha, 0};
         }
         return dequantize();
     }
