@@ -2,6 +2,7 @@
 //
 // AdaRound: against trying all roundings of a small layer, and the properties it promises.
 #include "../catch.hpp"
+#include "values.hpp"
 
 #include <limits>
 #include <random>
@@ -14,14 +15,6 @@ using namespace notch;
 namespace {
 
 using s4 = symmetric<4>;
-
-std::vector<float> normal_values(std::size_t n, unsigned seed) {
-    std::mt19937 g(seed);
-    std::normal_distribution<float> d;
-    std::vector<float> x(n);
-    for (float& v : x) v = d(g);
-    return x;
-}
 
 /// Rows of inputs with one source in common.
 std::vector<float> inputs(index_t rows, index_t n, unsigned seed) {

@@ -2,6 +2,7 @@
 //
 // AWQ: by hand, against the grid of the paper over the inputs themselves, and with inputs that have outliers.
 #include "../catch.hpp"
+#include "values.hpp"
 
 #include <cmath>
 #include <limits>
@@ -18,14 +19,6 @@ namespace {
 
 using s3 = symmetric<3>;
 using s4 = symmetric<4>;
-
-std::vector<float> normal_values(std::size_t n, unsigned seed) {
-    std::mt19937 g(seed);
-    std::normal_distribution<float> d;
-    std::vector<float> x(n);
-    for (float& v : x) v = d(g);
-    return x;
-}
 
 /// Rows of inputs, every 16th of them 30 times larger than the others.
 std::vector<float> outlying_inputs(index_t rows, index_t n, unsigned seed) {

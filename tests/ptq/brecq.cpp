@@ -3,6 +3,7 @@
 // Block reconstruction: against trying all roundings of a small block, against rounding and AdaRound of one layer at a
 // time, and the properties it promises.
 #include "../catch.hpp"
+#include "values.hpp"
 
 #include <cmath>
 #include <limits>
@@ -19,14 +20,6 @@ namespace {
 
 using s3 = symmetric<3>;
 using weight_views = std::span<const matrix_view<const float>>;
-
-std::vector<float> normal_values(std::size_t n, unsigned seed) {
-    std::mt19937 g(seed);
-    std::normal_distribution<float> d;
-    std::vector<float> x(n);
-    for (float& v : x) v = d(g);
-    return x;
-}
 
 /// z = x + W2 relu(W1 x), or without "x +" where W2 has not the outputs of x.
 struct residual_block {

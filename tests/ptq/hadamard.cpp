@@ -3,6 +3,7 @@
 // Hadamard rotations: matrices known by hand, orthogonality for every order, layers that compute the same, and what
 // they are for: outliers.
 #include "../catch.hpp"
+#include "values.hpp"
 
 #include <cfloat>
 #include <cmath>
@@ -16,14 +17,6 @@
 using namespace notch;
 
 namespace {
-
-std::vector<float> normal_values(std::size_t n, unsigned seed) {
-    std::mt19937 g(seed);
-    std::normal_distribution<float> d;
-    std::vector<float> x(n);
-    for (float& v : x) v = d(g);
-    return x;
-}
 
 /// sqrt(n) H without signs, rounded: row i of the result is H e_i, so this is its transpose.
 std::vector<int> columns_of(index_t n) {

@@ -4,6 +4,7 @@
 // there is a function to differentiate and by the papers' formulas elsewhere, and products by the kernels that the
 // codes are for.
 #include "../catch.hpp"
+#include "values.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -21,17 +22,6 @@
 using namespace notch;
 
 namespace {
-
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-constexpr float infinity = std::numeric_limits<float>::infinity();
-
-std::vector<float> randoms(unsigned seed, std::size_t n, float lo, float hi) {
-    std::mt19937 g(seed);
-    std::vector<float> v(n);
-    for (float& x : v) x = lo + (hi - lo) * static_cast<float>(g() % 20001) / 20000.0f;
-    return v;
-}
-template <class T> std::vector<T> vec(std::span<const T> s) { return {s.begin(), s.end()}; }
 
 /// values() are those of codes() with params(), and codes() those of the range.
 template <class Q> void check_values(const Q& q) {

@@ -3,6 +3,7 @@
 // Learned clipping levels, offsets, ranges and thresholds: codes by hand, gradients by the papers' formulas and by
 // finite differences of what they are the derivatives of, with the rounding residue held constant.
 #include "../catch.hpp"
+#include "values.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -21,17 +22,6 @@
 using namespace notch;
 
 namespace {
-
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-constexpr float infinity = std::numeric_limits<float>::infinity();
-
-std::vector<float> randoms(unsigned seed, std::size_t n, float lo, float hi) {
-    std::mt19937 g(seed);
-    std::vector<float> v(n);
-    for (float& x : v) x = lo + (hi - lo) * static_cast<float>(g() % 20001) / 20000.0f;
-    return v;
-}
-template <class T> std::vector<T> vec(std::span<const T> s) { return {s.begin(), s.end()}; }
 
 /// What is trained is what ships: the codes and values are those that inference makes with params().
 template <class Q> void check_inference(Q& q, std::span<const float> x) {
