@@ -12,7 +12,8 @@
 #      both parts, and the same as on this machine.
 set -eu
 host=$1
-tests=$NOTCH_ROOT/tests
+ln -sfn "$NOTCH_ROOT" root # its path may have spaces
+tests=root/tests
 cross=aarch64-linux-gnu
 for tool in $cross-g++ $cross-objdump $cross-nm qemu-aarch64; do
     if ! command -v $tool > /dev/null; then
@@ -27,7 +28,7 @@ for package in catch2 xsimd; do
         if [ -d $place/$package ] && [ ! -e include/$package ]; then ln -s $place/$package include/$package; fi
     done
 done
-flags="-std=c++20 -I$NOTCH_ROOT/include -I$tests -isystem include -DNDEBUG $NOTCH_WARNINGS"
+flags="-std=c++20 -Iroot/include -I$tests -isystem include -DNDEBUG $NOTCH_WARNINGS"
 failed=0
 
 # --- compiling, two at a time ------------------------------------------------------------------------
@@ -54,16 +55,17 @@ filter='~"norms stay*"~"convolutions of bits*"~[slow]'
         for source in "$tests/$room"/*.cpp; do
             name=${source##*/}
             case " $left_out " in *" $room/${name%.cpp} "*) continue ;; esac
-            echo "$room-${name%.cpp}.o $source $quick"
+            echo "$room-${name%.cpp}.o $source $quick -DNOTCH_SEPARATE_KERNELS"
         done
     done
+    [ -z "$rooms" ] || echo "definitions.o $tests/definitions.cpp $quick"
     [ -z "$rooms" ] || echo "main.o $tests/main.cpp $cross-g++ $flags -O0 -Wno-conversion"
     echo "isas.o $tests/arm/isas.cpp $quick"
     echo "odr_main.o $tests/odr/main.cpp $quick"
     echo "odr_baseline.o $tests/odr/baseline.cpp $quick"
     echo "odr_wide.o $tests/odr/native.cpp $cross-g++ $flags -O2 -march=armv8.6-a+sve2"
     echo "here_main.o $tests/odr/main.cpp $host -std=c++20 -O1"
-    echo "here_baseline.o $tests/odr/baseline.cpp $host -std=c++20 -I$NOTCH_ROOT/include $NOTCH_ISYSTEM -O1"
+    echo "here_baseline.o $tests/odr/baseline.cpp $host -std=c++20 -Iroot/include $NOTCH_ISYSTEM -O1"
 } > compilations
 xargs -P 2 -L 1 sh one.sh < compilations || { echo "not everything compiles for AArch64"; exit 1; }
 
@@ -84,7 +86,7 @@ expect cortex-a72 'scalar neon'
 # --- the rooms --------------------------------------------------------------------------------------------
 
 for room in $rooms; do
-    $cross-g++ -static main.o "$room"-*.o -o "test_$room"
+    $cross-g++ -static main.o definitions.o "$room"-*.o -o "test_$room"
 done
 run() { # <log> <cpu> <arguments...>
     log=$1 cpu=$2

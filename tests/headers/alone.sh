@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # alone.sh <compiler>: every header but kernels/body compiles by itself, included twice, with all warnings as
-# errors; and again with -fno-exceptions -fno-rtti. Headers of a room whose package is not found are
+# errors; and again with -fno-exceptions -fno-rtti and with kernels only declared. Headers of a room whose package is not found are
 # left out, and so are those of the table below from the second pass. Rooms that promise to need no
 # package are also asked what they really include.
 set -eu
@@ -37,7 +37,7 @@ while read -r header; do
     for prefix in $needs_exceptions; do
         case $header in "$prefix"*) without= ;; esac
     done
-    [ -z "$without" ] || echo "$header noexcept -fno-exceptions -fno-rtti" >> compilations
+    [ -z "$without" ] || echo "$header noexcept -fno-exceptions -fno-rtti -DNOTCH_SEPARATE_KERNELS" >> compilations
 done < files
 
 cat > one.sh <<'SCRIPT'

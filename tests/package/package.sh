@@ -51,3 +51,17 @@ grep -q nonsense found_component.log || { cat found_component.log; exit 1; }
 say "an include path and nothing else"
 "$cxx" -std=c++20 "-I$NOTCH_ROOT/include" "$here/main.cpp" -o plain
 ./plain
+
+# The tests of the rooms are programs that compile their kernels once; here is what goes wrong without.
+say "separate kernels that are missing, or come too late"
+if "$cxx" -std=c++20 -DNOTCH_SEPARATE_KERNELS "-I$NOTCH_ROOT/include" "$here/main.cpp" -o separate > separate.log 2>&1; then
+    echo "a program without kernels links"
+    exit 1
+fi
+grep -q gemm_tables separate.log || { cat separate.log; exit 1; }
+printf '#include <notch/kernels/gemm.hpp>\n#include <notch/kernels/definitions.hpp>\n' > late.cpp
+if "$cxx" -std=c++20 -DNOTCH_SEPARATE_KERNELS "-I$NOTCH_ROOT/include" -fsyntax-only late.cpp > late.log 2>&1; then
+    echo "definitions.hpp behind another header compiles"
+    exit 1
+fi
+grep -q 'before any other header of notch' late.log || { cat late.log; exit 1; }

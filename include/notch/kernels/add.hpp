@@ -15,7 +15,7 @@
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const add_kernels* add_tables[isa_count] = NOTCH_KERNEL_TABLES(add_table);
+NOTCH_KERNELS(add_kernels, add_tables[isa_count], NOTCH_KERNEL_TABLES(add_table));
 } // namespace detail
 
 /// y[i] = the code of a[i] + b[i]; p comes from make_add, with a range within 0..255 (make_add serves ref::add of s8

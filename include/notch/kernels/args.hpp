@@ -23,6 +23,19 @@ inline constexpr index_t depthwise_width = 64;
 /// What a kernel stores for each accumulator.
 enum class store_kind : std::int32_t { u8, s8, s16, s32, f32, bf16 };
 
+/// Bytes of one result.
+[[nodiscard]] NOTCH_INLINE constexpr index_t store_size(store_kind k) {
+    switch (k) {
+    case store_kind::u8:
+    case store_kind::s8: return 1;
+    case store_kind::s16:
+    case store_kind::bf16: return 2;
+    case store_kind::s32:
+    case store_kind::f32: break;
+    }
+    return 4;
+}
+
 /// How the operands of a product come to the kernel; see kernels/body/gemm_tile.inl.
 enum class operand_form { direct, pairs, wide, offset };
 

@@ -53,6 +53,6 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const conv_kernels* conv_tables[isa_count] = NOTCH_KERNEL_TABLES_TILES(conv_table);
+NOTCH_KERNELS(conv_kernels, conv_tables[isa_count], NOTCH_KERNEL_TABLES_TILES(conv_table));
 } // namespace detail
 NOTCH_KEYED_END

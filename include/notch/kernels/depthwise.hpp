@@ -28,7 +28,7 @@
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const depthwise_kernels* depthwise_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(depthwise_table);
+NOTCH_KERNELS(depthwise_kernels, depthwise_tables[isa_count], NOTCH_KERNEL_TABLES_DOT(depthwise_table));
 
 /// x: the bytes of the codes, from conv_input.
 template <class Out, class F>

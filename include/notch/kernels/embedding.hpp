@@ -42,7 +42,7 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const embedding_kernels* embedding_tables[isa_count] = NOTCH_KERNEL_TABLES(embedding_kernel_table);
+NOTCH_KERNELS(embedding_kernels, embedding_tables[isa_count], NOTCH_KERNEL_TABLES(embedding_kernel_table));
 } // namespace detail
 
 /// y(i, :) = table(indices[i], :). I is std::int32_t or std::int64_t and must be named if indices is no span:

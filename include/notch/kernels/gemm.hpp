@@ -25,7 +25,7 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const gemm_kernels* gemm_tables[isa_count] = NOTCH_KERNEL_TABLES_TILES(gemm_table);
+NOTCH_KERNELS(gemm_kernels, gemm_tables[isa_count], NOTCH_KERNEL_TABLES_TILES(gemm_table));
 
 /// The epilogue of the channels from `channel` on.
 inline void from_channel(epilogue_args& ep, index_t channel) {
@@ -39,7 +39,7 @@ inline void from_channel(epilogue_args& ep, index_t channel) {
 inline void run_gemm(const gemm_args& g, const context& ctx) {
     if (g.m == 0 || g.n == 0) return;
     const index_t threads = ctx.executor.concurrency();
-    const index_t size = arch::scalar::store_size(g.ep.store);
+    const index_t size = store_size(g.ep.store);
     if (threads <= 1) {
         kernels_for(gemm_tables, ctx.target).gemm_u8s8(g);
         return;

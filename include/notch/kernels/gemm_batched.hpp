@@ -100,7 +100,7 @@ template <class Code> [[nodiscard]] activation_operand make_operand(index_t n, i
 
 namespace detail {
 
-inline constexpr const pack_kernels* pack_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(pack_table);
+NOTCH_KERNELS(pack_kernels, pack_tables[isa_count], NOTCH_KERNEL_TABLES_DOT(pack_table));
 
 /// One thread's part of the workspace: panels, sums of columns, folded bias, zero points.
 struct batched_scratch {

@@ -37,13 +37,11 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const lookup_kernels* lookup_tables[isa_count] = NOTCH_KERNEL_TABLES(lookup_kernel_table);
+NOTCH_KERNELS(lookup_kernels, lookup_tables[isa_count], NOTCH_KERNEL_TABLES(lookup_kernel_table));
+NOTCH_KERNELS(lookup_kernels, lookup_vbmi, NOTCH_KERNEL_TABLE_VBMI(lookup_kernel_table));
 
 [[nodiscard]] inline const lookup_kernels& lookup_kernels_for(isa i) noexcept {
-#if NOTCH_X86_KERNELS
-    if ((i == isa::avx512vnni || i == isa::amx) && cpu().avx512vbmi) return arch::avx512vbmi::lookup_kernel_table;
-#endif
-    return kernels_for(lookup_tables, i);
+    return has_vbmi(i) ? *lookup_vbmi : kernels_for(lookup_tables, i);
 }
 
 } // namespace detail

@@ -89,7 +89,7 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const lowbit_kernels* lowbit_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(lowbit_table);
+NOTCH_KERNELS(lowbit_kernels, lowbit_tables[isa_count], NOTCH_KERNEL_TABLES_DOT(lowbit_table));
 
 /// Splits the rows (or, for few rows, the panels) over the threads of the executor. Args: bits_args or int2_args.
 /// size: bytes of one result.

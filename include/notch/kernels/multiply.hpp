@@ -41,7 +41,7 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const multiply_kernels* multiply_tables[isa_count] = NOTCH_KERNEL_TABLES(multiply_kernel_table);
+NOTCH_KERNELS(multiply_kernels, multiply_tables[isa_count], NOTCH_KERNEL_TABLES(multiply_kernel_table));
 
 template <byte_code A, byte_code B, byte_code Y> multiply_args make_multiply_args(const multiply_params<A, B, Y>& p) {
     const auto is_code = [](std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 255; };

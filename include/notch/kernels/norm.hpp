@@ -41,7 +41,7 @@ NOTCH_NAMESPACE_END
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const norm_kernels* norm_tables[isa_count] = NOTCH_KERNEL_TABLES(norm_kernel_table);
+NOTCH_KERNELS(norm_kernels, norm_tables[isa_count], NOTCH_KERNEL_TABLES(norm_kernel_table));
 } // namespace detail
 
 /// The layer norm or RMS norm of each row of codes; p comes from make_layer_norm or make_rms_norm, whose cols the rows

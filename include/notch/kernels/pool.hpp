@@ -19,7 +19,7 @@
 
 NOTCH_KEYED_BEGIN
 namespace detail {
-inline constexpr const pool_kernels* pool_tables[isa_count] = NOTCH_KERNEL_TABLES(pool_table);
+NOTCH_KERNELS(pool_kernels, pool_tables[isa_count], NOTCH_KERNEL_TABLES(pool_table));
 
 /// The most taps of a window that lie inside an image of h x w pixels.
 inline index_t inner_taps(std::string_view where, const window& s, index_t h, index_t w) {

@@ -35,7 +35,7 @@
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const quantize_kernels* quantize_tables[isa_count] = NOTCH_KERNEL_TABLES(quantize_table);
+NOTCH_KERNELS(quantize_kernels, quantize_tables[isa_count], NOTCH_KERNEL_TABLES(quantize_table));
 
 template <class Code> constexpr store_kind code_kind() {
     static_assert(std::is_same_v<Code, std::uint8_t> || std::is_same_v<Code, std::int8_t>,

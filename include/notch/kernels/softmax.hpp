@@ -46,13 +46,11 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const softmax_kernels* softmax_tables[isa_count] = NOTCH_KERNEL_TABLES(softmax_kernel_table);
+NOTCH_KERNELS(softmax_kernels, softmax_tables[isa_count], NOTCH_KERNEL_TABLES(softmax_kernel_table));
+NOTCH_KERNELS(softmax_kernels, softmax_vbmi, NOTCH_KERNEL_TABLE_VBMI(softmax_kernel_table));
 
 [[nodiscard]] inline const softmax_kernels& softmax_kernels_for(isa i) noexcept {
-#if NOTCH_X86_KERNELS
-    if ((i == isa::avx512vnni || i == isa::amx) && cpu().avx512vbmi) return arch::avx512vbmi::softmax_kernel_table;
-#endif
-    return kernels_for(softmax_tables, i);
+    return has_vbmi(i) ? *softmax_vbmi : kernels_for(softmax_tables, i);
 }
 
 template <class X, byte_code Y> softmax_args check_softmax(matrix_view<const X> x, matrix_view<Y> y) {

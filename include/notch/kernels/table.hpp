@@ -11,6 +11,27 @@
 #include <span>
 
 #include <notch/core/parallel.hpp>
+#include <notch/kernels/args.hpp>
+#include <notch/simd/cpu.hpp>
+
+// Where the kernels are compiled: in each translation unit that calls them, which needs no set-up; or, where all of
+// a program is compiled with NOTCH_SEPARATE_KERNELS, in the one that includes kernels/definitions.hpp (which defines
+// NOTCH_DETAIL_DEFINE_KERNELS). NOTCH_KERNELS(type, name, value) declares the constants that lead to them:
+//     NOTCH_KERNELS(gemm_kernels, gemm_tables[isa_count], NOTCH_KERNEL_TABLES_TILES(gemm_table));
+#if !defined(NOTCH_SEPARATE_KERNELS)
+#define NOTCH_KERNEL_BODIES 1
+#define NOTCH_KERNELS(type, name, ...) inline constexpr const type* name = __VA_ARGS__
+#elif defined(NOTCH_DETAIL_DEFINE_KERNELS)
+#define NOTCH_KERNEL_BODIES 1
+#define NOTCH_KERNELS(type, name, ...)                                                                                 \
+    extern const type* const name;                                                                                     \
+    constexpr const type* name = __VA_ARGS__
+#else
+#define NOTCH_KERNEL_BODIES 0
+#define NOTCH_KERNELS(type, name, ...) extern const type* const name
+#endif
+
+#if NOTCH_KERNEL_BODIES
 #include <notch/kernels/arch/amx.hpp>
 #include <notch/kernels/arch/avx2.hpp>
 #include <notch/kernels/arch/avx512bw.hpp>
@@ -20,8 +41,7 @@
 #include <notch/kernels/arch/neondot.hpp>
 #include <notch/kernels/arch/neoni8mm.hpp>
 #include <notch/kernels/arch/scalar.hpp>
-#include <notch/kernels/args.hpp>
-#include <notch/simd/cpu.hpp>
+#endif
 
 // The values of NOTCH_ARCH_LEVEL while for_each.inl includes a body.
 #define NOTCH_ARCH_SCALAR 0
@@ -36,6 +56,7 @@
 // The tables of a family in the order of the enum isa, one for each instruction set of this
 // architecture: those without dot products of bytes, which the others share; all of them but AMX, which
 // shares those of AVX-512 VNNI (_DOT); all of them (_TILES). Instruction sets of other architectures have none.
+// _TABLE_VBMI is the one of NOTCH_BODY_VBMI.
 #if NOTCH_X86_KERNELS
 #define NOTCH_KERNEL_TABLES(name)                                                                                      \
     {                                                                                                                  \
@@ -52,6 +73,7 @@
         &arch::scalar::name, &arch::avx2::name, &arch::avx512bw::name, &arch::avxvnni::name, &arch::avx512vnni::name,  \
             &arch::amx::name                                                                                           \
     }
+#define NOTCH_KERNEL_TABLE_VBMI(name) &arch::avx512vbmi::name
 #elif NOTCH_NEON_KERNELS
 #define NOTCH_KERNEL_TABLES(name)                                                                                      \
     {                                                                                                                  \
@@ -64,6 +86,7 @@
             &arch::neoni8mm::name                                                                                      \
     }
 #define NOTCH_KERNEL_TABLES_TILES(name) NOTCH_KERNEL_TABLES_DOT(name)
+#define NOTCH_KERNEL_TABLE_VBMI(name) nullptr
 #else
 #define NOTCH_KERNEL_TABLES(name)                                                                                      \
     { &arch::scalar::name }
@@ -71,6 +94,7 @@
     { &arch::scalar::name }
 #define NOTCH_KERNEL_TABLES_TILES(name)                                                                                \
     { &arch::scalar::name }
+#define NOTCH_KERNEL_TABLE_VBMI(name) nullptr
 #endif
 
 #define NOTCH_BODY <notch/kernels/body/store.inl>
@@ -117,6 +141,15 @@ template <class Kernels>
 [[nodiscard]] constexpr const Kernels& kernels_for(const Kernels* const (&tables)[isa_count], isa i) noexcept {
     const Kernels* k = tables[static_cast<int>(i)];
     return k ? *k : *tables[0];
+}
+
+/// Whether an instruction set takes the kernels of NOTCH_BODY_VBMI on this CPU.
+[[nodiscard]] inline bool has_vbmi([[maybe_unused]] isa i) noexcept {
+#if NOTCH_X86_KERNELS
+    return (i == isa::avx512vnni || i == isa::amx) && cpu().avx512vbmi;
+#else
+    return false;
+#endif
 }
 
 } // namespace detail

@@ -66,7 +66,7 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-inline constexpr const group_kernels* group_tables[isa_count] = NOTCH_KERNEL_TABLES_DOT(group_table);
+NOTCH_KERNELS(group_kernels, group_tables[isa_count], NOTCH_KERNEL_TABLES_DOT(group_table));
 
 /// Splits the panels (or, for few panels, the rows) over the threads of the executor.
 inline void run_group(const group_args& args, void (*kernel)(const group_args&), const context& ctx) {

@@ -18,6 +18,8 @@
 // NOTCH_BODY_AMX is compiled in arch::amx, over the operations and the body of arch::avx512vnni and over
 // the tiles of kernels/arch/amx.hpp.
 
+#if NOTCH_KERNEL_BODIES // else declared only, see kernels/table.hpp
+
 // Unrolled, the bodies would grow to hundreds of kilobytes of scalar code at -O3.
 #pragma push_macro("NOTCH_UNROLL")
 #undef NOTCH_UNROLL
@@ -138,6 +140,8 @@ NOTCH_TARGET_END
 #endif // NOTCH_NEON_KERNELS
 
 #undef NOTCH_OP
+#endif // NOTCH_KERNEL_BODIES
+
 #undef NOTCH_BODY_AMX
 #undef NOTCH_BODY_VBMI
 #undef NOTCH_BODY_DOT

@@ -76,16 +76,3 @@ NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index
     else
         store_bytes(static_cast<std::uint8_t*>(out), codes, cols);
 }
-
-/// Bytes of one result.
-inline index_t store_size(store_kind k) {
-    switch (k) {
-    case store_kind::u8:
-    case store_kind::s8: return 1;
-    case store_kind::s16:
-    case store_kind::bf16: return 2;
-    case store_kind::s32:
-    case store_kind::f32: break;
-    }
-    return 4;
-}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/definitions.hpp: all kernels, for the one file that compiles them in a program whose other files only
+// declare them.
+//
+// By default each translation unit that calls a kernel compiles it, for every instruction set: seconds for each file,
+// and slow kernels in a build without optimization. A program of many files may instead define NOTCH_SEPARATE_KERNELS
+// for all of them, and add one file that says nothing but
+//
+//     #include <notch/kernels/definitions.hpp>
+//
+// That file may be optimized differently (-O2 beside the -O0 of the rest). Compiled for another instruction set or
+// without exceptions it has another key (core/config.hpp), and the linker names what is missing. Include it in no
+// header, and before any other header of notch.
+#pragma once
+
+#if defined(NOTCH_SEPARATE_KERNELS) && defined(NOTCH_KERNELS)
+#error "notch: include <notch/kernels/definitions.hpp> before any other header of notch"
+#endif
+#define NOTCH_DETAIL_DEFINE_KERNELS
+
+#include <notch/kernels/add.hpp>
+#include <notch/kernels/conv_tile.hpp>
+#include <notch/kernels/depthwise.hpp>
+#include <notch/kernels/embedding.hpp>
+#include <notch/kernels/gemm.hpp>
+#include <notch/kernels/gemm_batched.hpp>
+#include <notch/kernels/lookup.hpp>
+#include <notch/kernels/lowbit.hpp>
+#include <notch/kernels/multiply.hpp>
+#include <notch/kernels/norm.hpp>
+#include <notch/kernels/pool.hpp>
+#include <notch/kernels/quantize.hpp>
+#include <notch/kernels/softmax.hpp>
+#include <notch/kernels/weight_only.hpp>
