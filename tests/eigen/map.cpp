@@ -20,5 +20,9 @@ TEST_CASE("maps and views share memory, strides included") {
     CHECK(m(1, 2) == -1.0f);
     const row_major<float>& constant = m;
     CHECK(as_eigen(as_view(constant)).sum() == Approx(m.sum()));
+    auto of_constants = as_eigen(as_view(constant)); // an object that is not constant, of elements that are
+    const matrix_view<const float> there = as_view(of_constants);
+    CHECK(there.data == m.data());
+    CHECK(there.rows == 4);
     CHECK_THROWS_AS(as_eigen(matrix_view<float>(nullptr, 2, 2)), error);
 }

@@ -4,6 +4,8 @@
 // direction; the memory stays its owner's.
 #pragma once
 
+#include <type_traits>
+
 #include <Eigen/Core>
 
 #include <notch/core/error.hpp>
@@ -26,7 +28,8 @@ template <class T> [[nodiscard]] matrix_map<T> as_eigen(const matrix_view<T>& v)
 
 namespace detail {
 
-template <class T, class Derived> [[nodiscard]] matrix_view<T> view_of(Derived& d) {
+template <class Derived> [[nodiscard]] auto view_of(Derived& d) {
+    using element = std::remove_pointer_t<decltype(d.data())>; // const if d is, or maps what is
     using plain = std::remove_const_t<Derived>;
     constexpr bool column = plain::ColsAtCompileTime == 1 && plain::IsVectorAtCompileTime;
     static_assert(plain::IsRowMajor || plain::IsVectorAtCompileTime,
@@ -38,7 +41,7 @@ template <class T, class Derived> [[nodiscard]] matrix_view<T> view_of(Derived& 
         fail(errc::invalid_argument, cat("as_view: the elements of a row lie ", static_cast<index_t>(d.innerStride()),
                                          " apart, they must be contiguous"));
     // A column vector steps from row to row by its inner stride.
-    return matrix_view<T>(d.data(), d.rows(), d.cols(), column ? d.innerStride() : d.outerStride());
+    return matrix_view<element>(d.data(), d.rows(), d.cols(), column ? d.innerStride() : d.outerStride());
 }
 
 } // namespace detail
@@ -46,10 +49,10 @@ template <class T, class Derived> [[nodiscard]] matrix_view<T> view_of(Derived& 
 /// The memory of a row-major Eigen matrix, map or block, or of a vector, as a matrix_view. The
 /// elements of a row must be contiguous: at compile time where Eigen knows, else checked.
 template <class Derived> [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& m) {
-    return detail::view_of<typename Derived::Scalar>(m.derived());
+    return detail::view_of(m.derived());
 }
 template <class Derived> [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& m) {
-    return detail::view_of<const typename Derived::Scalar>(m.derived());
+    return detail::view_of(m.derived());
 }
 
 NOTCH_KEYED_END
