@@ -3,14 +3,10 @@
 // The page of report.hpp and the table for the terminal.
 #include "report.hpp"
 
-#include <filesystem>
-#include <fstream>
 #include <map>
-#include <system_error>
 #include <utility>
 
-#include <notch/core/error.hpp>
-
+#include "files.hpp"
 #include "report_charts.hpp"
 #include "report_style.hpp"
 #include "report_text.hpp"
@@ -77,6 +73,7 @@ std::string headline(const json& results, const std::vector<network>& nets) {
     out += "</div><p class=\"soft small\">" + escape(text(meta, "cpu", "unknown CPU")) + " · notch " +
            escape(text(meta, "notch", dash)) + " · " + escape(text(meta, "compiler", "unknown compiler")) + " · seed " +
            fixed(number(meta, "seed"), 0) + "</p>";
+    if (const std::string noise = noise_warning(results); !noise.empty()) out += "<p>" + noise + "</p>";
     return out;
 }
 
@@ -266,18 +263,7 @@ void write_report(const json& results, const std::string& path) {
     page += charts(nets, "bytes", 1000, "Accuracy against the size of the saved model", "kB");
     page += charts(nets, "latency_us", 1, "Accuracy against latency", "µs for one image");
     page += layer_section(results, nets) + "</main></body></html>\n";
-
-    const std::string temporary = path + ".tmp";
-    std::ofstream out(temporary, std::ios::binary);
-    out << page;
-    out.close();
-    std::error_code status;
-    if (out) std::filesystem::rename(temporary, path, status);
-    if (!out || status) {
-        std::error_code ignored;
-        std::filesystem::remove(temporary, ignored);
-        notch::fail(notch::errc::io, path + ": the report cannot be written");
-    }
+    write_file(path, page);
 }
 
 std::string text_table(const json& results) {
@@ -319,6 +305,7 @@ std::string text_table(const json& results) {
         }
         out += "\n";
     }
+    if (const std::string noise = noise_warning(results); !noise.empty()) out += noise + "\n";
     const agreement agree = total_agreement(results);
     out += "mismatched codes: ";
     if (!agree.measured) return out + "not measured\n";

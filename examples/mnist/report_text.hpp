@@ -218,4 +218,21 @@ inline std::string where(const agreement& a) {
     return out;
 }
 
+/// A warning if many timings scattered, as they do when other programs run beside; else empty.
+inline std::string noise_warning(const json& results) {
+    constexpr double calm = 0.15;
+    int timings = 0, scattered = 0;
+    for (const json& row : list(results, "rows"))
+        for (const json& run : list(row, "per_isa"))
+            for (const char* key : {"spread_b1", "spread_b64"})
+                if (const auto spread = number(run, key)) {
+                    ++timings;
+                    scattered += *spread > calm;
+                }
+    if (scattered * 10 <= timings) return "";
+    return "The machine was busy: in " + std::to_string(scattered) + " of " + std::to_string(timings) +
+           " timings the middle half of the repetitions differ by more than " + fixed(calm * 100, 0) +
+           "%. Do not trust these latencies and speed-ups.";
+}
+
 } // namespace mnist::report

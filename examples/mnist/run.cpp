@@ -21,6 +21,7 @@
 #include <notch/io/layer_file.hpp>
 #include <notch/scheme/half.hpp>
 
+#include "files.hpp"
 #include "fp32.hpp"
 #include "idx.hpp"
 #include "networks.hpp"
@@ -209,13 +210,19 @@ template <class Net> void load_network(Net& net, const std::string& path) {
 }
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-double median(std::vector<double> v) {
-    std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-    return v[v.size() / 2];
+
+struct quartiles {
+    double low = 0, median = 0, high = 0;
+    [[nodiscard]] double spread() const { return (high - low) / median; }
+};
+quartiles quartiles_of(std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return {v[v.size() / 4], v[v.size() / 2], v[v.size() * 3 / 4]};
 }
 
 struct timing {
     double mine = 0, fp32 = 0;
+    double spread = 0; ///< of the middle half of the repetitions, relative to the median; the larger of the two
 };
 
 /// Median seconds of two calls that take turns, so that both see the same clock and the same noise.
@@ -231,7 +238,8 @@ template <class Mine, class Fp32> timing in_turns(int rounds, const Mine& mine, 
         a.push_back(t1 - t0);
         b.push_back(t2 - t1);
     }
-    return {median(a), median(b)};
+    const quartiles mine_times = quartiles_of(a), fp32_times = quartiles_of(b);
+    return {mine_times.median, fp32_times.median, std::max(mine_times.spread(), fp32_times.spread())};
 }
 
 class checker {
@@ -284,8 +292,9 @@ public:
                 index_t right = 0;
                 std::size_t at = 0;
                 std::int64_t wrong = 0;
-                // The scalar kernels define the results and are slow: in a quick run, a part.
-                const index_t images = s_.quick && i == isa::scalar ? std::min<index_t>(200, test_.count) : test_.count;
+                // The scalar kernels define the results and are slow: beside others, in a quick run, a part.
+                const bool part = s_.quick && i == isa::scalar && notch::available_isas().size() > 1;
+                const index_t images = part ? std::min<index_t>(200, test_.count) : test_.count;
                 for (index_t first = 0; first < images; first += 100) {
                     load_batch(test_, first, std::min<index_t>(100, images - first), dynamic, x);
                     const activation& logits = net.forward(x, ctx);
@@ -357,9 +366,11 @@ private:
             entry["images_per_s_b1"] = 1.0 / t.mine;
             entry["speedup_b1"] = t.fp32 / t.mine;
             entry["fp32_latency_us"] = t.fp32 * 1e6;
+            entry["spread_b1"] = t.spread;
         } else {
             entry["images_per_s_b64"] = static_cast<double>(batch) / t.mine;
             entry["speedup_b64"] = t.fp32 / t.mine;
+            entry["spread_b64"] = t.spread;
         }
     }
     /// The row's own figures are those of the best instruction set.
@@ -436,9 +447,7 @@ int check_and_time(const settings& s) {
         row["size_ratio"] = row["bytes"].get<double>() / fp32_bytes;
     }
     bar.finish();
-    const std::string partial = s.out + "/results.json.tmp";
-    std::ofstream(partial) << results.dump(1) << '\n';
-    std::filesystem::rename(partial, s.out + "/results.json");
+    write_file(s.out + "/results.json", results.dump(1) + "\n");
     write_report(results, s.out + "/report.html");
     std::printf("%s\nwrote %s/results.json and %s/report.html\n", text_table(results).c_str(), s.out.c_str(),
                 s.out.c_str());

@@ -15,7 +15,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -24,6 +23,7 @@
 #include <notch/observe/probe.hpp>
 #include <notch/scheme/half.hpp>
 
+#include "files.hpp"
 #include "idx.hpp"
 #include "networks.hpp"
 #include "progress.hpp"
@@ -203,10 +203,8 @@ template <class To, class From> void copy_network(To& to, From& from) {
     });
 }
 
-void write_file(const std::string& path, const std::vector<std::uint8_t>& bytes) {
-    std::ofstream f(path, std::ios::binary);
-    f.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    if (!f.flush()) notch::fail(notch::errc::io, "cannot write " + path);
+std::string_view as_text(const std::vector<std::uint8_t>& bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 json histogram(std::span<const float> x) {
@@ -332,7 +330,7 @@ private:
             draw_weights("dynamic_int8", name, layer, spec); // its outputs have no grid
         });
         w.save(base("dynamic_int8") + ".notch");
-        write_file(base("dynamic_int8") + ".codes", codes);
+        write_file(base("dynamic_int8") + ".codes", as_text(codes));
         row("dynamic_int8", "dynamic-range PTQ", "int8", "uint8, at run time", top1, "dynamic");
     }
 
@@ -377,7 +375,7 @@ private:
         params.erase(params.begin());
         draw_outputs(method, q, params);
         w.save(base(method) + ".notch");
-        write_file(base(method) + ".codes", codes);
+        write_file(base(method) + ".codes", as_text(codes));
         row(method, title, weights, "uint8", top1, "static");
     }
 
@@ -479,7 +477,7 @@ int train_and_quantize(const settings& s) {
                  {"layers", a.layers}};
     for (auto& r : b.rows) results["rows"].push_back(r);
     for (auto& l : b.layers) results["layers"].push_back(l);
-    std::ofstream(s.out + "/training.json") << results.dump(1) << '\n';
+    write_file(s.out + "/training.json", results.dump(1) + "\n");
     return 0;
 }
 
