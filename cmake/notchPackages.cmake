@@ -4,8 +4,8 @@
 # and exists only if that package is found:
 #
 #   notch::eigen   Eigen 3.3 or later       <notch/eigen/...>, <notch/layers/...>
-#   notch::xsimd   xsimd 8 or later         <notch/simd/elementwise.hpp>, <notch/observe/...>
-#   notch::io      nlohmann_json 3          <notch/io/...>
+#   notch::xsimd   xsimd 8 or later         <notch/simd/elementwise.hpp>, <notch/observe/...>, <notch/qat/...>
+#   notch::io      nlohmann_json 3          <notch/io/...>, calibration caches with notch::xsimd
 #
 # Used by notch's own CMakeLists.txt (with GLOBAL) and by the installed notchConfig.cmake.
 

@@ -23,7 +23,7 @@
 //
 // Numbers are decimal with enough digits to be read back exactly, tensors are in order of their names,
 // and the same content gives the same bytes: a file made on one machine is read on any other. The reader
-// refuses what no observer can have seen. Needs nlohmann-json.
+// refuses what no observer can have seen. Needs nlohmann-json and xsimd.
 #pragma once
 
 #include <map>
