@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <notch/layers/train.hpp>
+#include <notch/qat/accumulator_aware.hpp>
 #include <notch/qat/binary_weights.hpp>
 #include <notch/qat/dorefa.hpp>
 #include <notch/qat/learned_threshold.hpp>
@@ -95,6 +96,7 @@ TEST_CASE("training layers take every quantizer of weights, train with it and sh
     check_layer<ternary_weights<per_channel<0>>>("ternary_weights");
     check_layer<binary_connect>("binary_connect", 1.0f);
     check_layer<xnor_weights<>>("xnor_weights");
+    check_layer<accumulator_aware<16>>("accumulator_aware");
 }
 
 TEST_CASE("a layer restored from the parameters of another ships its codes") {

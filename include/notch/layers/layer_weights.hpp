@@ -67,6 +67,8 @@ public:
         if constexpr (requires { weight_quantizer.log2_threshold(); })
             f(parameter{"log2_threshold", weight_quantizer.log2_threshold(), weight_quantizer.log2_threshold_gradient(),
                         false});
+        if constexpr (requires { weight_quantizer.log_norm(); })
+            f(parameter{"log_norm", weight_quantizer.log_norm(), weight_quantizer.log_norm_gradient(), false});
     }
 
     /// Weights and bias with the batch norm folded in: what float inference uses.
@@ -87,8 +89,8 @@ protected:
         if (has_fixed_magnitude<WeightQuantizer> && o.batch_norm)
             fail(errc::invalid_argument,
                  "train_layer: batch_norm with a quantizer of weights of a fixed magnitude (binary_connect, "
-                 "dorefa_weights), which loses what a folded batch norm scales; use xnor_weights, ternary_weights or "
-                 "another one with a scale, or no batch_norm");
+                 "dorefa_weights, accumulator_aware), which loses what a folded batch norm scales; use xnor_weights, "
+                 "ternary_weights or another one whose scale follows the weights, or no batch_norm");
         if (o.batch_norm) norm.emplace(math_.out);
     }
     /// The number of weights, after a look at everything that it is computed from.
