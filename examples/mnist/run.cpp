@@ -293,8 +293,8 @@ public:
                 std::size_t at = 0;
                 std::int64_t wrong = 0;
                 // The scalar kernels define the results and are slow: beside others, in a quick run, a part.
-                const bool part = s_.quick && i == isa::scalar && notch::available_isas().size() > 1;
-                const index_t images = part ? std::min<index_t>(200, test_.count) : test_.count;
+                const bool fewer = s_.quick && i == isa::scalar && notch::available_isas().size() > 1;
+                const index_t images = fewer ? std::min<index_t>(200, test_.count) : test_.count;
                 for (index_t first = 0; first < images; first += 100) {
                     load_batch(test_, first, std::min<index_t>(100, images - first), dynamic, x);
                     const activation& logits = net.forward(x, ctx);

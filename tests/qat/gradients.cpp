@@ -241,3 +241,32 @@ TEST_CASE("backward before forward says so") {
     CHECK(says([&] { fake.backward(dy); }));
     CHECK(says([&] { learned.backward(dy, dy); }));
 }
+
+TEST_CASE("batch_norm: statistics estimated again are those of all rows, whatever the batches") {
+    const float x[] = {1.0f, 10.0f, 3.0f, -10.0f, 5.0f, 0.0f}; // three rows of two channels
+    for (index_t first : {1, 2, 3}) {
+        batch_norm norm(2);
+        norm.begin_reestimation();
+        norm.reestimate(matrix_view<const float>(x, first, 2));
+        norm.reestimate(matrix_view<const float>(x + 2 * first, 3 - first, 2));
+        CHECK((norm.running_mean[0] == 0.0f && norm.running_var[0] == 1.0f)); // until the end
+        norm.end_reestimation();
+        CHECK(!norm.reestimating());
+        CHECK((norm.running_mean[0] == 3.0f && norm.running_mean[1] == 0.0f));
+        CHECK((norm.running_var[0] == 4.0f && norm.running_var[1] == 100.0f)); // 8 / 2, 200 / 2
+    }
+    batch_norm norm(2);
+    CHECK_THROWS_WITH(norm.reestimate(matrix_view<const float>(x, 3, 2)), contains_text("needs a begin_reestimation"));
+    CHECK_THROWS_WITH(norm.end_reestimation(), contains_text("no rows were seen"));
+    norm.begin_reestimation();
+    CHECK_THROWS_WITH(norm.reestimate(matrix_view<const float>(x, 2, 3)), contains_text("the number of channels of x"));
+    CHECK_THROWS_WITH(norm.end_reestimation(), contains_text("no rows were seen"));
+    const float bad[] = {1.0f, std::numeric_limits<float>::quiet_NaN()};
+    norm.reestimate(matrix_view<const float>(bad, 1, 2));
+    CHECK_THROWS_WITH(norm.end_reestimation(), contains_text("the statistics of channel 1 are not finite"));
+    CHECK((norm.running_mean[0] == 0.0f && norm.running_var[0] == 1.0f));
+    norm.begin_reestimation(); // anew
+    norm.reestimate(matrix_view<const float>(x, 1, 2));
+    norm.end_reestimation();
+    CHECK((norm.running_mean[0] == 1.0f && norm.running_var[0] == 0.0f));
+}

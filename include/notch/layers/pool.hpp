@@ -97,7 +97,7 @@ class global_average_layer {
 public:
     explicit global_average_layer(float range_momentum = 0.9f) : output_observer(range_momentum) {}
     moving_average output_observer;
-    std::optional<quant_params> fixed_params; ///< if set, instead of the observer's: a loaded network
+    std::optional<quant_params> fixed_params; ///< if set, instead of the observer's, which then sees nothing
 
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         detail::check_phase("global_average_layer", p);
@@ -122,7 +122,7 @@ public:
                 for (index_t c = 0; c < x.c; ++c)
                     mean_[n * x.c + c] += real[static_cast<std::size_t>((n * pixels_ + i) * x.c + c)];
         for (float& v : mean_) v /= static_cast<float>(pixels_);
-        if (p == phase::calibrate || y.quantized) output_observer.observe(mean_);
+        if ((p == phase::calibrate || y.quantized) && !fixed_params) output_observer.observe(mean_);
         if (y.quantized)
             integer_mean(x, y, ctx);
         else
@@ -167,7 +167,7 @@ class add_layer {
 public:
     explicit add_layer(float range_momentum = 0.9f) : output_observer(range_momentum) {}
     moving_average output_observer;
-    std::optional<quant_params> fixed_params; ///< if set, instead of the observer's: a loaded network
+    std::optional<quant_params> fixed_params; ///< if set, instead of the observer's, which then sees nothing
 
     void forward(const activation& a, const activation& b, activation& y, phase p, bool training, const context& ctx) {
         if (a.n != b.n || a.h != b.h || a.w != b.w || a.c != b.c)
@@ -184,7 +184,7 @@ public:
             y.values.resize_discard(y.size());
             for (index_t i = 0; i < y.size(); ++i)
                 y.values[i] = ra[static_cast<std::size_t>(i)] + rb[static_cast<std::size_t>(i)];
-            if (p == phase::calibrate || y.quantized) output_observer.observe(y.values);
+            if ((p == phase::calibrate || y.quantized) && !fixed_params) output_observer.observe(y.values);
         }
         if (y.quantized) {
             y.params = output_params();

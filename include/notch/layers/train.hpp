@@ -47,6 +47,9 @@ class train_layer : public layer_weights<Math, WeightQuantizer> {
 public:
     using base::weight, base::bias, base::weight_gradient, base::bias_gradient, base::norm, base::weight_quantizer;
     OutputObserver output_observer;
+    /// If set, the parameters of the output instead of the observer's, which then sees nothing: of a method of
+    /// notch/ptq, or output_params() to freeze the range at the end of training.
+    std::optional<quant_params> fixed_params;
 
     /// Copies weights, bias, batch norm and output range from a layer with another quantizer.
     template <class Other> void copy_from(const Other& o) {
@@ -58,10 +61,12 @@ public:
         bias = o.bias;
         norm = o.norm;
         output_observer = o.output_observer;
+        fixed_params = o.fixed_params;
     }
 
     /// y is reshaped as needed. training keeps what backward needs, uses batch statistics (fp32) and
-    /// lets the output ranges follow (quantized). phase::dynamic is for inference: training is ignored.
+    /// lets the output ranges follow (quantized). phase::dynamic is for inference: training is ignored. While norm is
+    /// reestimating(), inference in phase::quantized also shows it what the quantized weights give.
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
         if (x.c != math_.in)
             fail(errc::shape_mismatch,
@@ -151,7 +156,9 @@ public:
         return s;
     }
     [[nodiscard]] quant_params output_params() const {
-        return detail::observed_params("train_layer", output_observer.range());
+        if (!fixed_params) return detail::observed_params("train_layer", output_observer.range());
+        detail::check_params("train_layer", "fixed_params", *fixed_params, 0, 255);
+        return *fixed_params;
     }
 
 protected:
@@ -193,12 +200,13 @@ private:
             if (training) mask_[i] = v > lo && v < hi;
             y.values[i] = v < lo ? lo : v > hi ? hi : v;
         }
-        if (p == phase::calibrate) output_observer.observe(y.values);
+        if (p == phase::calibrate && !fixed_params) output_observer.observe(y.values);
     }
 
     void forward_quantized(const activation& x, activation& y, bool training, const context& ctx) {
         if (!x.quantized) fail(errc::invalid_argument, "train_layer: quantized arithmetic needs an input with codes");
         quantize_weights(x.params.scale, ctx);
+        if (norm && norm->reestimating() && !training) reestimate(x, ctx);
         const auto packed = math_.pack(weight_quantizer.codes());
         const buffer<std::int32_t> b = integer_bias(x.params);
         const context inner = with_workspace(ctx, detail::convolve_workspace(packed, x.n, x.h, x.w, ctx));
@@ -230,16 +238,32 @@ private:
         const matrix_view<const std::int32_t> acc(acc_.data(), y.pixels(), math_.out);
         detail::convolve(packed, make_epilogue(packed, stage::bias{b}, stage::accumulators{x.params.zero_point}),
                          x.code_view(), nhwc_view<std::int32_t>(acc_.data(), y.n, y.h, y.w, y.c), inner);
-        y_real_.resize_discard(y.size());
-        requantize(acc, detail::epilogue_with(options_.function, packed, stage::bias{b}, dequantize_stage),
-                   matrix_view<float>(y_real_.data(), y.pixels(), math_.out), {}, inner);
-        output_observer.observe(y_real_);
+        if (!fixed_params) {
+            y_real_.resize_discard(y.size());
+            requantize(acc, detail::epilogue_with(options_.function, packed, stage::bias{b}, dequantize_stage),
+                       matrix_view<float>(y_real_.data(), y.pixels(), math_.out), {}, inner);
+            output_observer.observe(y_real_);
+        }
         y.params = output_params();
         mask_.resize_discard(y.size());
         requantize(acc,
                    detail::epilogue_with(options_.function, packed, stage::bias{b},
                                          stage::requantize<affine<8>>{x.params, w_scales_, y.params}),
                    matrix_view<std::uint8_t>(y.codes.data(), y.pixels(), math_.out), mask_, inner);
+    }
+
+    /// The products of the quantized weights without what folding multiplied into them, for norm.
+    void reestimate(const activation& x, const context& ctx) {
+        const window& s = math_.geometry;
+        const index_t pixels = x.n * s.out_h(x.h) * s.out_w(x.w);
+        y_real_.resize_discard(pixels * math_.out);
+        const matrix_view<float> z(y_real_.data(), pixels, math_.out);
+        math_.forward(real_values(x, x_real_, ctx).data(), x, weight_quantizer.values(), z);
+        for (index_t c = 0; c < math_.out; ++c) {
+            const float folded = norm->fold_factor(c), factor = folded == 0.0f ? 0.0f : 1.0f / folded;
+            for (index_t r = 0; r < pixels; ++r) z(r, c) *= factor;
+        }
+        norm->reestimate(z);
     }
 
     void forward_dynamic(const activation& x, activation& y, const context& ctx) {

@@ -8,7 +8,9 @@
 //   folded      w'[c] = w[c] * gamma[c] / sqrt(running_var[c] + eps)
 //               b'[c] = beta[c] + (b[c] - running_mean[c]) * gamma[c] / sqrt(running_var[c] + eps)
 //
-// Folding uses the running statistics, frozen: what is trained is then exactly what is shipped.
+// Folding uses the running statistics, frozen: what is trained is then exactly what is shipped. They are those of the
+// float weights, though; after training they can be estimated again from what the quantized weights give (Nagel et al.
+// 2022, arXiv:2203.11086): mean and variance of all rows between begin_reestimation and end_reestimation.
 #pragma once
 
 #include <cmath>
@@ -107,6 +109,53 @@ public:
             for (index_t c = 0; c < n; ++c) dy(r, c) = f[c] * (dy(r, c) - a[c] - normalized_[r * n + c] * b[c]);
     }
 
+    /// Begins statistics anew; the running ones stay as they are until end_reestimation.
+    void begin_reestimation() {
+        seen_mean_ = buffer<double>(channels());
+        seen_square_ = buffer<double>(channels());
+        seen_rows_ = 0;
+        reestimating_ = true;
+    }
+    [[nodiscard]] bool reestimating() const noexcept { return reestimating_; }
+    /// Adds the rows of x to the new statistics (Chan et al. 1979: the means and squares of two sets joined).
+    void reestimate(matrix_view<const float> x) {
+        check("batch_norm.reestimate", "x", x);
+        if (!reestimating_) fail(errc::invalid_argument, "batch_norm: reestimate needs a begin_reestimation before it");
+        if (x.rows == 0) return;
+        const double n = static_cast<double>(x.rows), before = static_cast<double>(seen_rows_);
+        for (index_t c = 0; c < channels(); ++c) {
+            double mean = 0, square = 0;
+            for (index_t r = 0; r < x.rows; ++r) mean += static_cast<double>(x(r, c));
+            mean /= n;
+            for (index_t r = 0; r < x.rows; ++r) {
+                const double d = static_cast<double>(x(r, c)) - mean;
+                square += d * d;
+            }
+            const double apart = mean - seen_mean_[c];
+            seen_mean_[c] += apart * n / (before + n);
+            seen_square_[c] += square + apart * apart * before * n / (before + n);
+        }
+        seen_rows_ += x.rows;
+    }
+    /// The new statistics become the running ones. An error, which changes nothing, if no row was seen or if they are
+    /// not finite.
+    void end_reestimation() {
+        constexpr const char* where = "batch_norm.end_reestimation";
+        check_buffers(where);
+        if (!reestimating_ || seen_rows_ == 0)
+            fail(errc::invalid_argument, detail::cat(where, ": no rows were seen since begin_reestimation"));
+        const double share = 1.0 / static_cast<double>(seen_rows_ > 1 ? seen_rows_ - 1 : 1);
+        for (index_t c = 0; c < channels(); ++c)
+            if (!std::isfinite(static_cast<float>(seen_mean_[c])) ||
+                !std::isfinite(static_cast<float>(seen_square_[c] * share)))
+                fail(errc::invalid_argument, detail::cat(where, ": the statistics of channel ", c, " are not finite"));
+        for (index_t c = 0; c < channels(); ++c) {
+            running_mean[c] = static_cast<float>(seen_mean_[c]);
+            running_var[c] = static_cast<float>(seen_square_[c] * share);
+        }
+        reestimating_ = false;
+    }
+
     /// Folded weights and bias. layout says where the output channels of w are; b may be empty (0).
     /// w and w_folded have layout.size() values, b and b_folded channels().
     void fold(std::span<const float> w, const channel_layout& layout, std::span<const float> b,
@@ -197,6 +246,9 @@ private:
     }
     float momentum_, eps_;
     buffer<float> mean_, inverse_, normalized_;
+    buffer<double> seen_mean_, seen_square_; ///< of reestimate: means, sums of squared distances from them
+    index_t seen_rows_ = 0;
+    bool reestimating_ = false;
 };
 
 NOTCH_KEYED_END
