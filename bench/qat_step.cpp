@@ -2,7 +2,8 @@
 //
 // What training with quantization costs: one step (forward, backward, plain gradient descent) of a perceptron of
 // three layers, 1024 wide, batch 64, one thread. qat runs notch's training layers in phase::quantized, fp32 the
-// same step written out in Eigen. Both are compiled at the flags of this file (-march=native), so that Eigen is
+// same step written out in Eigen. The last argument says whether the products of the backward pass are those of
+// qat/integer_backward.hpp. Both are compiled at the flags of this file (-march=native), so that Eigen is
 // at its best; the two take turns within an iteration, and ratio is qat over fp32, of the best steps.
 #include <Eigen/Core>
 #include <benchmark/benchmark.h>
@@ -85,6 +86,7 @@ struct qat_network {
 };
 
 void step(benchmark::State& state) {
+    const bool integer_backward = state.range(0) != 0;
     const notch::context ctx;
     random_numbers random;
     notch::activation x;
@@ -104,6 +106,7 @@ void step(benchmark::State& state) {
             notch::layer_options{.function = last ? notch::nonlinearity::none : notch::nonlinearity::relu,
                                  .float_output = last});
         qat.layers.back().initialize(random);
+        if (integer_backward) qat.layers.back().integer_backward.emplace(i);
         fp32.w[i] = Eigen::Map<const matrix>(qat.layers.back().weight.data(), wide, wide);
         fp32.b[i] = Eigen::RowVectorXf::Zero(wide);
     }
@@ -124,6 +127,13 @@ void step(benchmark::State& state) {
     state.counters["fp32_ms"] = 1e3 * best_fp32;
     state.counters["ratio"] = best_qat / best_fp32;
 }
-BENCHMARK(step)->Name("qat_step/1024x1024x3/batch:64")->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(3);
+BENCHMARK(step)
+    ->Name("qat_step/1024x1024x3/batch:64")
+    ->ArgName("integer_backward")
+    ->Arg(0)
+    ->Arg(1)
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond)
+    ->MinTime(3);
 
 } // namespace

@@ -473,6 +473,8 @@ TEST_CASE("a workspace is used by as many threads as it was checked for") {
     std::vector<std::int32_t> sums(4 * 16 * 16);
     std::vector<std::uint8_t> pooled(4 * 16 * 16);
     const batch_view<const std::uint8_t> batch(codes.data(), 4, 16, 16);
+    CHECK_THROWS_WITH(make_operand<std::uint8_t>(std::numeric_limits<index_t>::max(), 4, 0),
+                      contains_text("make_operand: n = "));
     const auto operand = make_operand<std::uint8_t>(16, 16, 0);
     const auto ep = make_epilogue(operand, stage::accumulators{});
     CHECK(untouched_behind(gemm_batched_workspace_size(operand), [&](const context& ctx) {

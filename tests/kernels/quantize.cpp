@@ -116,8 +116,8 @@ TEST_CASE("quantize and fake_quantize are exact at every tie, for any scale") {
     // Significands whose low 15 bits are near 0: refused up to 6, taken from 7 on, where the margin is least.
     for (std::uint32_t high = 0; high < 256; high += 1 + static_cast<std::uint32_t>(g() % 16))
         for (int low : {-9, -8, -7, -6, -3, -1, 0, 1, 2, 5, 6, 7, 8, 9})
-            scales.push_back(
-                compose((high << 15) + static_cast<std::uint32_t>(low) & 0x7fffffu, static_cast<int>(g() % 120) - 60));
+            scales.push_back(compose(((high << 15) + static_cast<std::uint32_t>(low)) & 0x7fffffu,
+                                     static_cast<int>(g() % 120) - 60));
     for (int i = 0; i < 150; ++i) scales.push_back(compose(g() & 0x7fffffu, static_cast<int>(g() % 252) - 126));
     for (isa i : available_isas())
         for (float scale : scales) {
@@ -667,4 +667,41 @@ TEST_CASE("quantize takes any policy, for all elements of a tensor") {
     CHECK_THROWS_WITH(
         quantize<affine<8>>(x, channel_layout{13, 31, 1}, std::span(params).first(30), codes, half_away{}),
         contains_text("number of params is 30, expected 31"));
+}
+
+TEST_CASE("stochastic rounding without branches draws as the reference does") {
+    std::mt19937 g(12);
+    const auto check = [&]<class Range>(Range, const channel_layout& layout, bool one) {
+        std::vector<float> x(static_cast<std::size_t>(layout.size()));
+        for (float& v : x) {
+            v = std::ldexp(static_cast<float>(static_cast<int>(g() % 20001) - 10000), -static_cast<int>(g() % 24));
+            const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-42f, 3e38f, -3e38f, 2.0f, -7.0f};
+            if (g() % 8 == 0) v = special[g() % 10];
+        }
+        std::vector<quant_params> params(one ? 1 : static_cast<std::size_t>(layout.count()));
+        for (quant_params& p : params) {
+            p.scale = std::ldexp(1.0f + static_cast<float>(g() % 100) / 100.0f, static_cast<int>(g() % 12) - 6);
+            if constexpr (Range::has_zero_point)
+                p.zero_point =
+                    Range::qmin + static_cast<std::int32_t>(g() % static_cast<unsigned>(Range::qmax - Range::qmin + 1));
+        }
+        std::vector<typename Range::code_type> codes(x.size()), want(x.size());
+        const stochastic rounding{g(), g()};
+        quantize<Range>(x, layout, params, codes, rounding);
+        ref::quantize(x, layout, params, {Range::qmin, Range::qmax}, std::span(want), rounding);
+        CHECK(codes == want);
+    };
+    for (const channel_layout& layout :
+         {channel_layout{1, 1, 1001}, channel_layout{3, 5, 41}, channel_layout{2, 4, 8}, channel_layout{6, 9, 1},
+          channel_layout{4, 3, 7}, channel_layout{2, 3, 20, 1, 2, 8}, channel_layout{0, 3, 9}})
+        for (bool one : {false, true}) {
+            check(affine<8>{}, layout, one);
+            check(symmetric<8>{}, layout, one);
+            check(symmetric<4>{}, layout, one);
+            check(affine<2>{}, layout, one);
+        }
+    std::vector<std::uint8_t> few(5);
+    const std::vector<float> x(6, 1.0f);
+    CHECK_THROWS_WITH(quantize<affine<8>>(x, quant_params{1.0f, 0}, few, stochastic{1}),
+                      contains_text("the size of codes is 5, expected 6"));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end of training: frozen output ranges, and statistics of batch norm estimated again from quantized weights.
+// The end of training: frozen output ranges, and statistics of batch norm estimated again from quantized weights. And
+// backward passes in integers.
 #include "../catch.hpp"
 
 #include <cmath>
@@ -144,4 +145,55 @@ TEST_CASE("fixed parameters stand for the observer's, which then sees nothing") 
     mean.fixed_params.reset();
     CHECK_THROWS_WITH(add.output_params(), contains_text("never observed"));
     CHECK_THROWS_WITH(mean.output_params(), contains_text("never observed"));
+}
+
+TEST_CASE("gradients by integer products are near those of fp32, for any window") {
+    const auto check = [](auto layer, index_t size) {
+        start(layer, 2);
+        activation x = random_codes(3, size, 5, 6);
+        const context ctx;
+        activation y;
+        layer.forward(x, y, phase::quantized, true, ctx);
+        std::vector<float> dy(static_cast<std::size_t>(y.size()));
+        std::mt19937 g(4);
+        for (float& d : dy) d = static_cast<float>(static_cast<int>(g() % 2001) - 1000) / 1000.0f;
+        struct gradients {
+            std::vector<float> dx, dw, db;
+        };
+        const auto run = [&] {
+            std::fill(layer.weight_gradient.begin(), layer.weight_gradient.end(), 0.0f);
+            std::fill(layer.bias_gradient.begin(), layer.bias_gradient.end(), 0.0f);
+            std::vector<float> d = dy;
+            gradients all{std::vector<float>(static_cast<std::size_t>(x.size())), {}, {}};
+            layer.backward(d, all.dx, ctx);
+            all.dw.assign(layer.weight_gradient.begin(), layer.weight_gradient.end());
+            all.db.assign(layer.bias_gradient.begin(), layer.bias_gradient.end());
+            return all;
+        };
+        const gradients exact = run();
+        layer.integer_backward.emplace(7);
+        const gradients rounded = run();
+        CHECK(rounded.db == exact.db);
+        const auto near = [](const std::vector<float>& a, const std::vector<float>& b) {
+            double error = 0, size_of = 0;
+            for (std::size_t i = 0; i < a.size(); ++i) {
+                error += std::pow(static_cast<double>(a[i] - b[i]), 2);
+                size_of += std::pow(static_cast<double>(b[i]), 2);
+            }
+            CHECK(error > 0.0); // other products ran
+            CHECK(error <
+                  3e-4 * size_of); // 8 bits: a step of 1/127 of the largest, of which stochastic rounding errs a part
+        };
+        near(rounded.dx, exact.dx);
+        near(rounded.dw, exact.dw);
+        std::vector<float> d = dy;
+        layer.backward(d, {}, ctx); // without dx
+        x.quantized = false;
+        x.values = buffer<float>(x.size());
+        CHECK_THROWS_WITH(layer.backward(dy, {}, ctx), contains_text("has no codes now"));
+    };
+    check(conv2d_layer<>(5, 7, window::square(3, 1, 1)), 6);
+    check(conv2d_layer<>(5, 7, window::square(3, 2)), 7);
+    check(conv2d_layer<>(5, 4, window::square(1)), 4);
+    check(linear_layer<fake_quant<symmetric<8>>>(5, 9), 1); // one scale for the tensor
 }

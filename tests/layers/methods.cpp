@@ -24,13 +24,14 @@ namespace {
 
 /// Learns y = sign pattern of a fixed matrix times x by plain descent; checks codes against the frozen layer on the
 /// way.
-template <class Quantizer> void check_layer(const char* name, float magnitude = 0.5f) {
+template <class Quantizer> void check_layer(const char* name, float magnitude = 0.5f, bool integer_backward = false) {
     INFO(name);
     constexpr index_t rows = 64, in = 24, out = 5;
     std::mt19937 g(7);
     const auto uniform = [&] { return static_cast<float>(g() % 2001) / 1000.0f - 1.0f; };
     linear_layer<Quantizer> layer(in, out);
     layer.initialize([&] { return static_cast<double>(g()) / 4294967296.0; });
+    if (integer_backward) layer.integer_backward.emplace(1);
     std::vector<float> teacher(in * out);
     for (float& w : teacher) w = g() % 2 == 0 ? magnitude : -magnitude;
 
@@ -97,6 +98,8 @@ TEST_CASE("training layers take every quantizer of weights, train with it and sh
     check_layer<binary_connect>("binary_connect", 1.0f);
     check_layer<xnor_weights<>>("xnor_weights");
     check_layer<accumulator_aware<16>>("accumulator_aware");
+    check_layer<fake_quant<symmetric<8>, per_channel<0>>>("integer backward", 0.5f, true);
+    check_layer<learned_threshold<symmetric<4>>>("learned_threshold, 4 bits, integer backward", 0.5f, true);
 }
 
 TEST_CASE("a layer restored from the parameters of another ships its codes") {

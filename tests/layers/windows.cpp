@@ -107,10 +107,10 @@ template <class Math> void check(Math math) {
 
 TEST_CASE("fp32 convolutions of any window follow the definition, forward and backward") {
     for (const window& s : {tall(), wide()}) {
-        check(detail::conv_math{s, 2, 3, {}, {}});
+        check(detail::conv_math{s, 2, 3, {}, {}, {}});
         check(detail::depthwise_math{s, 3, 3});
     }
-    check(detail::conv_math{window::square(1), 2, 3, {}, {}});
+    check(detail::conv_math{window::square(1), 2, 3, {}, {}, {}});
 }
 
 TEST_CASE("a dilated row with padding on the left, by hand") {

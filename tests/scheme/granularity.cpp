@@ -6,6 +6,7 @@
 #include <array>
 #include <cfloat>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include <notch/ref/quantize.hpp>
@@ -75,6 +76,9 @@ TEST_CASE("every granularity says which elements share parameters") {
     channel_layout bad{1, 2, 3};
     bad.channel_group = -1;
     CHECK_THROWS_WITH(detail::check_layout("f", bad), contains_text("layout.channel_group is -1"));
+    // No elements, but more parameters than can be counted.
+    const index_t most = std::numeric_limits<index_t>::max();
+    CHECK_THROWS_WITH(detail::check_layout("f", {0, most, most, 0, 1, 1}), contains_text("overflow"));
 }
 
 TEST_CASE("ranges of every width: limits, and every code survives the real numbers") {

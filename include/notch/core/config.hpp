@@ -25,9 +25,11 @@
 #error "notch needs C++20: compile with -std=c++20 or later"
 #endif
 
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+// clang has no macro for the parts of -ffast-math other than -ffinite-math-only.
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0) ||                           \
+    defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
 #error                                                                                                                 \
-    "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; as does -ffinite-math-only; compile the files that include notch with -fno-fast-math"
+    "notch: -ffast-math breaks NaN handling and rounding, on which bit-exact codes depend; as do its parts, such as -ffinite-math-only and -funsafe-math-optimizations; compile the files that include notch with -fno-fast-math"
 #endif
 
 // --- compiler and architecture ---------------------------------------------------------------
@@ -155,6 +157,7 @@
 #define NOTCH_DETAIL_KEY_CSSC
 #endif
 
+#define NOTCH_DETAIL_KEY_MORE
 #define NOTCH_DETAIL_KEY_VECTOR                                                                                        \
     NOTCH_DETAIL_CAT7(_arm, NOTCH_DETAIL_KEY_DOT, NOTCH_DETAIL_KEY_SVE, NOTCH_DETAIL_KEY_FP16, NOTCH_DETAIL_KEY_BF16,  \
                       NOTCH_DETAIL_KEY_RDM, NOTCH_DETAIL_KEY_SHA3)
@@ -200,14 +203,58 @@
 #define NOTCH_DETAIL_KEY_512
 #endif
 
-#if defined(__AVX512FP16__) || defined(__AMX_TILE__)
-#define NOTCH_DETAIL_KEY_NEW _spr
-#elif defined(__AVX512VBMI2__) || defined(__AVX512BF16__) || defined(__AVX512VBMI__)
-#define NOTCH_DETAIL_KEY_NEW _icl
-#elif defined(__AVXVNNI__)
-#define NOTCH_DETAIL_KEY_NEW _avxvnni
+// Extensions that come in any combination.
+
+#if defined(__AVX512VBMI2__)
+#define NOTCH_DETAIL_KEY_VBMI _vbmi2
+#elif defined(__AVX512VBMI__)
+#define NOTCH_DETAIL_KEY_VBMI _vbmi
 #else
-#define NOTCH_DETAIL_KEY_NEW
+#define NOTCH_DETAIL_KEY_VBMI
+#endif
+
+#if defined(__AVX512BITALG__)
+#define NOTCH_DETAIL_KEY_COUNT _bitalg
+#elif defined(__AVX512VPOPCNTDQ__)
+#define NOTCH_DETAIL_KEY_COUNT _vpopcnt
+#else
+#define NOTCH_DETAIL_KEY_COUNT
+#endif
+
+#if defined(__AVX512FP16__)
+#define NOTCH_DETAIL_KEY_FLOAT _fp16
+#elif defined(__AVX512BF16__)
+#define NOTCH_DETAIL_KEY_FLOAT _bf16
+#else
+#define NOTCH_DETAIL_KEY_FLOAT
+#endif
+
+#if defined(__AVXVNNIINT8__)
+#define NOTCH_DETAIL_KEY_DOT _avxvnniint8
+#elif defined(__AVXVNNI__)
+#define NOTCH_DETAIL_KEY_DOT _avxvnni
+#else
+#define NOTCH_DETAIL_KEY_DOT
+#endif
+
+#if defined(__GFNI__)
+#define NOTCH_DETAIL_KEY_GFNI _gfni
+#else
+#define NOTCH_DETAIL_KEY_GFNI
+#endif
+
+#if defined(__AVX10_2__)
+#define NOTCH_DETAIL_KEY_AVX10 _avx102
+#elif defined(__AVX10_1__)
+#define NOTCH_DETAIL_KEY_AVX10 _avx101
+#else
+#define NOTCH_DETAIL_KEY_AVX10
+#endif
+
+#if defined(__APX_F__)
+#define NOTCH_DETAIL_KEY_APX _apx
+#else
+#define NOTCH_DETAIL_KEY_APX
 #endif
 
 #if defined(__BMI2__) && defined(__BMI__)
@@ -256,7 +303,10 @@
 
 #define NOTCH_DETAIL_KEY_VECTOR                                                                                        \
     NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_SSE, NOTCH_DETAIL_KEY_AVX, NOTCH_DETAIL_KEY_FMA, NOTCH_DETAIL_KEY_512,          \
-                      NOTCH_DETAIL_KEY_NEW, NOTCH_DETAIL_KEY_AMD, )
+                      NOTCH_DETAIL_KEY_AMD, , )
+#define NOTCH_DETAIL_KEY_MORE                                                                                          \
+    NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_VBMI, NOTCH_DETAIL_KEY_COUNT, NOTCH_DETAIL_KEY_FLOAT, NOTCH_DETAIL_KEY_DOT,     \
+                      NOTCH_DETAIL_KEY_GFNI, NOTCH_DETAIL_KEY_AVX10, NOTCH_DETAIL_KEY_APX)
 #define NOTCH_DETAIL_KEY_OTHER                                                                                         \
     NOTCH_DETAIL_CAT7(NOTCH_DETAIL_KEY_BMI, NOTCH_DETAIL_KEY_LZCNT, NOTCH_DETAIL_KEY_MOVBE, NOTCH_DETAIL_KEY_F16C,     \
                       NOTCH_DETAIL_KEY_POPCNT, , )
@@ -269,7 +319,8 @@
 #define NOTCH_DETAIL_KEY_EXC _noexc
 #endif
 
-#define NOTCH_TU_KEY NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_OTHER, NOTCH_DETAIL_KEY_EXC, , , )
+#define NOTCH_TU_KEY                                                                                                   \
+    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_MORE, NOTCH_DETAIL_KEY_OTHER, NOTCH_DETAIL_KEY_EXC, , )
 
 // The special members of a plain type that owns memory and is not keyed. Written out, because the
 // implicit ones are weak symbols with the instructions of whichever translation unit made them.

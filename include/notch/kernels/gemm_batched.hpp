@@ -77,6 +77,7 @@ template <class Code> [[nodiscard]] activation_operand make_operand(index_t n, i
                   "notch::make_operand<Code>: codes are std::uint8_t or std::int8_t");
     detail::check_extent("make_operand", "n", n);
     detail::check_extent("make_operand", "k", k);
+    if (n > detail::max_extent) fail(errc::overflow, detail::cat("make_operand: n = ", n, " is too large"));
     constexpr bool is_signed = std::is_signed_v<Code>;
     if (zero_point < (is_signed ? -128 : 0) || zero_point > (is_signed ? 127 : 255))
         fail(errc::invalid_argument,

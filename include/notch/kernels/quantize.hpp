@@ -21,6 +21,7 @@
 #include <notch/core/view.hpp>
 #include <notch/kernels/elementwise.hpp>
 #include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/quantize_stochastic.hpp>
 #include <notch/kernels/split.hpp>
 #include <notch/kernels/table.hpp>
 #include <notch/ref/quantize.hpp>
@@ -139,14 +140,33 @@ void quantize(std::span<const float> x, const channel_layout& layout, std::span<
 }
 
 /// The same by another rounding policy (scheme/rounding.hpp), element i by rounding.at(i): half_away{},
-/// toward_zero{}, stochastic{seed}, ... A plain loop, but for half_even.
+/// toward_zero{}, stochastic{seed}, ... Plain loops, but for half_even.
 template <range_type Range, rounding_policy Rounding>
 void quantize(std::span<const float> x, const channel_layout& layout, std::span<const quant_params> params,
               std::span<typename Range::code_type> codes, const Rounding& rounding) {
-    if constexpr (std::is_same_v<Rounding, half_even>)
+    constexpr code_range range{Range::qmin, Range::qmax};
+    if constexpr (std::is_same_v<Rounding, half_even>) {
         quantize<Range>(x, layout, params, codes);
-    else
-        ref::quantize(x, layout, params, {Range::qmin, Range::qmax}, codes, rounding);
+    } else if constexpr (std::is_same_v<Rounding, stochastic> && Range::bits <= 8) {
+        constexpr const char* where = "quantize";
+        detail::check_channel_params(where, layout, static_cast<index_t>(x.size()), params, range.lo, range.hi);
+        detail::check_equal(where, "the size of codes", static_cast<index_t>(codes.size()),
+                            static_cast<index_t>(x.size()));
+        detail::check_span(where, "x", x);
+        detail::check_span(where, "codes", codes);
+        const index_t runs = params.size() == 1 ? 1 : layout.is_by_channel() ? layout.outer * layout.channels : 0;
+        const index_t length = runs > 0 ? layout.size() / runs : 0;
+        if (length < detail::draws_at_once / 2) { // most random numbers would serve no element
+            ref::quantize(x, layout, params, range, codes, rounding);
+            return;
+        }
+        for (index_t r = 0; r < runs; ++r)
+            detail::quantize_stochastic(x.data(), r * length, length,
+                                        params[static_cast<std::size_t>(runs == 1 ? 0 : r % layout.channels)], range,
+                                        codes.data(), rounding);
+    } else {
+        ref::quantize(x, layout, params, range, codes, rounding);
+    }
 }
 template <range_type Range, rounding_policy Rounding>
 void quantize(std::span<const float> x, quant_params p, std::span<typename Range::code_type> codes,

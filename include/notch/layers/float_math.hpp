@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/layers/float_math.hpp: the fp32 arithmetic of the training layers, in Eigen: products,
-// their gradients, and the patches of a convolution as rows (im2col).
+// their gradients (also on the integer kernels), and the patches of a convolution as rows (im2col).
 #pragma once
 
 #include <Eigen/Core>
@@ -13,13 +13,15 @@
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/pack.hpp>
 #include <notch/layers/activation.hpp>
+#include <notch/qat/integer_backward.hpp>
 #include <notch/scheme/granularity.hpp>
 
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-/// Patches as rows: col[pixel][ky][kx][c], zero outside the image.
-inline void im2col(const float* x, index_t n, index_t h, index_t w, index_t c, const window& s, float* col) {
+/// Patches as rows: col[pixel][ky][kx][c], `outside` outside the image.
+template <class T>
+void im2col(const T* x, index_t n, index_t h, index_t w, index_t c, const window& s, T outside, T* col) {
     const index_t oh = s.out_h(h), ow = s.out_w(w);
     for (index_t i = 0; i < n; ++i)
         for (index_t y = 0; y < oh; ++y)
@@ -32,7 +34,7 @@ inline void im2col(const float* x, index_t n, index_t h, index_t w, index_t c, c
                         if (inside)
                             std::copy_n(x + ((i * h + iy) * w + ix) * c, c, col);
                         else
-                            std::fill_n(col, c, 0.0f);
+                            std::fill_n(col, c, outside);
                     }
 }
 /// The transpose of im2col: adds each patch to dx.
@@ -58,6 +60,7 @@ struct conv_math {
     window geometry;
     index_t in = 0, out = 0;
     buffer<float> col, dcol;
+    buffer<std::uint8_t> code_col;
 
     [[nodiscard]] index_t k() const noexcept { return geometry.kernel_h * geometry.kernel_w * in; }
     [[nodiscard]] index_t fan_in() const noexcept { return k(); }
@@ -69,7 +72,7 @@ struct conv_math {
     const float* patches(const float* x, const activation& shape) {
         if (is_pointwise(geometry)) return x;
         col.resize_discard(shape.n * geometry.out_h(shape.h) * geometry.out_w(shape.w) * k());
-        im2col(x, shape.n, shape.h, shape.w, shape.c, geometry, col.data());
+        im2col(x, shape.n, shape.h, shape.w, shape.c, geometry, 0.0f, col.data());
         return col.data();
     }
     void forward(const float* x, const activation& shape, std::span<const float> w, matrix_view<float> z) {
@@ -93,6 +96,27 @@ struct conv_math {
         as_eigen(matrix_view<float>(dcol.data(), dz.rows, k())).noalias() = as_eigen(dz) * weights;
         std::fill_n(dx, shape.size(), 0.0f);
         col2im(dcol.data(), shape.n, shape.h, shape.w, shape.c, geometry, dx);
+    }
+    /// The same from codes, by integer products.
+    void backward(const activation& x, std::span<const std::int8_t> w, std::span<const float> w_scales,
+                  matrix_view<const float> dz, std::span<float> dw, float* dx, integer_backward& products,
+                  const context& ctx) {
+        const std::uint8_t* a = x.codes.data();
+        const bool pointwise = is_pointwise(geometry);
+        if (!pointwise) {
+            code_col.resize_discard(dz.rows * k());
+            im2col(a, x.n, x.h, x.w, x.c, geometry, static_cast<std::uint8_t>(x.params.zero_point), code_col.data());
+            a = code_col.data();
+        }
+        products.weight_gradient(dz, matrix_view<const std::uint8_t>(a, dz.rows, k()), x.params,
+                                 matrix_view<float>(dw.data(), out, k()), ctx);
+        if (!dx) return;
+        if (!pointwise) dcol.resize_discard(dz.rows * k());
+        products.input_gradient(dz, matrix_view<const std::int8_t>(w.data(), out, k()), w_scales,
+                                matrix_view<float>(pointwise ? dx : dcol.data(), dz.rows, k()), ctx);
+        if (pointwise) return;
+        std::fill_n(dx, x.size(), 0.0f);
+        col2im(dcol.data(), x.n, x.h, x.w, x.c, geometry, dx);
     }
 };
 

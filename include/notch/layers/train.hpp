@@ -2,7 +2,8 @@
 //
 // notch/layers/train.hpp: training layers: convolution, depthwise, linear; with optional batch norm
 // and nonlinearity. In phase::quantized the forward pass runs on the integer kernels themselves, so
-// it gives the codes of the frozen layer by construction. The backward pass is fp32 (Eigen):
+// it gives the codes of the frozen layer by construction. The backward pass is fp32 (Eigen), or, as an option, has its
+// products in integers too:
 //
 //   forward    w' , b'  = batch norm folded into w, b (running statistics)
 //              wq       = WeightQuantizer(w')             codes, values, mask
@@ -50,6 +51,10 @@ public:
     /// If set, the parameters of the output instead of the observer's, which then sees nothing: of a method of
     /// notch/ptq, or output_params() to freeze the range at the end of training.
     std::optional<quant_params> fixed_params;
+    /// If set, the products of the backward pass of phase::quantized run on the integer kernels, with gradients of 8
+    /// bits (qat/integer_backward.hpp), for which the dy must be finite. Not for depthwise layers, which have no matrix
+    /// products.
+    std::optional<notch::integer_backward> integer_backward;
 
     /// Copies weights, bias, batch norm and output range from a layer with another quantizer.
     template <class Other> void copy_from(const Other& o) {
@@ -106,13 +111,12 @@ public:
         straight_through(dy, mask_, dy);
         const matrix_view<float> dz(dy.data(), static_cast<index_t>(dy.size()) / math_.out, math_.out);
         float* to = dx.empty() ? nullptr : dx.data();
-        const std::span<const float> x = real_values(*x_, x_real_, ctx);
         if (phase_ != phase::quantized) {
             if (norm)
                 norm->backward(dz);
             else
                 add_column_sums(dz, bias_gradient);
-            math_.backward(x.data(), *x_, weight, dz, weight_gradient, to);
+            math_.backward(real_values(*x_, x_real_, ctx).data(), *x_, weight, dz, weight_gradient, to);
             return;
         }
         dw_.resize_discard(weight.size());
@@ -120,7 +124,7 @@ public:
         std::fill(dw_.begin(), dw_.end(), 0.0f);
         std::fill(db_.begin(), db_.end(), 0.0f);
         add_column_sums(dz, db_);
-        math_.backward(x.data(), *x_, weight_quantizer.values(), dz, dw_, to);
+        quantized_products(dz, to, ctx);
         const std::span<const float> effective =
             norm ? std::span<const float>(w_folded_) : std::span<const float>(weight);
         const std::span<const float> dw = weight_quantizer.backward(effective, dw_);
@@ -252,6 +256,19 @@ private:
                    matrix_view<std::uint8_t>(y.codes.data(), y.pixels(), math_.out), mask_, inner);
     }
 
+    /// dw_ += dz^T * x, and dx = dz * weights, both of the quantized forward.
+    void quantized_products(matrix_view<const float> dz, float* dx, const context& ctx) {
+        if constexpr (!Math::depthwise)
+            if (integer_backward) {
+                if (!x_->quantized)
+                    fail(errc::invalid_argument,
+                         "train_layer.backward: the input of the last forward has no codes now");
+                math_.backward(*x_, weight_quantizer.codes(), w_scales_, dz, dw_, dx, *integer_backward, ctx);
+                return;
+            }
+        math_.backward(real_values(*x_, x_real_, ctx).data(), *x_, weight_quantizer.values(), dz, dw_, dx);
+    }
+
     /// The products of the quantized weights without what folding multiplied into them, for norm.
     void reestimate(const activation& x, const context& ctx) {
         const window& s = math_.geometry;
@@ -302,7 +319,7 @@ class conv2d_layer : public train_layer<detail::conv_math, WeightQuantizer, Outp
 public:
     conv2d_layer(index_t in, index_t out, const window& s, const layer_options& o = {})
         : train_layer<detail::conv_math, WeightQuantizer, OutputObserver>(
-              {s, in, out, {}, {}}, std::initializer_list<index_t>{out, s.kernel_h, s.kernel_w, in}, o) {}
+              {s, in, out, {}, {}, {}}, std::initializer_list<index_t>{out, s.kernel_h, s.kernel_w, in}, o) {}
 };
 
 /// A convolution on 1 x 1 pixels: x and y are n x 1 x 1 x features. Weights [out][in].
@@ -312,7 +329,7 @@ class linear_layer : public train_layer<detail::conv_math, WeightQuantizer, Outp
 public:
     linear_layer(index_t in, index_t out, const layer_options& o = {})
         : train_layer<detail::conv_math, WeightQuantizer, OutputObserver>(
-              {window{}, in, out, {}, {}}, std::initializer_list<index_t>{out, 1, 1, in}, o) {}
+              {window{}, in, out, {}, {}, {}}, std::initializer_list<index_t>{out, 1, 1, in}, o) {}
 };
 
 /// One filter for each channel. Weights [kernel_h][kernel_w][channels].

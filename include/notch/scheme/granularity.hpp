@@ -71,7 +71,7 @@ NOTCH_NAMESPACE_END
 NOTCH_KEYED_BEGIN
 namespace detail {
 
-/// The extents of a layout are >= 0 and their product fits; so are the groups.
+/// The extents of a layout are >= 0 and their product fits, so does the number of parameters; groups are >= 0.
 inline void check_layout(std::string_view where, const channel_layout& l) {
     check_extent(where, "layout.outer", l.outer);
     check_extent(where, "layout.channels", l.channels);
@@ -80,6 +80,10 @@ inline void check_layout(std::string_view where, const channel_layout& l) {
     check_extent(where, "layout.channel_group", l.channel_group);
     check_extent(where, "layout.inner_group", l.inner_group);
     (void)checked_product(where, checked_product(where, l.outer, l.channels), l.inner);
+    const auto groups = channel_layout::groups; // of no elements, if an extent is 0, and yet many
+    (void)checked_product(
+        where, checked_product(where, groups(l.outer, l.outer_group), groups(l.channels, l.channel_group)),
+        groups(l.inner, l.inner_group));
 }
 /// The same, for functions that need parameters by channel.
 inline void check_channel_layout(std::string_view where, const channel_layout& l) {
