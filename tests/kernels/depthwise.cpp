@@ -267,3 +267,24 @@ TEST_CASE("depthwise: on_tile sees each row of results once, finished, for any n
                 CHECK(wrong == 0);
             }
 }
+
+TEST_CASE("depthwise: codes far beyond their range saturate, near the limits of 16 bits too") {
+    // One channel block of the largest products, scaled so that codes before the clamp lie around 2^15.
+    const index_t c = 64;
+    const std::vector<std::uint8_t> x(static_cast<std::size_t>(25 * c), 255);
+    for (int weight : {-127, 127})
+        for (float reach : {31900.0f, 32100.0f, 32700.0f, 33000.0f, 33400.0f, 40000.0f, 66000.0f})
+            for (std::int32_t zero : {0, 128, 255}) {
+                const std::vector<std::int8_t> w(static_cast<std::size_t>(9 * c), static_cast<std::int8_t>(weight));
+                const packed_depthwise p = pack_depthwise(w, c, window::square(3));
+                const std::vector<float> scale{reach / (9.0f * 255.0f * 127.0f)};
+                for (isa i : available_isas()) {
+                    INFO(to_string(i) << " " << weight << " " << reach << " " << zero);
+                    std::vector<std::uint8_t> y(static_cast<std::size_t>(9 * c), 7);
+                    depthwise(nhwc_view<const std::uint8_t>(x.data(), 1, 5, 5, c), p,
+                              make_epilogue(p, stage::requantize{{1.0f, 0}, scale, {1.0f, zero}}),
+                              nhwc_view<std::uint8_t>(y.data(), 1, 3, 3, c), context(i));
+                    CHECK(y == std::vector<std::uint8_t>(y.size(), weight > 0 ? 255 : 0));
+                }
+            }
+}

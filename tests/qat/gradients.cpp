@@ -213,6 +213,35 @@ TEST_CASE("a learned step passes the gradient where the paper does, before round
     CHECK(static_cast<double>(q.log_step_gradient()[0]) == Approx(ds / std::sqrt(6.0 * 7.0)).epsilon(1e-5));
 }
 
+TEST_CASE("batch_norm: gradients of folding add up, with eps inside the root") {
+    batch_norm norm(1, 0.1f, 0.75f);
+    norm.gamma[0] = 3.0f;
+    norm.running_mean[0] = 2.0f;
+    norm.running_var[0] = 0.25f; // factor gamma / sqrt(0.25 + 0.75) = 3
+    const std::vector<float> w{5.0f}, b{7.0f}, one{1.0f};
+    std::vector<float> dw{10.0f}, db{20.0f};
+    norm.gamma_gradient[0] = 30.0f;
+    norm.beta_gradient[0] = 40.0f;
+    norm.fold_backward(w, {1, 1, 1}, b, one, one, dw, db);
+    CHECK(dw[0] == 13.0f);
+    CHECK(db[0] == 23.0f);
+    CHECK(norm.gamma_gradient[0] == 30.0f + 5.0f + (7.0f - 2.0f)); // w + b - mean
+    CHECK(norm.beta_gradient[0] == 41.0f);
+}
+
+TEST_CASE("a forward with given scales leaves the observed ones to the next") {
+    fake_quant<symmetric<8>> q({4});
+    q.observe(std::vector<float>{-12.7f, 1.0f, 2.0f, 3.0f});
+    const std::vector<float> x{0.1f, 0.2f, 0.3f, 0.4f}, scale{0.5f};
+    const float observed = q.params()[0].scale;
+    CHECK(observed == Approx(0.1f));
+    q.forward(x, scale);
+    CHECK(q.params()[0].scale == 0.5f);
+    q.forward(x);
+    CHECK(q.params()[0].scale == observed);
+    CHECK(q.codes()[0] == 1);
+}
+
 TEST_CASE("batch_norm: running variance without bias, eps inside the root") {
     // Two rows, 0 and 2: mean 1, variance 1 of the batch, 2 as an estimate. Momentum 0.25.
     batch_norm norm(1, 0.25f, 0.5f);

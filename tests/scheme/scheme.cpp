@@ -82,6 +82,8 @@ TEST_CASE("fixed point follows its definition") {
     CHECK(rounding_divide_by_pot(-5, 1) == -3);
     CHECK(rounding_divide_by_pot(-1, 31) == 0);
     CHECK(to_fixed_multiplier(0.0) == fixed_multiplier{});
+    CHECK(to_fixed_multiplier(std::ldexp(1.0, -32)) == fixed_multiplier{1 << 30, -31}); // the smallest
+    CHECK(to_fixed_multiplier(std::ldexp(0.99, -32)) == fixed_multiplier{});
     for (double bad : {-1.0, 2e9, std::nan("")}) CHECK_THROWS_AS(to_fixed_multiplier(bad), error);
 }
 

@@ -18,7 +18,8 @@
 NOTCH_NAMESPACE_BEGIN
 
 /// A row-major matrix: element (i, j) is data[i * stride + j].
-/// Valid when rows, cols >= 0, stride >= cols (or rows <= 1), and data != nullptr unless empty.
+/// Valid when rows, cols >= 0, stride >= cols (or rows <= 1), and data != nullptr unless empty. No extent and no
+/// stride is beyond 2^40, used or not.
 template <class T> struct matrix_view {
     T* data = nullptr;
     index_t rows = 0;
@@ -38,7 +39,8 @@ template <class T> struct matrix_view {
 
 /// A batch of images, channels last (NHWC): element (n, y, x, c) is
 ///     data[n * stride_n + y * stride_h + x * stride_w + c]
-/// Channels are contiguous; the strides allow slices of channels, rows and batches.
+/// Channels are contiguous; the strides allow slices of channels, rows and batches. No extent and no stride is beyond
+/// 2^40, used or not.
 template <class T> struct nhwc_view {
     T* data = nullptr;
     index_t n = 0, h = 0, w = 0, c = 0;
@@ -83,6 +85,11 @@ inline void check_view_extent(std::string_view where, const name_of& name, index
         fail(errc::overflow, cat(where, ": ", name, " has an extent of ", extent, " and overflows the address space"));
 }
 
+inline void check_stride(std::string_view where, const name_of& name, index_t stride) {
+    if (stride > max_extent || stride < -max_extent)
+        fail(errc::overflow, cat(where, ": ", name, " has a stride of ", stride, " and overflows the address space"));
+}
+
 [[noreturn]] NOTCH_NOINLINE inline void fail_null(std::string_view where, const char* name) {
     fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
 }
@@ -97,6 +104,7 @@ template <class T> void check_view(std::string_view where, const name_of& name, 
         fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.rows, " x ", v.cols, ")"));
     check_view_extent(where, name, v.rows);
     check_view_extent(where, name, v.cols);
+    check_stride(where, name, v.stride);
     if (v.rows > 1 && v.stride < v.cols)
         fail(errc::invalid_argument,
              cat(where, ": ", name, " has stride ", v.stride, ", less than its ", v.cols, " columns"));
@@ -109,6 +117,7 @@ template <class T> void check_view(std::string_view where, const name_of& name, 
         fail(errc::invalid_argument,
              cat(where, ": ", name, " has a negative extent (", v.n, " x ", v.h, " x ", v.w, " x ", v.c, ")"));
     for (index_t extent : {v.n, v.h, v.w, v.c}) check_view_extent(where, name, extent);
+    for (index_t stride : {v.stride_n, v.stride_h, v.stride_w}) check_stride(where, name, stride);
     if (v.n == 0 || v.h == 0 || v.w == 0 || v.c == 0) return;
     if (v.data == nullptr) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
     // Elements must not overlap, and offsets must fit index_t.

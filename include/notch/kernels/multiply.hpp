@@ -44,10 +44,12 @@ namespace detail {
 NOTCH_KERNELS(multiply_kernels, multiply_tables[isa_count], NOTCH_KERNEL_TABLES(multiply_kernel_table));
 
 template <byte_code A, byte_code B, byte_code Y> multiply_args make_multiply_args(const multiply_params<A, B, Y>& p) {
-    const auto is_code = [](std::int32_t zero_point) { return zero_point >= -128 && zero_point <= 255; };
-    if (!(p.multiplier > 0.0f && p.multiplier <= 16384.0f) || !is_code(p.a_zero_point) || !is_code(p.b_zero_point) ||
-        !is_code(p.y_zero_point) || p.range.lo > p.range.hi || p.range.lo < full_range<Y>.lo ||
-        p.range.hi > full_range<Y>.hi)
+    const auto is_code = []<class Code>(std::int32_t zero_point, Code) {
+        return zero_point >= full_range<Code>.lo && zero_point <= full_range<Code>.hi;
+    };
+    if (!(p.multiplier > 0.0f && p.multiplier <= 16384.0f) || !is_code(p.a_zero_point, A{}) ||
+        !is_code(p.b_zero_point, B{}) || !is_code(p.y_zero_point, Y{}) || p.range.lo > p.range.hi ||
+        p.range.lo < full_range<Y>.lo || p.range.hi > full_range<Y>.hi)
         fail(errc::invalid_argument, "multiply: the parameters do not come from make_multiply");
     multiply_args m;
     m.a_flip = std::is_same_v<A, std::uint8_t> ? 128 : 0;

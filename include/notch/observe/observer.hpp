@@ -88,6 +88,7 @@ template <observer O> class channel_observer {
 public:
     explicit channel_observer(index_t channels, const O& initial = O{}) {
         detail::check_extent("channel_observer", "channels", channels);
+        detail::check_view_extent("channel_observer", "channels", channels);
         each_.assign(static_cast<std::size_t>(channels), slot{initial});
     }
 
