@@ -107,8 +107,11 @@ int main(int argc, char** argv) {
         else
             paths.emplace_back(argv[i]);
     }
-    if (const char* more = std::getenv("NOTCH_ONNX_DATA"); more != nullptr && *more != 0) paths.emplace_back(more);
     std::size_t failed = 0, ran = 0;
+    if (const char* more = std::getenv("NOTCH_ONNX_DATA"); more != nullptr && *more != 0) {
+        paths.emplace_back(more);
+        if (!std::filesystem::exists(more)) ++failed; // what was asked for must be there
+    }
     for (const std::string& path : paths) {
         if (!std::filesystem::exists(path)) {
             std::printf("note: ONNX node tests: %s: not run here: not found\n", path.c_str());
@@ -116,25 +119,29 @@ int main(int argc, char** argv) {
         }
         std::size_t passed = 0, out = 0;
         std::string remarks;
+        const std::string name =
+            std::filesystem::is_directory(path) ? path : std::filesystem::path(path).filename().string();
         const auto cases = onnx::read_cases(path);
+        if (cases.empty()) ++failed; // another place than was meant
         for (const onnx::node_case& c : cases) {
             std::string fault, correction;
             try {
                 fault = check(c, correction);
             } catch (const onnx::left_out& reason) {
                 ++out;
-                remarks += "note:   left out: " + c.name + ": " + reason.what() + "\n";
+                remarks += "note: ONNX node tests, left out: " + c.name + ": " + reason.what() + "\n";
                 continue;
             } catch (const std::exception& e) {
                 fault = e.what();
             }
-            if (!correction.empty()) remarks += "note:   corrected: " + c.name + ": " + correction + "\n";
+            if (!correction.empty())
+                remarks += "note: ONNX node tests, corrected: " + c.name + ": " + correction + "\n";
             if (fault.empty()) ++passed;
             if (verbose || !fault.empty())
                 std::printf("%s %s%s%s\n", fault.empty() ? "passed" : "FAILED", c.name.c_str(),
                             fault.empty() ? "" : ": ", fault.c_str());
         }
-        std::printf("note: ONNX node tests: %s: %zu cases, %zu run, %zu passed, %zu left out\n%s", path.c_str(),
+        std::printf("note: ONNX node tests: %s: %zu cases, %zu run, %zu passed, %zu left out\n%s", name.c_str(),
                     cases.size(), cases.size() - out, passed, out, remarks.c_str());
         failed += cases.size() - out - passed;
         ran += cases.size() - out;

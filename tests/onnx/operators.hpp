@@ -345,7 +345,7 @@ template <class A, class B, class Stage>
 auto product(const tensor& a, const tensor& b, const std::vector<std::int32_t>& b_zero_points, const Stage& stage,
              const notch::context& base) {
     if (a.dims.size() < 2 || b.dims.size() < 2) throw left_out("a product with a vector");
-    const auto x = plain<A>(a), y = plain<A>(a);
+    const auto x = plain<A>(a);
     const auto z = plain<B>(b);
     const index_t m = a.dims[a.dims.size() - 2], k = a.dims.back(), n = b.dims.back();
     const index_t batches = a.outer(2), z_batches = b.outer(2);
