@@ -71,6 +71,8 @@ is_present() {
         libopenblas-dev) has_library libopenblas.so ;;
         python3-venv) python3 -c 'import ensurepip, venv' > /dev/null 2>&1 ;;
         zlib1g-dev) has_header zlib.h ;;
+        libprotozero-dev) has_header protozero/pbf_reader.hpp ;;
+        libonnx-testdata) [[ -d /usr/share/libonnx-testdata/data/node ]] ;;
         libtbb-dev) has_header tbb/parallel_for.h ;;
         *) die "no probe for the package $1" ;;
     esac

@@ -83,7 +83,6 @@ struct slow_search {
         if (std::isnan(x)) return s.k == kind::finite ? static_cast<int>(s.numbers() - 1) : -1;
         const int sign = std::signbit(x) ? static_cast<int>(s.sign()) : 0;
         const double m = std::fabs(static_cast<double>(x));
-        if (s.k == kind::fnuz && std::isinf(m)) return -1;
         std::size_t code = values.size() - 1; // overflow
         if (m < values.back()) {
             const auto above = std::upper_bound(values.begin(), values.end(), m);
@@ -195,7 +194,10 @@ TEST_CASE("infinity and NaN go where the formats have room for them") {
     CHECK(fp8_e5m2::encode(inf) == 0x7b);
     CHECK(fp8_e5m2::encode<special>(-inf) == 0xfc);
     CHECK(fp8_e5m2::encode(-std::bit_cast<float>(0x7f800001u)) == 0xfe);
-    CHECK(fp8_e4m3fnuz::encode(inf) == 0x80);
+    CHECK(fp8_e4m3fnuz::encode(inf) == 0x7f);
+    CHECK(fp8_e4m3fnuz::encode(-inf) == 0xff);
+    CHECK(fp8_e4m3fnuz::encode<special>(inf) == 0x80);
+    CHECK(fp8_e5m2fnuz::encode<special>(-inf) == 0x80);
     CHECK(fp8_e4m3fnuz::encode(-1e9f) == 0xff);
     CHECK(fp8_e4m3fnuz::encode<special>(-1e9f) == 0x80);
     CHECK(fp8_e4m3fnuz::encode(-0.0f) == 0);

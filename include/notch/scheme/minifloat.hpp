@@ -20,7 +20,7 @@
 // From float32, x is rounded to the precision of the format (half_even unless another policy is given), then
 //   |x| > largest   saturate: the largest value of that sign
 //                   special:  infinity; NaN where there is none; the largest value where there is no NaN either
-//   infinity        like a large x, but in FNUZ formats always NaN (as ONNX Cast has it)
+//   infinity        like a large x (as ONNX Cast has it from opset 24 on; before, FNUZ formats gave NaN)
 //   NaN             NaN of the same sign; where there is none, the largest positive value (as ONNX Cast and PTX cvt)
 #pragma once
 
@@ -75,8 +75,6 @@ template <int ExponentBits, int FractionBits, minifloat_specials Specials> struc
         const std::uint32_t word = std::bit_cast<std::uint32_t>(x), magnitude = word & 0x7fffffffu;
         const std::uint32_t sign = word >> 31 << (bits - 1);
         if (magnitude > 0x7f800000u) return static_cast<code_type>(nan_code(sign, magnitude));
-        if (magnitude == 0x7f800000u && Specials == minifloat_specials::negative_zero_nan)
-            return static_cast<code_type>(sign_bit);
         // x = significand * 2^(exponent - 150). A code counts units of 2^-F of its power of two, below the least normal
         // number those of that one: there more bits are cut. Without branches, which data would mispredict.
         const int exponent = static_cast<int>(magnitude >> 23), above = exponent - static_cast<int>(first_normal);
