@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -34,21 +35,32 @@ inline std::string percent_done(const progress_state& s) {
     std::snprintf(text, sizeof text, "%3.0f%%", 100 * s.part);
     return text;
 }
-/// One line of a terminal with so many columns, shorter than those: nothing wraps.
-inline std::string progress_line(const std::vector<progress_state>& all, int columns) {
+/// One line of a terminal with so many columns, shorter than those: nothing wraps. Titles give way to numbers.
+inline std::string progress_line(std::vector<progress_state> all, int columns) {
+    const auto room = static_cast<std::size_t>(std::max(columns - 1, 0));
+    std::size_t numbers = 0, titles = 0;
+    for (const progress_state& s : all) {
+        numbers += (numbers == 0 ? 1 : 4) + percent_done(s).size() + time_left(s).size();
+        titles += s.title.size();
+    }
+    while (titles > 0 && numbers + titles > room) {
+        const auto longest = std::max_element(
+            all.begin(), all.end(), [](const auto& a, const auto& b) { return a.title.size() < b.title.size(); });
+        longest->title.pop_back();
+        --titles;
+    }
     std::string line;
     for (const progress_state& s : all) {
         std::string bar;
-        if (all.size() == 1) {
-            constexpr int width = 24;
+        constexpr int width = 24;
+        if (all.size() == 1 && numbers + titles + width + 3 <= room) {
             const auto full = static_cast<std::size_t>(s.part * width);
             bar = " [" + std::string(full, '#') + std::string(width - full, '.') + "]";
         }
         line += (line.empty() ? "" : " | ") + s.title + bar + " " + percent_done(s) + time_left(s);
         if (all.size() == 1 && !s.note.empty()) line += " " + s.note;
     }
-    if (line.size() >= static_cast<std::size_t>(columns))
-        line.resize(static_cast<std::size_t>(std::max(columns - 1, 0)));
+    if (line.size() > room) line.resize(room);
     return line;
 }
 
@@ -109,7 +121,10 @@ private:
         return all;
     }
     static bool terminal() {
-        static const bool is = ::isatty(STDERR_FILENO) != 0;
+        static const bool is = [] {
+            const char* const name = std::getenv("TERM"); // a dumb one cannot erase a line
+            return ::isatty(STDERR_FILENO) != 0 && !(name && std::string(name) == "dumb");
+        }();
         return is;
     }
     static void erase() {

@@ -90,7 +90,6 @@ std::string result_table(const network& net) {
                       "<th>images/s<br>batch 64</th><th>speed-up<br>batch 1</th><th>speed-up<br>batch 64</th>"
                       "<th class=\"text\">weights /<br>activations</th>"
                       "<th class=\"text\">ISA</th></tr></thead><tbody>";
-    std::vector<std::string> notes;
     for (const json* row : net.rows) {
         const auto cell = [&](const std::string& value) { out += "<td>" + value + "</td>"; };
         out += "<tr><th scope=\"row\">" + dot(family(text(*row, "method"))) + escape(method_title(*row)) + "</th>";
@@ -108,12 +107,9 @@ std::string result_table(const network& net) {
                "</td>";
         out += "<td class=\"text\">" + escape(text(*row, "isa", dash)) + "</td>";
         out += "</tr>";
-        const std::string note = text(*row, "fp32_isa_note");
-        if (!note.empty() && std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
     }
-    out += "</tbody></table></div><p class=\"soft small\">Latency is the median of one image on "
-           "one thread. " +
-           escape(join(notes, " ")) + "</p>";
+    out += "</tbody></table></div><p class=\"soft small\">Latency is the median of one image on one thread; "
+           "speed-ups are against fp32 compiled for the same instruction set.</p>";
     return out;
 }
 

@@ -8,7 +8,7 @@
 //     rows    one for each network and method: network, network_title, method, title, weights,
 //             activations, top1, delta_top1 (percent and points), bytes, size_ratio, isa,
 //             latency_us, images_per_s_b1, images_per_s_b64, speedup_b1, speedup_b64 (against fp32
-//             of the same instruction set, described in fp32_isa_note), checked_codes,
+//             of the same instruction set), checked_codes,
 //             mismatched_codes, and per_isa: the same measurements with isa and threads, and spread_b1 and
 //             spread_b64: by how much the middle half of the repetitions differ, relative to their median
 //     layers  network, method, layer, what ("weight" or "activation"), bits, scale, zero_point,

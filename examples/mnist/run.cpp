@@ -418,6 +418,7 @@ int check_and_time(const settings& s) {
         else
             std::printf("not run here: %s%s\n", to_string(set), missing);
     }
+    std::fflush(stdout); // before the bar, wherever the two streams go
     results["meta"]["cpu"] = cpu_name();
     results["meta"]["isas"] = isas;
 

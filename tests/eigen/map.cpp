@@ -24,5 +24,17 @@ TEST_CASE("maps and views share memory, strides included") {
     const matrix_view<const float> there = as_view(of_constants);
     CHECK(there.data == m.data());
     CHECK(there.rows == 4);
+    const Eigen::Ref<const row_major<float>> reference = m;
+    Eigen::Ref<const row_major<float>> variable = m;
+    CHECK(as_view(reference).data == as_view(variable).data);
+    auto constant_block = constant.block(1, 1, 2, 2);
+    CHECK(as_view(constant_block).data == &m(1, 1));
+    // What is still to be computed is no memory.
+    constexpr auto viewable = []<class T>(T&& e) {
+        return requires { as_view(e); };
+    };
+    CHECK(viewable(m));
+    CHECK(!viewable(m + m));
+    CHECK(!viewable(m.reverse()));
     CHECK_THROWS_AS(as_eigen(matrix_view<float>(nullptr, 2, 2)), error);
 }

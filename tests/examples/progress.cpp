@@ -15,6 +15,9 @@ TEST_CASE("the progress line: a bar for one, a share for each of several, never 
     CHECK(progress_line({a}, 80) == "a: train [############............]  50%, 3 s left loss 0.5");
     CHECK(progress_line({a, b}, 80) == "a: train  50%, 3 s left | b: train  25%, 6 s left");
     CHECK(progress_line({fresh}, 80) == "c [........................]   0%");
-    CHECK(progress_line({a, b}, 20) == "a: train  50%, 3 s ");
+    CHECK(progress_line({a, b}, 44) == "a: tr  50%, 3 s left | b: tr  25%, 6 s left"); // titles give way
+    CHECK(progress_line({a}, 24) == "a: train  50%, 3 s left");                        // then the bar
+    CHECK(progress_line({a}, 20) == "a: t  50%, 3 s left");
+    CHECK(progress_line({a}, 10) == "  50%, 3 ");
     CHECK(progress_line({a}, 0).empty());
 }

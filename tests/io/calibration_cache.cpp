@@ -301,6 +301,20 @@ TEST_CASE("calibration cache: files") {
     CHECK(contains(error_of(errc::corrupt, [&] { (void)calibration_cache::load(path); }), path));
 }
 
+TEST_CASE("calibration cache: a few bytes cannot ask for memory without end") {
+    // Each statistic of some 80 bytes names 2^20 bins, 8 MiB.
+    const auto text = [](int statistics) {
+        std::string t =
+            R"({"notch_calibration":1,"tensors":{"t":{"observer":"histogram","per":"channel","statistics":[)";
+        for (int i = 0; i < statistics; ++i)
+            t += std::string(i ? "," : "") +
+                 R"({"bins":1048576,"counts":[],"exponent":-126,"finite":0,"first":0,"nonfinite":0})";
+        return t + "]}}}";
+    };
+    CHECK(calibration_cache::parse(text(2)).contains("t"));
+    CHECK(contains(error_of(errc::corrupt, [&] { (void)calibration_cache::parse(text(200)); }), "more bins"));
+}
+
 TEST_CASE("TensorRT cache: its text there and back") {
     // Scales as in TensorRT's own files: 1/127 is 3c010204.
     const std::string text = "TRT-8601-EntropyCalibration2\n"
@@ -361,6 +375,7 @@ TEST_CASE("TensorRT cache: bad input names the line") {
     CHECK(contains(error_of(errc::invalid_argument, [&] { cache.put("", 1.0f); }), "empty"));
     CHECK(contains(error_of(errc::invalid_argument, [&] { cache.put("a\nb", 1.0f); }), "not one line"));
     CHECK(contains(error_of(errc::invalid_argument, [&] { notch::tensorrt_cache bad("a\n"); }), "title"));
+    CHECK(contains(error_of(errc::invalid_argument, [&] { notch::tensorrt_cache bad("my title"); }), "TRT-"));
     CHECK(contains(error_of(errc::invalid_argument, [&] { (void)cache.scale("a"); }), "no tensor"));
     CHECK(cache.scales().empty());
 }

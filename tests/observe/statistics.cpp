@@ -359,6 +359,20 @@ TEST_CASE("restore refuses what no observer can have seen") {
         CHECK_THROWS_AS(mean_sigma::restore(2.0f, mean), error);
         CHECK_THROWS_AS(mean_sigma::restore(2.0f, m2), error);
     }
+    m.m2 = 1.01; // four values in [0, 1] have at most 1
+    CHECK_THROWS_AS(mean_sigma::restore(2.0f, m), error);
+    // Whatever an observer has seen can be restored.
+    std::mt19937 random(3);
+    for (int i = 0; i < 200; ++i) {
+        mean_sigma seen(2.0f);
+        const float base =
+            std::ldexp(1.0f + static_cast<float>(random() % 100) / 99.0f, static_cast<int>(random() % 240) - 120);
+        std::vector<float> x(1 + random() % 50, random() % 2 ? base : -base);
+        if (i % 2)
+            for (float& v : x) v = random() % 2 ? base : -base; // the largest squares for a range
+        seen.observe(x);
+        CHECK_NOTHROW(mean_sigma::restore(2.0f, seen.statistics()));
+    }
     histogram h(16);
     h.observe(std::vector<float>{1.0f, 2.0f, 3.0f});
     const auto refused = [&](auto&& change) {

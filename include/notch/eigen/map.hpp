@@ -28,6 +28,9 @@ template <class T> [[nodiscard]] matrix_map<T> as_eigen(const matrix_view<T>& v)
 
 namespace detail {
 
+/// Whether an Eigen object is memory, not an expression that is still to be computed, such as a sum or a reverse.
+template <class Derived> inline constexpr bool has_memory = (Derived::Flags & Eigen::DirectAccessBit) != 0;
+
 template <class Derived> [[nodiscard]] auto view_of(Derived& d) {
     using element = std::remove_pointer_t<decltype(d.data())>; // const if d is, or maps what is
     using plain = std::remove_const_t<Derived>;
@@ -48,10 +51,12 @@ template <class Derived> [[nodiscard]] auto view_of(Derived& d) {
 
 /// The memory of a row-major Eigen matrix, map or block, or of a vector, as a matrix_view. The
 /// elements of a row must be contiguous: at compile time where Eigen knows, else checked.
-template <class Derived> [[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& m) {
+template <class Derived>
+[[nodiscard]] auto as_view(Eigen::DenseBase<Derived>& m) requires(detail::has_memory<Derived>) {
     return detail::view_of(m.derived());
 }
-template <class Derived> [[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& m) {
+template <class Derived>
+[[nodiscard]] auto as_view(const Eigen::DenseBase<Derived>& m) requires(detail::has_memory<Derived>) {
     return detail::view_of(m.derived());
 }
 

@@ -136,6 +136,7 @@ public:
             fail(errc::unsupported, detail::cat(label, ": has version ", version, ", this build reads 1"));
         const detail::json_value& tensors = file.get("tensors");
         if (!tensors.is_object()) file.refuse("tensors is not an object");
+        detail::check_bins(tensors, text.size(), label);
         calibration_cache cache;
         for (const auto& [name, value] : tensors.items()) {
             detail::members tensor(value, detail::cat(label, ": tensor ", detail::name_text(name)));

@@ -34,6 +34,8 @@ public:
     /// title becomes the first line; it must be one line and not empty.
     explicit tensorrt_cache(std::string title = "TRT-8601-EntropyCalibration2") : title_(std::move(title)) {
         check_line(errc::invalid_argument, "tensorrt_cache", "title", title_);
+        if (!title_.starts_with("TRT-"))
+            fail(errc::invalid_argument, "tensorrt_cache: the title must begin with TRT-, as TensorRT's do");
     }
 
     /// Sets the scale of a tensor, which must be finite and > 0. The name must be one line and not empty.

@@ -122,8 +122,13 @@ public:
         detail::check_counts("mean_sigma", m.finite, m.nonfinite);
         detail::check_observed("mean_sigma", m.range, m.finite);
         const bool known = m.finite > 0;
-        if (!std::isfinite(m.mean) || !std::isfinite(m.m2) || m.m2 < 0.0 ||
-            (!known && (m.mean != 0.0 || m.m2 != 0.0)) ||
+        // Squares are largest with half of the values at either end (Popoviciu); a margin for how the sums were
+        // rounded.
+        const double low = static_cast<double>(m.range.min), high = static_cast<double>(m.range.max);
+        const double most = known ? static_cast<double>(m.finite) *
+                                        (0.2501 * (high - low) * (high - low) + 1e-12 * (low * low + high * high))
+                                  : 0.0;
+        if (!std::isfinite(m.mean) || !(m.m2 >= 0.0 && m.m2 <= most) || (!known && (m.mean != 0.0 || m.m2 != 0.0)) ||
             (known && !(m.mean >= static_cast<double>(m.range.min) && m.mean <= static_cast<double>(m.range.max))))
             fail(errc::invalid_argument,
                  detail::cat("mean_sigma: a mean of ", m.mean, " and a sum of squares of ", m.m2, " fit no ", m.finite,

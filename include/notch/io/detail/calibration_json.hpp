@@ -156,6 +156,25 @@ inline void put_range(json_value& j, real_range r) {
     j["max"] = r.max;
 }
 
+/// A file of a few bytes must not ask for memory without end: it may name 64 bins for each byte that it has, as long
+/// histograms of few values do, and 2^24 in any case.
+inline void check_bins(const json_value& tensors, std::size_t bytes, const std::string& label) {
+    std::int64_t left = (std::int64_t{1} << 24) + 64 * static_cast<std::int64_t>(bytes);
+    for (const json_value& tensor : tensors) {
+        const auto statistics = tensor.is_object() ? tensor.find("statistics") : tensor.end();
+        if (statistics == tensor.end()) continue;
+        for (const json_value& each : *statistics) {
+            const auto bins = each.is_object() ? each.find("bins") : each.end();
+            if (bins == each.end() || !bins->is_number_integer()) continue;
+            const auto n = bins->template get<std::int64_t>();
+            if (n < 0 || n > most_bins) continue; // refused when it is read
+            left -= n;
+            if (left < 0)
+                fail(errc::corrupt, cat(label, ": names more bins than a file of ", bytes, " bytes can need"));
+        }
+    }
+}
+
 /// How an observer is called in a file, and its statistics there and back.
 template <class O> struct saved_observer;
 
