@@ -119,7 +119,7 @@ TEST_CASE("a dilated row with padding on the left, by hand") {
     s.kernel_w = 2, s.dilation_w = 2, s.stride_w = 2, s.pad_left = 1, s.pad_right = 1;
     activation shape;
     shape.reshape(1, 1, 5, 1);
-    detail::conv_math conv{s, 1, 1, {}, {}};
+    detail::conv_math conv{s, 1, 1, {}, {}, {}};
     detail::depthwise_math depthwise{s, 1, 1};
     const std::vector<float> x{1, 2, 3, 4, 5}, w{10, 1}, want{2, 24, 40};
     CHECK(outputs(conv, shape, x, w) == want);
