@@ -80,6 +80,12 @@ TEST_CASE("views: elements, constness, and what makes them invalid") {
     detail::check_view("test", "x", mat(nullptr, 0, 7));
     detail::check_view("test", "x", img(nullptr, 4, 0, 2, 2));
     detail::check_view("test", "x", mat(v.data(), 1, 9, 0)); // one row needs no stride
+    // A stride that is not used must not overflow what is computed with it; in empty views none is.
+    refuses(mat(v.data(), 1, 9, top), "x has a stride of");
+    refuses(mat(v.data(), 1, 9, -top), "x has a stride of");
+    refuses(img(v.data(), 1, 1, 1, 3, top, 3, 3), "x has a stride of");
+    detail::check_view("test", "x", mat(v.data(), 0, 9, top));
+    detail::check_view("test", "x", img(v.data(), 1, 0, 2, 3, top, top, top));
 }
 
 TEST_CASE("window: output extents count exactly the places that fit") {

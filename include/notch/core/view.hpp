@@ -18,8 +18,8 @@
 NOTCH_NAMESPACE_BEGIN
 
 /// A row-major matrix: element (i, j) is data[i * stride + j].
-/// Valid when rows, cols >= 0, stride >= cols (or rows <= 1), and data != nullptr unless empty. No extent and no
-/// stride is beyond 2^40, used or not.
+/// Valid when rows, cols >= 0, stride >= cols (or rows <= 1), and data != nullptr unless empty. No extent is beyond
+/// 2^40, and unless the view is empty no stride either, used or not.
 template <class T> struct matrix_view {
     T* data = nullptr;
     index_t rows = 0;
@@ -39,8 +39,8 @@ template <class T> struct matrix_view {
 
 /// A batch of images, channels last (NHWC): element (n, y, x, c) is
 ///     data[n * stride_n + y * stride_h + x * stride_w + c]
-/// Channels are contiguous; the strides allow slices of channels, rows and batches. No extent and no stride is beyond
-/// 2^40, used or not.
+/// Channels are contiguous; the strides allow slices of channels, rows and batches. No extent is beyond 2^40, and
+/// unless the view is empty no stride either, used or not.
 template <class T> struct nhwc_view {
     T* data = nullptr;
     index_t n = 0, h = 0, w = 0, c = 0;
@@ -104,7 +104,7 @@ template <class T> void check_view(std::string_view where, const name_of& name, 
         fail(errc::invalid_argument, cat(where, ": ", name, " has a negative extent (", v.rows, " x ", v.cols, ")"));
     check_view_extent(where, name, v.rows);
     check_view_extent(where, name, v.cols);
-    check_stride(where, name, v.stride);
+    if (v.rows > 0 && v.cols > 0) check_stride(where, name, v.stride);
     if (v.rows > 1 && v.stride < v.cols)
         fail(errc::invalid_argument,
              cat(where, ": ", name, " has stride ", v.stride, ", less than its ", v.cols, " columns"));
@@ -117,8 +117,8 @@ template <class T> void check_view(std::string_view where, const name_of& name, 
         fail(errc::invalid_argument,
              cat(where, ": ", name, " has a negative extent (", v.n, " x ", v.h, " x ", v.w, " x ", v.c, ")"));
     for (index_t extent : {v.n, v.h, v.w, v.c}) check_view_extent(where, name, extent);
-    for (index_t stride : {v.stride_n, v.stride_h, v.stride_w}) check_stride(where, name, stride);
     if (v.n == 0 || v.h == 0 || v.w == 0 || v.c == 0) return;
+    for (index_t stride : {v.stride_n, v.stride_h, v.stride_w}) check_stride(where, name, stride);
     if (v.data == nullptr) fail(errc::invalid_argument, cat(where, ": ", name, " is null"));
     // Elements must not overlap, and offsets must fit index_t.
     index_t extent = v.c;
