@@ -320,7 +320,8 @@
 #endif
 
 #define NOTCH_TU_KEY                                                                                                   \
-    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_MORE, NOTCH_DETAIL_KEY_OTHER, NOTCH_DETAIL_KEY_EXC, , )
+    NOTCH_DETAIL_CAT7(isa, NOTCH_DETAIL_KEY_VECTOR, NOTCH_DETAIL_KEY_MORE, NOTCH_DETAIL_KEY_OTHER,                     \
+                      NOTCH_DETAIL_KEY_EXC, , )
 
 // The special members of a plain type that owns memory and is not keyed. Written out, because the
 // implicit ones are weak symbols with the instructions of whichever translation unit made them.

@@ -81,9 +81,9 @@ inline void check_layout(std::string_view where, const channel_layout& l) {
     check_extent(where, "layout.inner_group", l.inner_group);
     (void)checked_product(where, checked_product(where, l.outer, l.channels), l.inner);
     const auto groups = channel_layout::groups; // of no elements, if an extent is 0, and yet many
-    (void)checked_product(
-        where, checked_product(where, groups(l.outer, l.outer_group), groups(l.channels, l.channel_group)),
-        groups(l.inner, l.inner_group));
+    (void)checked_product(where,
+                          checked_product(where, groups(l.outer, l.outer_group), groups(l.channels, l.channel_group)),
+                          groups(l.inner, l.inner_group));
 }
 /// The same, for functions that need parameters by channel.
 inline void check_channel_layout(std::string_view where, const channel_layout& l) {
