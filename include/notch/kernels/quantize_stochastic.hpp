@@ -9,6 +9,7 @@
 
 #include <notch/core/config.hpp>
 #include <notch/core/types.hpp>
+#include <notch/scheme/philox.hpp>
 #include <notch/scheme/range.hpp>
 #include <notch/scheme/rounding.hpp>
 
@@ -30,16 +31,9 @@ inline void draw(const stochastic& rounding, index_t first, std::uint32_t (&bits
         d[i] = static_cast<std::uint32_t>(rounding.stream >> 32);
     }
     auto key0 = static_cast<std::uint32_t>(rounding.seed), key1 = static_cast<std::uint32_t>(rounding.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-        for (int i = 0; i < blocks; ++i) {
-            const std::uint64_t left = std::uint64_t{0xD2511F53u} * a[i], right = std::uint64_t{0xCD9E8D57u} * c[i];
-            a[i] = static_cast<std::uint32_t>(right >> 32) ^ b[i] ^ key0;
-            b[i] = static_cast<std::uint32_t>(right);
-            c[i] = static_cast<std::uint32_t>(left >> 32) ^ d[i] ^ key1;
-            d[i] = static_cast<std::uint32_t>(left);
-        }
-        key0 += 0x9E3779B9u;
-        key1 += 0xBB67AE85u;
+    for (int round = 0; round < philox_rounds; ++round) {
+        for (int i = 0; i < blocks; ++i) philox_round(a[i], b[i], c[i], d[i], key0, key1);
+        philox_bump(key0, key1);
     }
     for (int i = 0; i < blocks; ++i) {
         bits[4 * i] = a[i];

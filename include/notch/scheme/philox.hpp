@@ -20,16 +20,33 @@ struct philox_block {
     NOTCH_INLINE friend constexpr bool operator==(const philox_block&, const philox_block&) = default;
 };
 
+namespace detail {
+
+inline constexpr int philox_rounds = 10;
+
+/// One round on the four words of a block.
+NOTCH_INLINE constexpr void philox_round(std::uint32_t& l0, std::uint32_t& r0, std::uint32_t& l1, std::uint32_t& r1,
+                                         std::uint32_t key0, std::uint32_t key1) noexcept {
+    const std::uint64_t a = std::uint64_t{0xD2511F53u} * l0, b = std::uint64_t{0xCD9E8D57u} * l1;
+    l0 = static_cast<std::uint32_t>(b >> 32) ^ r0 ^ key0;
+    r0 = static_cast<std::uint32_t>(b);
+    l1 = static_cast<std::uint32_t>(a >> 32) ^ r1 ^ key1;
+    r1 = static_cast<std::uint32_t>(a);
+}
+/// The keys of the next round.
+NOTCH_INLINE constexpr void philox_bump(std::uint32_t& key0, std::uint32_t& key1) noexcept {
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+}
+
+} // namespace detail
+
 /// Four independent uniform 32-bit numbers for a counter and a key.
 [[nodiscard]] NOTCH_INLINE constexpr philox_block philox4x32(philox_block counter, std::uint64_t key) noexcept {
     std::uint32_t key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
-    for (int round = 0; round < 10; ++round) {
-        const std::uint64_t a = std::uint64_t{0xD2511F53u} * counter.word[0];
-        const std::uint64_t b = std::uint64_t{0xCD9E8D57u} * counter.word[2];
-        counter = {{static_cast<std::uint32_t>(b >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(b),
-                    static_cast<std::uint32_t>(a >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(a)}};
-        key0 += 0x9E3779B9u;
-        key1 += 0xBB67AE85u;
+    for (int round = 0; round < detail::philox_rounds; ++round) {
+        detail::philox_round(counter.word[0], counter.word[1], counter.word[2], counter.word[3], key0, key1);
+        detail::philox_bump(key0, key1);
     }
     return counter;
 }
