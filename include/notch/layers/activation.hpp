@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/view.hpp>
@@ -91,6 +92,12 @@ inline quant_params observed_params(const char* where, real_range range) {
         fail(errc::invalid_argument,
              cat(where, ": the range of the output was never observed; run phase::calibrate first"));
     return params_from_range<affine<8>>(range);
+}
+/// The parameters of an output: the fixed ones if there are any, else those of the range that an observer has seen.
+inline quant_params output_params_of(const char* where, const std::optional<quant_params>& fixed, real_range seen) {
+    if (!fixed) return observed_params(where, seen);
+    check_params(where, "fixed_params", *fixed, 0, 255);
+    return *fixed;
 }
 /// Gives the output its shape. It must not be an input: that would change while it is read.
 inline void shape_output(const char* where, activation& y, std::initializer_list<const activation*> inputs, index_t n,

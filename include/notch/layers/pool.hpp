@@ -143,7 +143,7 @@ public:
             dx[i] = share * dy[i / (static_cast<std::size_t>(pixels_) * step) * step + i % step];
     }
     [[nodiscard]] quant_params output_params() const {
-        return fixed_params ? *fixed_params : detail::observed_params("global_average_layer", output_observer.range());
+        return detail::output_params_of("global_average_layer", fixed_params, output_observer.range());
     }
 
 private:
@@ -209,7 +209,7 @@ public:
         for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = mask_[static_cast<index_t>(i)] ? dy[i] : 0.0f;
     }
     [[nodiscard]] quant_params output_params() const {
-        return fixed_params ? *fixed_params : detail::observed_params("add_layer", output_observer.range());
+        return detail::output_params_of("add_layer", fixed_params, output_observer.range());
     }
 
 private:

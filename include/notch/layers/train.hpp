@@ -160,9 +160,7 @@ public:
         return s;
     }
     [[nodiscard]] quant_params output_params() const {
-        if (!fixed_params) return detail::observed_params("train_layer", output_observer.range());
-        detail::check_params("train_layer", "fixed_params", *fixed_params, 0, 255);
-        return *fixed_params;
+        return detail::output_params_of("train_layer", fixed_params, output_observer.range());
     }
 
 protected:
