@@ -10,7 +10,7 @@
 //     #include <notch/kernels/definitions.hpp>
 //
 // That file may be optimized differently (-O2 beside the -O0 of the rest). Compiled for another instruction set or
-// without exceptions it has another key (core/config.hpp), and the linker names what is missing. Include it in no
+// without exceptions it has another key (core/unit_key.hpp), and the linker names what is missing. Include it in no
 // header, and before any other header of notch.
 #pragma once
 
