@@ -8,6 +8,8 @@
 #   - between NOTCH_TARGET_BEGIN_... and NOTCH_TARGET_END stands no #include but of NOTCH_BODY and
 #     of kernels/arch/*.inl; these and the bodies include nothing but each other: no other header may
 #     be compiled inside a region
+#   - no namespace detail between NOTCH_NAMESPACE_BEGIN and _END: where an earlier header has opened the
+#     keyed one it would be that one, and else another, so names in it depend on the order of includes
 #   - every header has #pragma once and the licence line
 set -eu
 if [ -e CMakeLists.txt ]; then echo "run this in an empty directory: it leaves a list there"; exit 1; fi
@@ -39,7 +41,7 @@ BEGIN {
         slash = index(file, "/")
         room = slash ? substr(file, 1, slash - 1) : ""     # "": the umbrella header
         name = file; sub(/.*\//, "", name)
-        line = 0; region = 0; once = 0; licence = 0
+        line = 0; region = 0; common = 0; once = 0; licence = 0
         path = root "./" file
         if (room != "" && !(room in rank)) complain("the room \"" room "\" is not in rooms.txt")
         while ((getline text < path) > 0) {
@@ -48,6 +50,9 @@ BEGIN {
             if (text ~ /SPDX-License-Identifier: Apache-2.0/) licence = 1
             if (text ~ /^NOTCH_TARGET_BEGIN_/) region = 1
             if (text ~ /^NOTCH_TARGET_END/) region = 0
+            if (text ~ /^NOTCH_NAMESPACE_BEGIN/) common = 1
+            if (text ~ /^NOTCH_NAMESPACE_END/) common = 0
+            if (common && text ~ /^namespace detail/) complain("detail is a keyed namespace")
             if (text !~ /^[ \t]*#[ \t]*include/) continue
             if (file == "kernels/arch/for_each.inl" && text ~ /^#include NOTCH_BODY(_AMX)?$/) continue
             if (file ~ /^kernels\/(body|arch)\/.*\.inl$/) {

@@ -43,6 +43,7 @@ accept kernels/arch/avx2.hpp 'NOTCH_TARGET_BEGIN_AVX2\n#include <notch/kernels/a
 accept kernels/arch/for_each.inl 'NOTCH_TARGET_BEGIN_AVX2\n#include NOTCH_BODY\nNOTCH_TARGET_END'
 accept kernels/arch/for_each.inl 'NOTCH_TARGET_BEGIN_AMX\n#include NOTCH_BODY_AMX\nNOTCH_TARGET_END'
 accept kernels/a.hpp '#include <notch/kernels/arch/for_each.inl>'
+accept core/a.hpp 'NOTCH_NAMESPACE_BEGIN\nNOTCH_NAMESPACE_END\nNOTCH_KEYED_BEGIN\nnamespace detail {}\nNOTCH_KEYED_END'
 accept kernels/body/a.inl '#include <notch/kernels/arch/a_ops.inl>'
 
 refuse core/a.hpp '#include <notch/kernels/gemm.hpp>' 'core may not include the later room kernels'
@@ -65,6 +66,7 @@ refuse notch.hpp '#include <notch/eigen/map.hpp>' 'the umbrella may not use the 
 refuse core/a.hpp '#include "good.hpp"' 'write #include <...>'
 refuse core/a.hpp '#include <notch/notch.hpp>' 'includes the umbrella'
 refuse core/a.hpp '#include <notch/colour/red.hpp>' 'unknown room'
+refuse core/a.hpp 'NOTCH_NAMESPACE_BEGIN\nnamespace detail {}\nNOTCH_NAMESPACE_END' 'detail is a keyed namespace'
 refuse colour/red.hpp '' 'is not in rooms.txt'
 
 echo "$planted planted violations, each found"

@@ -95,6 +95,9 @@ template <class Format> [[nodiscard]] NOTCH_INLINE constexpr index_t block_count
     return n / Format::block + (n % Format::block != 0 ? 1 : 0);
 }
 
+NOTCH_NAMESPACE_END
+
+NOTCH_KEYED_BEGIN
 namespace detail {
 
 // The scale of a block: make(amax, tensor_scale) and value(scale, tensor_scale).
@@ -125,13 +128,6 @@ template <class Element> struct block_scale<Element, float32_scale> {
     NOTCH_INLINE static constexpr float make(float amax, float) noexcept { return amax / Element::max(); }
     NOTCH_INLINE static constexpr float value(float scale, float) noexcept { return scale; }
 };
-
-} // namespace detail
-
-NOTCH_NAMESPACE_END
-
-NOTCH_KEYED_BEGIN
-namespace detail {
 
 template <class Format>
 void check_blocks(std::string_view where, std::size_t n, std::size_t codes, std::size_t scales, float tensor_scale) {

@@ -20,8 +20,7 @@ struct philox_block {
     NOTCH_INLINE friend constexpr bool operator==(const philox_block&, const philox_block&) = default;
 };
 
-namespace detail {
-
+/// Rounds of philox4x32.
 inline constexpr int philox_rounds = 10;
 
 /// One round on the four words of a block.
@@ -39,14 +38,12 @@ NOTCH_INLINE constexpr void philox_bump(std::uint32_t& key0, std::uint32_t& key1
     key1 += 0xBB67AE85u;
 }
 
-} // namespace detail
-
 /// Four independent uniform 32-bit numbers for a counter and a key.
 [[nodiscard]] NOTCH_INLINE constexpr philox_block philox4x32(philox_block counter, std::uint64_t key) noexcept {
     std::uint32_t key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
-    for (int round = 0; round < detail::philox_rounds; ++round) {
-        detail::philox_round(counter.word[0], counter.word[1], counter.word[2], counter.word[3], key0, key1);
-        detail::philox_bump(key0, key1);
+    for (int round = 0; round < philox_rounds; ++round) {
+        philox_round(counter.word[0], counter.word[1], counter.word[2], counter.word[3], key0, key1);
+        philox_bump(key0, key1);
     }
     return counter;
 }
