@@ -35,7 +35,7 @@ inline void from_channel(epilogue_args& ep, index_t channel) {
     if (ep.f_bias) ep.f_bias += channel;
 }
 
-/// Splits the rows (or, for few rows, the panels) of a product over the threads of the executor.
+/// Splits the rows or the panels of a product over the threads of the executor.
 inline void run_gemm(const gemm_args& g, const context& ctx) {
     if (g.m == 0 || g.n == 0) return;
     const index_t threads = ctx.executor.concurrency();
@@ -44,11 +44,15 @@ inline void run_gemm(const gemm_args& g, const context& ctx) {
         kernels_for(gemm_tables, ctx.target).gemm_u8s8(g);
         return;
     }
-    // Whole tiles of rows for AMX, unless that leaves threads without work.
-    const bool tiles = ctx.target == isa::amx;
-    const bool by_rows = g.m >= 2 * threads && !(tiles && g.m < 16 * threads && g.n >= 64 * threads);
-    const index_t step = by_rows ? round_up((g.m + threads - 1) / threads, tiles && g.m >= 32 ? 16 : 2)
-                                 : round_up((g.n + threads - 1) / threads, 64);
+    // Whole tiles of rows for AMX. By columns where no share grows by that and each thread reads less: it then
+    // leaves weights to the others.
+    const index_t tall = g.m >= 32 && ctx.target == isa::amx ? 16 : 2;
+    const index_t row_step = round_up((g.m + threads - 1) / threads, tall);
+    const index_t column_step = round_up((g.n + threads - 1) / threads, 64);
+    const auto share = [](index_t step, index_t n) { return static_cast<double>(step) / static_cast<double>(n); };
+    const bool by_rows =
+        g.m >= 2 * threads && (share(column_step, g.n) > share(row_step, g.m) || g.m + column_step >= row_step + g.n);
+    const index_t step = by_rows ? row_step : column_step;
     parallel(ctx.executor, ((by_rows ? g.m : g.n) + step - 1) / step, [&](index_t t) {
         gemm_args part = g;
         const index_t begin = t * step;
