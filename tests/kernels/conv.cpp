@@ -376,16 +376,24 @@ TEST_CASE("taps in a padding of zeros, which are left out, change nothing") {
         back.s.pad_left = back.s.pad_right = 0;
         check_any(g, back, true);
     }
-    for (index_t width : {7, 13, 14, 27}) // rows of 7 or 14 outputs are tiles of their own
+    // Rows of a multiple of 7 outputs are filled by tiles of their own, with padding on one side or on both.
+    const struct {
+        index_t width, stride, left, right;
+    } lines[] = {{7, 1, 1, 1},  {13, 2, 1, 1}, {14, 1, 1, 1}, {27, 2, 1, 1}, {14, 2, 1, 1},
+                 {28, 2, 1, 0}, {21, 1, 1, 1}, {42, 1, 1, 1}, {29, 1, 1, 0}, {29, 1, 0, 1},
+                 {44, 1, 0, 0}, {9, 1, 0, 0},  {43, 2, 0, 0}, {42, 2, 0, 1}};
+    for (const auto& l : lines)
         for (index_t out : {1, 16, 30, 40, 50, 96}) {
             problem line;
             line.n = 2;
             line.h = pick(g, 1, 15);
-            line.w = width;
+            line.w = l.width;
             line.c = 4 * pick(g, 1, 9);
             line.out = out;
             line.zeros = out != 40;
-            line.s = window::square(3, width == 13 || width == 27 ? 2 : 1, 1);
+            line.s = window::square(3, l.stride, 1);
+            line.s.pad_left = l.left;
+            line.s.pad_right = l.right;
             line.s.kernel_h = pick(g, 1, 5);
             line.slices = out == 50;
             line.threads = out == 96 ? 2 : 1 + out % 3;

@@ -9,8 +9,8 @@
 //                                  7 8 8 8 9
 //
 // Outputs with the same taps are a rectangle. Tiles of outputs do not cross its borders, so splitting pays only where
-// few tiles are left part empty; that is estimated. Where an image row is a tile of its own (conv_rect::tap), only rows
-// are told apart, and the tile leaves out the taps beside the image.
+// few tiles are left part empty; that is estimated. Where tiles fill an image row (conv_rect::tap), only rows are told
+// apart, and the first and last tile of each leave out the taps beside the image.
 #pragma once
 
 #include <notch/kernels/conv_plan.hpp>
@@ -66,14 +66,26 @@ inline index_t split_rects(const conv_kernels& kernels, const conv_form& f, cons
     const index_t col_classes = tap_classes(run, phase.first_w, f.stride_w, phase.taps_w, f.step_w, in_w, cols);
     if (row_classes == 0) return 0;
     const index_t tap = f.channels / 4, width = phase.taps_w * tap;
-    const bool lines = kernels.lines && (run == 7 || run == 14) && phase.taps_w == 3 && col_classes == 3 &&
-                       cols[0].end == 1 && cols[0].first == 1 && cols[0].count == 2 && cols[1].count == 3 &&
-                       cols[2].begin == run - 1 && cols[2].first == 0 && cols[2].count == 2;
-    if (lines) {
-        for (index_t r = 0; r < row_classes; ++r)
-            rects[r] = {
-                rows[r].begin, rows[r].end - rows[r].begin, 0, run, rows[r].first, rows[r].count, 0, width, 0, tap};
-        return row_classes;
+    if (col_classes > 0 && kernels.lines && run % 7 == 0 && phase.taps_w == 3) {
+        const tap_class &first = cols[0], &last = cols[col_classes - 1];
+        const bool left = first.end == 1 && first.first == 1 && first.count == 2;
+        const bool right = last.begin == run - 1 && last.first == 0 && last.count == 2;
+        if ((left || right) && col_classes == 1 + left + right && cols[left].count == 3) {
+            for (index_t r = 0; r < row_classes; ++r)
+                rects[r] = {rows[r].begin,
+                            rows[r].end - rows[r].begin,
+                            0,
+                            run,
+                            rows[r].first,
+                            rows[r].count,
+                            0,
+                            width,
+                            0,
+                            tap,
+                            left,
+                            right};
+            return row_classes;
+        }
     }
     index_t count = 0, cost = 0;
     for (index_t r = 0; r < row_classes; ++r) {
@@ -83,7 +95,7 @@ inline index_t split_rects(const conv_kernels& kernels, const conv_form& f, cons
         for (index_t k = 0; k < col_classes; ++k)
             split += rect_cost(kernels, n * (cols[k].end - cols[k].begin), row.count * cols[k].count * tap);
         if (col_classes == 0 || whole <= split) {
-            rects[count++] = {row.begin, n, 0, run, row.first, row.count, 0, width, 0, 0};
+            rects[count++] = {row.begin, n, 0, run, row.first, row.count, 0, width};
             cost += whole;
             continue;
         }
@@ -97,8 +109,7 @@ inline index_t split_rects(const conv_kernels& kernels, const conv_form& f, cons
                               row.count,
                               col.first * f.channels,
                               col.count * tap,
-                              width - col.count * tap,
-                              0};
+                              width - col.count * tap};
         }
         cost += split;
     }

@@ -16,9 +16,11 @@ struct conv_rect {
     index_t skip = 0;                  ///< bytes left out at the beginning of each
     index_t k4 = 0;                    ///< groups of four of each
     index_t rest = 0;                  ///< groups left out of each, in front or behind
-    /// If not 0: whole image rows of 7 or 14 outputs of a window three taps wide, a tap being so many groups. The first
-    /// tap of the first output of each row, and the last tap of the last, are left out. All rects of a call, or none.
+    /// If not 0: whole image rows of a multiple of 7 outputs of a window three taps wide, a tap being so many groups.
+    /// All rects of a call, or none.
     index_t tap = 0;
+    bool left = false;  ///< with tap: the first tap of the first output of each row is left out
+    bool right = false; ///< and the last tap of the last one
 };
 
 /// A product whose rows are pixels: row m of `product` is pixel m % run of image row m / run,

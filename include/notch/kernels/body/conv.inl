@@ -247,7 +247,7 @@ void conv_panels(const conv_args& a, const conv_rect& r, index_t column, index_t
 /// Panels outside, pixels inside: the weights come from the outer cache levels once.
 template <operand_form P> void conv_all(const conv_args& a) {
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI
-    if (a.rects[0].tap > 0) return a.run == 7 ? conv_lines<7, 3>(a) : conv_lines<14, 2>(a);
+    if (a.rects[0].tap > 0) return a.run % 14 == 0 ? conv_lines<14, 2>(a) : conv_lines<7, 3>(a);
 #endif
     for_panels(a.product.n, [&]<int NP>(index_t column, index_t cols) {
         for (index_t i = 0; i < a.rect_count; ++i) conv_panels<NP, P>(a, a.rects[i], column, cols);

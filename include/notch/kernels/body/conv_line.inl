@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Included by kernels/body/conv.inl in the region of each instruction set with 32 vector registers and dot
-// products of unsigned with signed bytes: tiles that are a whole image row of 7 or 14 outputs of a window three taps
-// wide. The first tap of the first output and the last tap of the last lie in the padding; where that is zero, they
-// are left out. Rectangles (kernels/conv_rects.hpp) could leave them out as well, but not fill tiles on images so
-// small.
+// products of unsigned with signed bytes: tiles of 7 or 14 outputs that fill the image rows of a window three taps
+// wide. The first tap of the first output of a row, or the last tap of its last output, lie in the padding; where that
+// is zero, they are left out. Rectangles (kernels/conv_rects.hpp) could leave them out as well, but tiles would not
+// fill them.
 
 /// Adds `count` quads to outputs First .. Last - 1, output i at p[i / 3] + i % 3 * lda.
 template <int First, int Last, int MR, int NP>
@@ -26,8 +26,9 @@ NOTCH_OP void add_tap(acc16 (&acc)[MR][NP], const std::uint8_t* (&p)[(MR + 2) / 
     }
 }
 
-/// One row of MR outputs x NP panels; a tap has `tap` quads.
-template <int MR, int NP> NOTCH_NOINLINE void line_tile(const tile_job& t, index_t tap) {
+/// MR outputs of a row x NP panels: the first `head` quads of each segment without the first output, the last `end`
+/// ones without the last output.
+template <int MR, int NP> NOTCH_NOINLINE void line_tile(const tile_job& t, index_t head, index_t end) {
     const epilogue_args& ep = *t.ep;
     const index_t lda = t.lda, stride = t.panel_stride;
     acc16 acc[MR][NP];
@@ -42,9 +43,9 @@ template <int MR, int NP> NOTCH_NOINLINE void line_tile(const tile_job& t, index
         const std::uint8_t* p[(MR + 2) / 3];
         NOTCH_UNROLL
         for (int i = 0; i < (MR + 2) / 3; ++i) p[i] = t.a + t.segment[s] + 3 * i * lda;
-        add_tap<1, MR>(acc, p, lda, b, stride, tap);
-        add_tap<0, MR>(acc, p, lda, b, stride, tap);
-        add_tap<0, MR - 1>(acc, p, lda, b, stride, tap);
+        add_tap<1, MR>(acc, p, lda, b, stride, head);
+        add_tap<0, MR>(acc, p, lda, b, stride, t.k4 - head - end);
+        add_tap<0, MR - 1>(acc, p, lda, b, stride, end);
     }
     if (register_codes(ep)) {
         store_codes<MR, NP>(ep, make_stage(ep), acc, t.channel, t.cols, t.c, t.ldc_bytes);
@@ -69,8 +70,11 @@ template <int MR, int NP> void line_panels(const conv_args& a, index_t column, i
         for (index_t y = r.y; y < r.y + r.rows; ++y) {
             t.a = g.a + y * a.in_line;
             t.c = static_cast<std::uint8_t*>(g.c) + (column + y * a.out_line) * size;
-            line_tile<MR, NP>(t, r.tap);
-            if (g.ep.on_tile) g.ep.on_tile(g.ep.context, {t.c, g.row + y * a.run, g.col + column, a.run, cols, g.ldc});
+            for (index_t x = 0; x < a.run; x += MR, t.a += MR * t.lda, t.c += MR * t.ldc_bytes) {
+                line_tile<MR, NP>(t, r.left && x == 0 ? r.tap : 0, r.right && x + MR == a.run ? r.tap : 0);
+                if (g.ep.on_tile)
+                    g.ep.on_tile(g.ep.context, {t.c, g.row + y * a.run + x, g.col + column, MR, cols, g.ldc});
+            }
         }
     }
 }
