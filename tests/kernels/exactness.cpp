@@ -172,6 +172,21 @@ TEST_CASE("gemm with so short a K that weights stay in registers equals the refe
     }
 }
 
+TEST_CASE("gemm of few rows, whose codes are cut into nibbles, equals the reference") {
+    std::mt19937 g(13);
+    for (isa i : available_isas()) {
+        for (index_t m = 1; m <= 8; ++m)
+            for (index_t k : {3, 31, 36, 100}) // eight quads are summed in 16 bits
+                check_gemm(g, m, 16 * static_cast<index_t>(g() % 5) + m, k, k == 36 ? fill::saturated : fill::random,
+                           k == 36 ? fill::saturated : fill::random, i, 1 + m % 3);
+        for (index_t m = 1; m <= 3; ++m) { // more columns than are summed at a time, longer rows than are cut up
+            check_gemm(g, m, 1024 + 17 * m, 13, fill::random, fill::random, i, 1);
+            check_gemm(g, m, 20, 2047 + m, fill::random, fill::random, i, 1);
+            check_gemm(g, m, 1025, 2050, fill::alternating, fill::alternating, i, m);
+        }
+    }
+}
+
 TEST_CASE("gemm is exact for extreme codes, where vpmaddubsw would saturate") {
     std::mt19937 g(2);
     for (isa i : available_isas())

@@ -25,7 +25,7 @@ inline constexpr const char* gemm_name = "gemm_u8s8_4x16c4__avx2";
 inline constexpr bool use_pairs = true;
 /// operand_form::wide: most quads of a block of K, bytes from a row's even to its odd part, rows that are
 /// widened at a time (32 KiB of weights and up to 51 KiB of rows lie on the stack), rows that repay it.
-inline constexpr index_t wide_quads = 128, wide_plane = 4 * wide_quads, wide_rows = 16, wide_least_rows = 6;
+inline constexpr index_t wide_quads = 128, wide_plane = 4 * wide_quads, wide_rows = 16, wide_least_rows = 8;
 inline constexpr int chains_needed = 2; // the chain is vpaddd, latency 1, and an acc16 has two
 
 struct nweights {
@@ -99,20 +99,33 @@ NOTCH_OP void widen_panel(const std::int8_t* src, index_t quads, std::int8_t* ds
         _mm256_store_si256(to + 3, q.odd1);
     }
 }
-/// Eight quads of a row for operand_form::wide: the even bytes to dst, the odd ones to dst + wide_plane.
-NOTCH_OP void widen_quads8(const std::uint8_t* src, bool flip, std::uint8_t* dst) {
-    const __m256i v = load256(src);
-    const a_quad q = split_a<operand_form::direct>(flip ? nflip(v) : v);
+/// What makes u8 codes of signed rows, by xor.
+using row_flip = __m256i;
+NOTCH_OP row_flip make_row_flip(bool flip) { return _mm256_set1_epi8(flip ? -128 : 0); }
+NOTCH_OP void store_widened(__m256i v, std::uint8_t* dst) {
+    const a_quad q = split_a<operand_form::direct>(v);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), q.even);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), q.odd);
+}
+/// Eight quads of a row for operand_form::wide: the even bytes to dst, the odd ones to dst + wide_plane.
+NOTCH_OP void widen_quads8(const std::uint8_t* src, row_flip flip, std::uint8_t* dst) {
+    store_widened(_mm256_xor_si256(load256(src), flip), dst);
 }
 /// The same of fewer than eight quads; what fills the vectors has no meaning.
-NOTCH_OP void widen_quads(const std::uint8_t* src, index_t quads, bool flip, std::uint8_t* dst) {
-    const __m256i v = _mm256_maskload_epi32(reinterpret_cast<const int*>(src), first8(quads));
-    const a_quad q = split_a<operand_form::direct>(flip ? nflip(v) : v);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), q.even);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + wide_plane), q.odd);
+NOTCH_OP void widen_quads(const std::uint8_t* src, index_t quads, row_flip flip, std::uint8_t* dst) {
+    store_widened(_mm256_xor_si256(_mm256_maskload_epi32(reinterpret_cast<const int*>(src), first8(quads)), flip), dst);
 }
+// For products of nibbles (kernels/body/gemm_nibbles.inl).
+NOTCH_OP void split_nibbles(nvec v, nvec& low, nvec& high) {
+    low = _mm256_and_si256(v, _mm256_set1_epi8(15));
+    high = _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+}
+/// Sums of two products u8 x s8 as words; may saturate.
+NOTCH_OP nvec nmul_bytes(nvec a, nvec w) { return _mm256_maddubs_epi16(a, w); }
+NOTCH_OP nvec nadd_words(nvec a, nvec b) { return _mm256_add_epi16(a, b); }
+/// The sum of the two words of each dword, times factor.
+NOTCH_OP nvec nsum_words(nvec v, short factor) { return _mm256_madd_epi16(v, _mm256_set1_epi16(factor)); }
+
 template <bool Halves> NOTCH_OP nweights load_nweights(const std::int8_t* w) {
     const nvec v = Halves ? repeat_half(load256(w)) : load256(w);
     return {even_s8(v), odd_s8(v)};

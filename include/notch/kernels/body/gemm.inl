@@ -141,16 +141,23 @@ template <operand_form P> void gemm_rows(const gemm_args& g) {
         gemm_direct<P>(g);
 }
 
+#if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
+#include <notch/kernels/body/gemm_nibbles.inl>
+#endif
+
 inline void gemm_product(const gemm_args& g) {
     if (use_pairs && g.pairs_safe) {
         gemm_rows<use_pairs ? operand_form::pairs : operand_form::direct>(g);
         return;
     }
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW
-    if (g.m >= wide_least_rows) {
+    if (g.m >= wide_least_rows)
         gemm_wide(g);
-        return;
-    }
+    else if (g.segments == 1)
+        gemm_few_rows(g);
+    else
+        gemm_rows<operand_form::direct>(g);
+    return;
 #endif
 #if NOTCH_ARCH_LEVEL == NOTCH_ARCH_NEONDOT
     gemm_rows<operand_form::offset>(g);

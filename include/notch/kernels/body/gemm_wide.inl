@@ -3,30 +3,22 @@
 // Included by kernels/body/gemm.inl where the exact product works on 16-bit lanes (vpmaddwd): rows and
 // panels are widened into blocks on the stack, and the tiles of gemm.inl run over those.
 
-/// Quads first ... first + count - 1 of a row (of all its segments, one after the other), widened.
-inline void widen_row(const gemm_args& g, index_t row, index_t first, index_t count, std::uint8_t* to) {
-    const index_t quads = g.k4 + (g.tail > 0);
-    for (index_t done = 0; done < count;) {
-        const index_t s = (first + done) / quads, k = (first + done) % quads;
-        index_t here = quads - k < count - done ? quads - k : count - done; // quads within this segment
-        const std::uint8_t* from = g.a + row * g.lda + g.segment[s] + 4 * k;
-        const bool ends = g.tail > 0 && k + here == quads;
-        const index_t whole = here - ends;
+/// Quads first ... first + count - 1 of some rows, widened, `pitch` bytes from one row to the next.
+inline void widen_rows(const gemm_args& g, index_t first, index_t count, index_t pitch, std::uint8_t* to) {
+    const bool ends = g.tail > 0 && first + count > g.k4;
+    const index_t whole = count - ends;
+    const std::uint8_t* from = g.a + g.segment[0] + 4 * first;
+    const row_flip flip = make_row_flip(g.flip);
+    for (index_t row = 0; row < g.m; ++row, from += g.lda, to += pitch) {
         index_t q = 0;
-        for (; q + 8 <= whole; q += 8) widen_quads8(from + 4 * q, g.flip, to + 4 * (done + q));
-        if (q < whole &&
-            done + q + 8 <= wide_quads) { // and bytes without meaning behind them, which the next ones overwrite
-            widen_quads(from + 4 * q, whole - q, g.flip, to + 4 * (done + q));
-            q = whole;
-        }
-        for (; q < here; ++q) {
-            std::uint32_t quad = load_partial(from + 4 * q, q < whole ? 4 : g.tail);
-            if (g.flip) quad ^= 0x80808080u >> (q < whole ? 0 : 8 * (4 - g.tail));
-            const std::uint32_t even = quad & 0x00ff00ffu, odd = quad >> 8 & 0x00ff00ffu;
-            __builtin_memcpy(to + 4 * (done + q), &even, 4);
-            __builtin_memcpy(to + 4 * (done + q) + wide_plane, &odd, 4);
-        }
-        done += here;
+        for (; q + 8 <= whole; q += 8) widen_quads8(from + 4 * q, flip, to + 4 * q);
+        if (q < whole) widen_quads(from + 4 * q, whole - q, flip, to + 4 * q); // and more, without meaning
+        if (!ends) continue;
+        std::uint32_t quad = load_partial(from + 4 * whole, g.tail);
+        if (g.flip) quad ^= 0x80808080u >> 8 * (4 - g.tail);
+        const std::uint32_t even = quad & 0x00ff00ffu, odd = quad >> 8 & 0x00ff00ffu;
+        __builtin_memcpy(to + 4 * whole, &even, 4);
+        __builtin_memcpy(to + 4 * whole + wide_plane, &odd, 4);
     }
 }
 
@@ -38,7 +30,7 @@ inline NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
     alignas(64) std::int8_t b[2 * most_quads * 128];
     alignas(64) std::uint8_t a[most_wide_rows * pitch];
     alignas(64) std::int32_t partial[most_rows * partial_columns];
-    const index_t quads = g.k4 + (g.tail > 0), all = g.segments * quads;
+    const index_t all = g.k4 + (g.tail > 0);
     const index_t blocks = all > most_quads ? (all + most_quads - 1) / most_quads : 1;
     const index_t block = (all + blocks - 1) / blocks; // equal parts
     epilogue_args sums;
@@ -58,7 +50,7 @@ inline NOTCH_NOINLINE void gemm_wide(const gemm_args& g) {
                 for (index_t i = 0; i < rows; i += some_rows) {
                     const index_t some = rows - i < some_rows ? rows - i : some_rows;
                     const gemm_args part = rows_from(g, row + i, some);
-                    for (index_t r = 0; r < some; ++r) widen_row(part, r, first, count, a + r * pitch);
+                    widen_rows(part, first, count, pitch, a);
                     for (index_t j = 0; j < panels; ++j) {
                         tile_job t = make_job(part, column + 16 * j, left - 16 * j < 16 ? left - 16 * j : 16);
                         t.a = a;
