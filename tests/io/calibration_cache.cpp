@@ -301,18 +301,24 @@ TEST_CASE("calibration cache: files") {
     CHECK(contains(error_of(errc::corrupt, [&] { (void)calibration_cache::load(path); }), path));
 }
 
-TEST_CASE("calibration cache: a few bytes cannot ask for memory without end") {
-    // Each statistic of some 80 bytes names 2^20 bins, 8 MiB.
-    const auto text = [](int statistics) {
+TEST_CASE("calibration cache: a few bytes cannot ask for memory without end, but what is written can be read") {
+    const auto text = [](int statistics, const std::string& bins) {
         std::string t =
             R"({"notch_calibration":1,"tensors":{"t":{"observer":"histogram","per":"channel","statistics":[)";
         for (int i = 0; i < statistics; ++i)
-            t += std::string(i ? "," : "") +
-                 R"({"bins":1048576,"counts":[],"exponent":-126,"finite":0,"first":0,"nonfinite":0})";
+            t += (i ? ",{\"bins\":" : "{\"bins\":") + bins +
+                 R"(,"counts":[],"exponent":-126,"finite":0,"first":0,"nonfinite":0})";
         return t + "]}}}";
     };
-    CHECK(calibration_cache::parse(text(2)).contains("t"));
-    CHECK(contains(error_of(errc::corrupt, [&] { (void)calibration_cache::parse(text(200)); }), "more bins"));
+    // Each statistic of some 80 bytes names 2^20 bins, 8 MiB.
+    CHECK(calibration_cache::parse(text(2, "1048576")).contains("t"));
+    CHECK(
+        contains(error_of(errc::corrupt, [&] { (void)calibration_cache::parse(text(200, "1048576")); }), "more bins"));
+    // Channels that have seen nothing take the fewest bytes for a bin.
+    CHECK(calibration_cache::parse(calibration_cache::parse(text(280, "65536")).to_text()).contains("t"));
+    calibration_cache large;
+    large.put("t", notch::channel_observer<notch::histogram>(18, notch::histogram(notch::index_t{1} << 20)));
+    CHECK(contains(error_of(errc::overflow, [&] { (void)large.to_text(); }), "18874368 bins"));
 }
 
 TEST_CASE("TensorRT cache: its text there and back") {

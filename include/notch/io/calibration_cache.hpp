@@ -101,8 +101,10 @@ public:
         records_.swap(joined.records_);
     }
 
-    /// The file as save() writes it.
+    /// The file as save() writes it. An error (errc::overflow) if the histograms together have more bins than parse
+    /// would accept from a file of that length: 2^24, and 1024 for each byte.
     [[nodiscard]] std::string to_text() const {
+        std::int64_t bins = 0;
         std::string text = "{\"notch_calibration\":1,\"tensors\":{\n";
         const char* between = " ";
         for (const auto& [name, r] : records_) {
@@ -110,14 +112,22 @@ public:
                     (r.per_channel ? "channel" : "tensor") + "\",\"statistics\":[";
             std::visit(
                 [&]<class O>(const list<O>& all) {
-                    for (std::size_t c = 0; c < all.size(); ++c)
+                    for (std::size_t c = 0; c < all.size(); ++c) {
                         text += (c == 0 ? "\n  " : ",\n  ") + dump(detail::saved_observer<O>::write(all[c].observer));
+                        if constexpr (std::is_same_v<O, histogram>) bins += all[c].observer.statistics().bins;
+                        if constexpr (std::is_same_v<O, percentile>)
+                            bins += all[c].observer.statistics().statistics().bins;
+                    }
                 },
                 r.channels);
             text += "]}";
             between = ",\n ";
         }
-        return text + "\n}}\n";
+        text += "\n}}\n";
+        if (bins > detail::bins_allowed(text.size()))
+            fail(errc::overflow, detail::cat("calibration_cache: its histograms have ", bins, " bins, a file of ",
+                                             text.size(), " bytes may have ", detail::bins_allowed(text.size())));
+        return text;
     }
     /// Reads the text of a file; label stands for its path in messages. errc::corrupt if it is damaged,
     /// errc::unsupported if a later version of notch wrote it in another format.

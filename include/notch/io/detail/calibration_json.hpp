@@ -156,10 +156,13 @@ inline void put_range(json_value& j, real_range r) {
     j["max"] = r.max;
 }
 
-/// A file of a few bytes must not ask for memory without end: it may name 64 bins for each byte that it has, as long
-/// histograms of few values do, and 2^24 in any case.
+/// A file of a few bytes must not ask for memory without end: so many bins may all its histograms have together. A
+/// statistic takes 80 bytes or more, whatever its bins, so 80,000 bins each are always fine.
+[[nodiscard]] inline std::int64_t bins_allowed(std::size_t bytes) {
+    return (std::int64_t{1} << 24) + 1024 * static_cast<std::int64_t>(bytes);
+}
 inline void check_bins(const json_value& tensors, std::size_t bytes, const std::string& label) {
-    std::int64_t left = (std::int64_t{1} << 24) + 64 * static_cast<std::int64_t>(bytes);
+    std::int64_t left = bins_allowed(bytes);
     for (const json_value& tensor : tensors) {
         const auto statistics = tensor.is_object() ? tensor.find("statistics") : tensor.end();
         if (statistics == tensor.end()) continue;
@@ -170,7 +173,7 @@ inline void check_bins(const json_value& tensors, std::size_t bytes, const std::
             if (n < 0 || n > most_bins) continue; // refused when it is read
             left -= n;
             if (left < 0)
-                fail(errc::corrupt, cat(label, ": names more bins than a file of ", bytes, " bytes can need"));
+                fail(errc::corrupt, cat(label, ": names more bins than a file of ", bytes, " bytes may have"));
         }
     }
 }
