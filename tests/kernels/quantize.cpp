@@ -686,7 +686,7 @@ TEST_CASE("stochastic rounding without branches draws as the reference does") {
                     Range::qmin + static_cast<std::int32_t>(g() % static_cast<unsigned>(Range::qmax - Range::qmin + 1));
         }
         std::vector<typename Range::code_type> codes(x.size()), want(x.size());
-        const stochastic rounding{g(), g()};
+        const stochastic rounding{std::uint64_t{g()} << 32 | g(), std::uint64_t{g()} << 32 | g()};
         quantize<Range>(x, layout, params, codes, rounding);
         ref::quantize(x, layout, params, {Range::qmin, Range::qmax}, std::span(want), rounding);
         CHECK(codes == want);

@@ -6,10 +6,13 @@
 
 #include <cmath>
 #include <random>
+#include <string>
 #include <vector>
 
 #include <notch/layers/pool.hpp>
 #include <notch/layers/train.hpp>
+#include <notch/qat/accumulator_aware.hpp>
+#include <notch/qat/learned_threshold.hpp>
 
 using namespace notch;
 
@@ -145,6 +148,25 @@ TEST_CASE("fixed parameters stand for the observer's, which then sees nothing") 
     mean.fixed_params.reset();
     CHECK_THROWS_WITH(add.output_params(), contains_text("never observed"));
     CHECK_THROWS_WITH(mean.output_params(), contains_text("never observed"));
+}
+
+TEST_CASE("parameters lists what a quantizer of weights learns") {
+    const auto names = [](auto& layer) {
+        std::vector<std::string> all;
+        layer.parameters([&](const auto& p) {
+            all.emplace_back(p.name);
+            CHECK(p.value.size() == p.gradient.size());
+        });
+        return all;
+    };
+    linear_layer<> plain(3, 2);
+    linear_layer<learned_step<symmetric<4>, per_channel<0>>> lsq(3, 2);
+    linear_layer<learned_threshold<symmetric<8>, per_channel<0>>> tqt(3, 2);
+    linear_layer<accumulator_aware<16>> a2q(3, 2);
+    CHECK(names(plain) == std::vector<std::string>{"weight", "bias"});
+    CHECK(names(lsq) == std::vector<std::string>{"weight", "bias", "log_step"});
+    CHECK(names(tqt) == std::vector<std::string>{"weight", "bias", "log2_threshold"});
+    CHECK(names(a2q) == std::vector<std::string>{"weight", "bias", "log_step", "log_norm"});
 }
 
 TEST_CASE("gradients by integer products are near those of fp32, for any window") {

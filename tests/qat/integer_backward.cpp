@@ -3,6 +3,7 @@
 // The backward products on the integer kernels: exact where gradients are codes, without bias elsewhere, the same
 // everywhere.
 #include "../catch.hpp"
+#include "../kernels/team.hpp"
 #include "values.hpp"
 
 #include <cmath>
@@ -131,6 +132,15 @@ TEST_CASE("one seed gives one gradient, on every instruction set, with strides a
         }
         CHECK(dw == first_dw);
         CHECK(dx == first_dx);
+        for (index_t threads : {2, 3}) {
+            const thread_team team{threads};
+            integer_backward same(5);
+            std::vector<float> dw2(2 * 12), dx2(dx.size(), -1.0f);
+            same.weight_gradient(p.gradient(), p.input(), p.p, {dw2.data(), 3, 4, 8}, context(i, team));
+            same.input_gradient(p.gradient(), p.weights(), p.w_scales, {dx2.data(), p.rows, 4, 6}, context(i, team));
+            CHECK(dw2 == first_dw);
+            CHECK(dx2 == first_dx);
+        }
     }
     integer_backward a(5), b(6);
     std::vector<float> da(12), db(12), dc(12);
@@ -181,5 +191,20 @@ TEST_CASE("backward products refuse what does not fit, and gradients that went w
         b.weight_gradient(p.gradient(), p.input(), {3e38f, 0}, {dw.data(), 4, 5});
         for (float v : dw) CHECK(!std::isnan(v));
         for (float v : out) CHECK(!std::isnan(v));
+        std::fill(p.x.begin(), p.x.end(), std::uint8_t{77}); // sums of 0, also times the largest scales
+        b.weight_gradient(p.gradient(), p.input(), {3e38f, 77}, {dw.data(), 4, 5});
+        for (float v : dw) CHECK(!std::isnan(v));
     }
+    // Scales that take a gradient out of the floats, and more columns than an accumulator is proved for.
+    p.dz.assign(12, 1.0f);
+    p.dz[4] = 3e38f;
+    p.w_scales = {10.0f};
+    CHECK_THROWS_WITH(b.input_gradient(p.gradient(), p.weights(), p.w_scales, {out.data(), 3, 5}),
+                      contains_text("dz(1, 0) * w_scales is inf"));
+    const std::vector<float> wide(33026);
+    const std::vector<std::int8_t> w(33026);
+    CHECK_THROWS_WITH(b.input_gradient({wide.data(), 1, 33026}, {w.data(), 33026, 1}, p.w_scales, {out.data(), 1, 1}),
+                      contains_text("dz has 33026 columns, at most 33025"));
+    b.input_gradient({wide.data(), 1, 33025}, {w.data(), 33025, 1}, p.w_scales, {out.data(), 1, 1});
+    CHECK(out[0] == 0.0f);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// notch/core/unit_key.hpp: NOTCH_TU_KEY, a name made of all instruction-set macros of the translation unit: whatever a
-// compiler may use unasked. core/config.hpp says what it is for; docs/design.md, "One definition rule", why.
+// notch/core/unit_key.hpp: NOTCH_TU_KEY, a name made of the instruction-set macros of the translation unit by which
+// CPUs differ: what a compiler may use unasked. (Sets of flags that no CPU has, such as AVX-512 BW without DQ, may
+// share the name of others.) core/config.hpp says what it is for; docs/design.md, "One definition rule", why.
 #pragma once
 
 #define NOTCH_DETAIL_CAT7_(a, b, c, d, e, f, g) a##b##c##d##e##f##g
@@ -157,7 +158,9 @@
 #define NOTCH_DETAIL_KEY_FLOAT
 #endif
 
-#if defined(__AVXVNNIINT8__)
+#if defined(__AVXVNNIINT16__)
+#define NOTCH_DETAIL_KEY_DOT _avxvnniint16
+#elif defined(__AVXVNNIINT8__)
 #define NOTCH_DETAIL_KEY_DOT _avxvnniint8
 #elif defined(__AVXVNNI__)
 #define NOTCH_DETAIL_KEY_DOT _avxvnni

@@ -108,13 +108,14 @@ struct conv_math {
             im2col(a, x.n, x.h, x.w, x.c, geometry, static_cast<std::uint8_t>(x.params.zero_point), code_col.data());
             a = code_col.data();
         }
+        if (dx) { // first: what it refuses leaves dw as it was
+            if (!pointwise) dcol.resize_discard(dz.rows * k());
+            products.input_gradient(dz, matrix_view<const std::int8_t>(w.data(), out, k()), w_scales,
+                                    matrix_view<float>(pointwise ? dx : dcol.data(), dz.rows, k()), ctx);
+        }
         products.weight_gradient(dz, matrix_view<const std::uint8_t>(a, dz.rows, k()), x.params,
                                  matrix_view<float>(dw.data(), out, k()), ctx);
-        if (!dx) return;
-        if (!pointwise) dcol.resize_discard(dz.rows * k());
-        products.input_gradient(dz, matrix_view<const std::int8_t>(w.data(), out, k()), w_scales,
-                                matrix_view<float>(pointwise ? dx : dcol.data(), dz.rows, k()), ctx);
-        if (pointwise) return;
+        if (!dx || pointwise) return;
         std::fill_n(dx, x.size(), 0.0f);
         col2im(dcol.data(), x.n, x.h, x.w, x.c, geometry, dx);
     }

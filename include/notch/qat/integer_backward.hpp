@@ -34,7 +34,8 @@ class integer_backward {
 public:
     explicit integer_backward(std::uint64_t seed = 0) : rounding_{seed, 0} {}
 
-    /// dx = dz w. dz: rows x n, finite; w: n x k codes; w_scales: one, or one for each of the n; dx: rows x k.
+    /// dx = dz w. dz: rows x n, finite, n at most 33025 (errc::overflow: an accumulator is proved for no more); w: n x
+    /// k codes; w_scales: one, or one for each of the n, whose products with dz are finite too; dx: rows x k.
     void input_gradient(matrix_view<const float> dz, matrix_view<const std::int8_t> w, std::span<const float> w_scales,
                         matrix_view<float> dx, const context& ctx = {}) {
         constexpr const char* where = "integer_backward.input_gradient";
@@ -50,6 +51,9 @@ public:
             detail::check_scale(where, {"w_scales", static_cast<index_t>(c)}, w_scales[c]);
         check_finite(where, dz);
         const index_t rows = dz.rows, n = dz.cols;
+        if (n > most_columns)
+            fail(errc::overflow,
+                 detail::cat(where, ": dz has ", n, " columns, at most ", most_columns, " can be added"));
         if (dx.rows == 0 || dx.cols == 0) return;
         if (n == 0) {
             for (index_t r = 0; r < rows; ++r)
@@ -59,8 +63,12 @@ public:
         const bool one = w_scales.size() == 1;
         real_.resize_discard(rows * n);
         for (index_t r = 0; r < rows; ++r)
-            for (index_t c = 0; c < n; ++c)
-                real_[r * n + c] = dz(r, c) * w_scales[one ? 0 : static_cast<std::size_t>(c)];
+            for (index_t c = 0; c < n; ++c) {
+                const float product = dz(r, c) * w_scales[one ? 0 : static_cast<std::size_t>(c)];
+                if (!std::isfinite(product))
+                    fail(errc::overflow, detail::cat(where, ": dz(", r, ", ", c, ") * w_scales is ", product));
+                real_[r * n + c] = product;
+            }
         quantize_gradient({1, rows, n});
         accumulate(matrix_view<const std::int8_t>(codes_.data(), rows, n), w, 0, ctx);
         for (index_t r = 0; r < rows; ++r) {
@@ -105,7 +113,7 @@ public:
     }
 
 private:
-    static constexpr index_t most_rows = 16384;
+    static constexpr index_t most_rows = 16384, most_columns = 2147483647 / (255 * 255);
 
     /// A gradient that went wrong must not come out as a saturated code.
     static void check_finite(const char* where, matrix_view<const float> dz) {
