@@ -242,17 +242,24 @@ TEST_CASE("tflite: codes to another grid") {
 
 TEST_CASE("tflite: the functions of softmax") {
     using tflite::detail::exp_q26;
-    CHECK(exp_q26(0) == std::numeric_limits<std::int32_t>::max());
+    using tflite::detail::reciprocal_of_one_plus;
+    struct value {
+        std::int32_t x, y;
+    };
+    // gemmlowp's exp_on_negative_values and one_over_one_plus_x_for_x_in_0_1.
+    const value exponentials[] = {{0, 2147483647},         {-1, 2147483124},        {-1048576, 2114189749},
+                                  {-16777216, 1672462419}, {-16777217, 1672461539}, {-67121209, 789869591},
+                                  {-335544419, 14469606},  {-806084145, 13043},     {-1140850693, 89},
+                                  {-2080374784, 0}};
+    for (value v : exponentials) CHECK(exp_q26(v.x) == v.y);
+    const value reciprocals[] = {{0, 2147483647},         {1, 2147483647},          {1048576, 2146435584},
+                                 {123456789, 2030738432}, {1073741824, 1431655762}, {2000000000, 1111923858},
+                                 {2147483647, 1073741820}};
+    for (value v : reciprocals) CHECK(reciprocal_of_one_plus(v.x) == v.y);
     for (double x : {0.001, 0.1, 0.25, 0.3, 0.5, 0.999, 1.0, 2.7, 4.0, 8.0, 9.3, 17.0, 30.9}) {
         CAPTURE(x);
         const double got = exp_q26(static_cast<std::int32_t>(-x * 67108864.0)) / 2147483648.0;
-        CHECK(std::abs(got - std::exp(-x)) < 4e-8 + 2e-5 * std::exp(-x) * 0.1);
-    }
-    using tflite::detail::reciprocal_of_one_plus;
-    for (double x : {0.0, 0.1, 0.25, 0.5, 0.75, 0.999}) {
-        CAPTURE(x);
-        const double got = reciprocal_of_one_plus(static_cast<std::int32_t>(x * 2147483648.0)) / 2147483648.0;
-        CHECK(std::abs(got - 1.0 / (1.0 + x)) < 1e-8);
+        CHECK(std::abs(got - std::exp(-x)) < 1e-6);
     }
     CHECK(tflite::detail::saturating_shift(1 << 29, 2) == std::numeric_limits<std::int32_t>::max());
     CHECK(tflite::detail::saturating_shift(-(1 << 29), 2) == std::numeric_limits<std::int32_t>::min());
@@ -292,4 +299,49 @@ TEST_CASE("tflite: softmax") {
     refused(notch::errc::invalid_argument, [] { (void)tflite::make_softmax(1e-9f); });
     refused(notch::errc::invalid_argument, [] { (void)tflite::make_softmax(1.0f, -1.0f); });
     refused(notch::errc::overflow, [&] { (void)softmax(std::vector<s8>(4096), 0.1f); });
+}
+
+TEST_CASE("tflite: codes of LiteRT's reference kernels") {
+    // ai-edge-litert 2.3.0, OpResolverType.BUILTIN_REF, on random codes (scripts/litert_reference.py --operators).
+    const std::vector<s8> x{-88, -108, -107, -5, 68,  71,  54, -41, 14,   -38,  -22,  49,  79,  -123,
+                            -51, -54,  -128, 64, 26,  81,  34, -36, -123, -119, -107, -52, -36, -11,
+                            112, 95,   15,   49, -95, 121, 48, 87,  -109, -77,  -102, 0};
+    std::vector<int> expected(40, -128);
+    expected[12] = expected[19] = -127;
+    expected[28] = -70;
+    expected[29] = -122;
+    expected[33] = 59;
+    expected[35] = -126;
+    std::vector<s8> y(40);
+    tflite::softmax({x.data(), 1, 40}, tflite::make_softmax(0.13f), {y.data(), 1, 40});
+    CHECK(ints(y) == expected);
+    const std::vector<s8> flat{58, -12, -63, 100, 32, 2,   119,  -9,  75, -1, 93,  -64, 125, 58,
+                               40, -36, 11,  -36, 72, 13,  -98,  -83, 31, 13, 49,  -44, -59, 104,
+                               69, 121, 86,  103, 30, -50, -119, -89, 25, 59, 106, -106};
+    tflite::softmax({flat.data(), 1, 40}, tflite::make_softmax(0.003f), {y.data(), 1, 40});
+    CHECK(ints(y) == std::vector<int>{-121, -122, -123, -120, -121, -122, -120, -122, -121, -122,
+                                      -120, -123, -119, -121, -121, -123, -122, -123, -121, -122,
+                                      -124, -123, -121, -122, -121, -123, -123, -120, -121, -119,
+                                      -120, -120, -122, -123, -124, -123, -122, -121, -120, -124});
+
+    const std::vector<s8> a{-119, 124, -24, -104, -97, -125, 6,  78, -4,  93,  -8,  48,
+                            120,  -75, -99, -63,  24,  -97,  68, 77, -50, -56, -32, -31};
+    std::vector<s8> sum(24);
+    tflite::add(a, a, tflite::make_add({0.0517f, 11}, {0.0517f, 11}, {0.083f, -17}), sum);
+    CHECK(ints(sum) == std::vector<int>{-128, 124,  -61,  -128, -128, -128, -23, 66, -36, 85,   -41, 29,
+                                        119,  -124, -128, -109, -1,   -128, 54,  65, -93, -100, -71, -69});
+
+    // Sums over 9 x 7 pixels and their means.
+    const auto check_means = [](float scale, const std::vector<int>& sums, const std::vector<int>& codes) {
+        const auto p = tflite::make_mean({0.05f, 31}, {scale, -9}, 63);
+        for (std::size_t c = 0; c < sums.size(); ++c) {
+            std::vector<s8> pixels(63, static_cast<s8>(sums[c] / 63));
+            pixels[5] = static_cast<s8>(pixels[5] + sums[c] % 63);
+            s8 mean[1];
+            tflite::mean(notch::nhwc_view<const s8>(pixels.data(), 1, 9, 7, 1), p, notch::matrix_view<s8>(mean, 1, 1));
+            CHECK(mean[0] == codes[c]);
+        }
+    };
+    check_means(0.021f, {-144, 256, 467, 1115, 988}, {-88, -73, -65, -41, -46});
+    check_means(0.4f, {-687, 800, -793, 279, 492}, {-14, -11, -14, -12, -12});
 }
