@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <vector>
 
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/gemm.hpp>
+#include <notch/kernels/quantize.hpp>
 #include <notch/kernels/tflite.hpp>
 
 #include "../catch.hpp"
@@ -139,5 +141,46 @@ TEST_CASE("tflite: fully connected layers on the kernels, both ways to round") {
                     l.y.zero_point;
                 REQUIRE(y[i * 21 + c] == std::min(127.0, std::max(-128.0, real)));
             }
+    }
+}
+
+TEST_CASE("tflite: fixed-point multipliers of every shift, any accumulator") {
+    // m = scale from below 2^-32, where it counts as 0, to 2^20.
+    constexpr index_t n = 70;
+    std::mt19937 random(11);
+    const std::vector<s8> none(n, 0);
+    const auto w = notch::pack({none.data(), n, 1});
+    std::vector<float> scales;
+    for (index_t c = 0; c < n; ++c)
+        scales.push_back(
+            std::ldexp(1.0f + static_cast<float>(random() % 1000) / 1000.0f, static_cast<int>(c % 54) - 34));
+    const notch::quant_params x{1.0f, 0}, y{1.0f, -7};
+    const auto ep = notch::make_epilogue(w, notch::stage::s8_input{},
+                                         notch::stage::requantize_fixed<notch::affine_signed<8>>{x, scales, y},
+                                         notch::stage::clamp{-100.0f, 90.0f});
+    const auto wide = notch::make_epilogue(w, notch::stage::s8_input{},
+                                           notch::stage::requantize_fixed<notch::affine_signed<16>>{x, scales, y});
+    constexpr index_t rows = 300;
+    std::vector<std::int32_t> acc(rows * n);
+    for (std::int32_t& a : acc) { // of every size, halves among them
+        a = static_cast<std::int32_t>(random()) >> random() % 32;
+        if (random() % 4 == 0) a = static_cast<std::int32_t>(1u << random() % 32);
+        if (random() % 8 == 0) a = static_cast<std::int32_t>(0u - static_cast<std::uint32_t>(a));
+        if (random() % 50 == 0) a = random() % 2 ? std::numeric_limits<std::int32_t>::min() : 2147483647;
+    }
+    for (notch::isa isa : notch::available_isas()) {
+        std::vector<s8> codes(acc.size());
+        std::vector<std::int16_t> words(acc.size());
+        notch::requantize(notch::matrix_view<const std::int32_t>(acc.data(), rows, n), ep,
+                          notch::matrix_view<s8>(codes.data(), rows, n), {}, notch::context(isa));
+        notch::requantize(notch::matrix_view<const std::int32_t>(acc.data(), rows, n), wide,
+                          notch::matrix_view<std::int16_t>(words.data(), rows, n), {}, notch::context(isa));
+        for (index_t i = 0; i < rows * n; ++i) {
+            const auto at = static_cast<std::size_t>(i), c = static_cast<std::size_t>(i % n);
+            const auto m = notch::to_fixed_multiplier(static_cast<double>(scales[c]));
+            CAPTURE(to_string(isa), acc[at], m.mantissa, m.shift);
+            REQUIRE(codes[at] == notch::requantize_fixed_double(acc[at], m, -7, {-107, 83}));
+            REQUIRE(words[at] == notch::requantize_fixed_double(acc[at], m, -7, {-32768, 32767}));
+        }
     }
 }
