@@ -6,6 +6,7 @@
 #   notch::eigen   Eigen 3.3 or later       <notch/eigen/...>, <notch/layers/...>
 #   notch::xsimd   xsimd 8 or later         <notch/simd/elementwise.hpp>, <notch/observe/...>, <notch/qat/...>
 #   notch::io      nlohmann_json 3          <notch/io/...>, calibration caches with notch::xsimd
+#   notch::flatbuffers   flatbuffers 2 or later   <notch/io/tflite.hpp>
 #
 # Used by notch's own CMakeLists.txt (with GLOBAL) and by the installed notchConfig.cmake.
 
@@ -44,4 +45,6 @@ function(notch_packages)
     notch_package(eigen Eigen3 Eigen3::Eigen 3.3 ${ARGN})
     notch_package(xsimd xsimd xsimd 8 ${ARGN})
     notch_package(io nlohmann_json nlohmann_json::nlohmann_json 3 ${ARGN})
+    notch_package(flatbuffers flatbuffers flatbuffers::flatbuffers 2 ${ARGN})
+    notch_package(flatbuffers FlatBuffers flatbuffers::flatbuffers 2 ${ARGN}) # its name before version 23
 endfunction()

@@ -61,6 +61,7 @@ is_present() {
         libxsimd-dev) has_header xsimd/xsimd.hpp ;;
         libbenchmark-dev) has_header benchmark/benchmark.h ;;
         nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
+        libflatbuffers-dev) has_header flatbuffers/flatbuffers.h ;;
         libcli11-dev) has_header CLI/CLI.hpp ;;
         libdnnl-dev) has_header dnnl.hpp ;;
         ocl-icd-opencl-dev) has_library libOpenCL.so ;;
@@ -71,6 +72,7 @@ is_present() {
         libopenblas-dev) has_library libopenblas.so ;;
         python3-venv) python3 -c 'import ensurepip, venv' > /dev/null 2>&1 ;;
         zlib1g-dev) has_header zlib.h ;;
+        zstd) has_command zstd ;;
         libprotozero-dev) has_header protozero/pbf_reader.hpp ;;
         libonnx-testdata) [[ -d /usr/share/libonnx-testdata/data/node ]] ;;
         libtbb-dev) has_header tbb/parallel_for.h ;;

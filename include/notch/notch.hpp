@@ -37,6 +37,7 @@
 #include <notch/kernels/softmax.hpp>
 #include <notch/kernels/stages.hpp>
 #include <notch/kernels/table.hpp>
+#include <notch/kernels/tflite.hpp>
 #include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/ptq/bias_correction.hpp>
@@ -62,6 +63,7 @@
 #include <notch/ref/pool.hpp>
 #include <notch/ref/quantize.hpp>
 #include <notch/ref/softmax.hpp>
+#include <notch/ref/tflite.hpp>
 #include <notch/ref/weight_only.hpp>
 #include <notch/scheme/block_format.hpp>
 #include <notch/scheme/e8m0.hpp>

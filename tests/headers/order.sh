@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Checks the #include lines of include/notch against rooms.txt, and a few rules of the tree:
-#   - a room includes itself and rooms above it; Eigen, xsimd and nlohmann_json only where allowed
+#   - a room includes itself and rooms above it; Eigen, xsimd, nlohmann_json and flatbuffers only where
+#     allowed
 #   - the operations in kernels/arch are included by kernels/table.hpp alone; kernels/body is
 #     included by kernels/arch/for_each.inl alone, through NOTCH_BODY (or _AMX), and that by kernels/*.hpp
 #   - between NOTCH_TARGET_BEGIN_... and NOTCH_TARGET_END stands no #include but of NOTCH_BODY and
@@ -22,6 +23,7 @@ function package_of(header) {
     if (header ~ /^(Eigen|unsupported)\//) return "eigen"
     if (header ~ /^xsimd\//) return "xsimd"
     if (header ~ /^nlohmann\//) return "io"
+    if (header ~ /^flatbuffers\//) return "flatbuffers"
     return ""
 }
 BEGIN {

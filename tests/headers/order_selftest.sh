@@ -61,6 +61,7 @@ refuse kernels/arch/avx2.hpp 'NOTCH_TARGET_BEGIN_AVX2\n#include <cstring>\nNOTCH
 refuse scheme/a.hpp '#include <xsimd/xsimd.hpp>' 'may not use xsimd'
 refuse simd/cpu.hpp '#include <xsimd/xsimd.hpp>' 'may not use xsimd'
 refuse qat/a.hpp '#include <nlohmann/json.hpp>' 'may not use io'
+refuse io/a.hpp '#include <flatbuffers/flatbuffers.h>' 'may not use flatbuffers'
 refuse notch.hpp '#include <Eigen/Core>' 'may not use eigen'
 refuse notch.hpp '#include <notch/eigen/map.hpp>' 'the umbrella may not use the room eigen'
 refuse core/a.hpp '#include "good.hpp"' 'write #include <...>'

@@ -61,10 +61,11 @@ struct tile_args {
 ///     s32:                  v
 /// then on_tile, if set, for each finished rectangle.
 struct epilogue_args {
-    const std::int32_t* bias = nullptr;      ///< zero points folded in; padded to whole panels
-    const float* multiplier = nullptr;       ///< padded likewise
-    const float* f_bias = nullptr;           ///< real bias of the f32 and bf16 outputs; padded
-    const fixed_multiplier* fixed = nullptr; ///< instead of multiplier for the fixed_point modes
+    const std::int32_t* bias = nullptr;                       ///< zero points folded in; padded to whole panels
+    const float* multiplier = nullptr;                        ///< padded likewise
+    const float* f_bias = nullptr;                            ///< real bias of the f32 and bf16 outputs; padded
+    const fixed_multiplier* fixed = nullptr;                  ///< instead of multiplier for the fixed_point modes
+    const std::int32_t *mantissa = nullptr, *shift = nullptr; ///< the members of fixed, for vectors; padded likewise
     requant_mode mode = requant_mode::float_scale;
     store_kind store = store_kind::s32;
     std::int32_t zero_point = 0;

@@ -33,6 +33,7 @@ template <class Out, class F = no_functor> struct epilogue {
     buffer<float> multiplier;
     buffer<float> real_bias; ///< empty if there is none
     buffer<fixed_multiplier> fixed;
+    buffer<std::int32_t> fixed_lanes;      ///< the same for vectors: all mantissas, then all shifts
     buffer<std::int32_t> bias_interleaved; ///< depthwise order
     buffer<float> multiplier_interleaved;
     buffer<float> multiplier_words; ///< if form.words: the same, negated if the zero point is odd
@@ -53,6 +54,8 @@ template <class Out, class F = no_functor> struct epilogue {
         a.multiplier = multiplier.data();
         a.f_bias = real_bias.data();
         a.fixed = fixed.data();
+        a.mantissa = fixed_lanes.data();
+        a.shift = fixed_lanes.data() + fixed_lanes.size() / 2;
         if constexpr (!std::is_same_v<F, no_functor>) {
             a.context = const_cast<void*>(static_cast<const void*>(&functor));
             a.on_tile = [](void* context, const tile_args& t) noexcept {
@@ -140,8 +143,10 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
     e.bias.resize_discard(padded);
     if (plan.mode == requant_mode::float_scale)
         e.multiplier.resize_discard(padded);
-    else
+    else {
         e.fixed.resize_discard(padded);
+        e.fixed_lanes.resize_discard(2 * padded);
+    }
     e.real_bias.resize_discard(plan.real_bias.empty() ? 0 : padded);
     if (!plan.real_bias.empty())
         check_equal(where, "the number of real biases", static_cast<index_t>(plan.real_bias.size()), n);
@@ -173,6 +178,8 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
             const float ws = plan.w_scales.size() == 1 ? plan.w_scales[0] : plan.w_scales[static_cast<std::size_t>(c)];
             e.fixed[c] = to_fixed_multiplier(static_cast<double>(plan.x.scale) * static_cast<double>(ws) /
                                              static_cast<double>(plan.y.scale));
+            e.fixed_lanes[c] = e.fixed[c].mantissa;
+            e.fixed_lanes[padded + c] = e.fixed[c].shift;
         }
     }
     if constexpr (is_depthwise) {

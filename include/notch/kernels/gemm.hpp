@@ -31,7 +31,11 @@ NOTCH_KERNELS(gemm_kernels, gemm_tables[isa_count], NOTCH_KERNEL_TABLES_TILES(ge
 inline void from_channel(epilogue_args& ep, index_t channel) {
     ep.bias += channel;
     if (ep.multiplier) ep.multiplier += channel;
-    if (ep.fixed) ep.fixed += channel;
+    if (ep.fixed) {
+        ep.fixed += channel;
+        ep.mantissa += channel;
+        ep.shift += channel;
+    }
     if (ep.f_bias) ep.f_bias += channel;
 }
 

@@ -144,6 +144,27 @@ NOTCH_OP __m256i in_range8(__m256 y, __m256 lo, __m256 hi, __m256i v, bool posit
 NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 v, bool positive) {
     return {in_range8(y.lo, lo.lo, hi.lo, v.lo, positive), in_range8(y.hi, lo.hi, hi.hi, v.hi, positive)};
 }
+NOTCH_OP __m256i fixed_steps8(__m256i v, __m256i mantissa, __m256i shift, __m256i lo, __m256i hi) {
+    const __m256i zero = _mm256_setzero_si256(), one = _mm256_set1_epi32(1), half = _mm256_set1_epi64x(1 << 30);
+    const __m256i right = _mm256_max_epi32(_mm256_sub_epi32(zero, shift), zero);
+    const __m256i x = _mm256_sllv_epi32(v, _mm256_max_epi32(shift, zero));
+    const __m256i even = _mm256_srli_epi64(_mm256_add_epi64(_mm256_mul_epi32(x, mantissa), half), 31);
+    const __m256i odd = _mm256_slli_epi64(
+        _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(mantissa, 32)), half), 1);
+    const __m256i high = _mm256_blend_epi32(even, odd, 0xaa);
+    const __m256i below = _mm256_sub_epi32(_mm256_sllv_epi32(one, right), one);
+    const __m256i threshold = _mm256_sub_epi32(_mm256_srli_epi32(below, 1), _mm256_srai_epi32(high, 31));
+    const __m256i y =
+        _mm256_sub_epi32(_mm256_srav_epi32(high, right), _mm256_cmpgt_epi32(_mm256_and_si256(high, below), threshold));
+    return _mm256_min_epi32(_mm256_max_epi32(y, lo), hi);
+}
+/// requantize_fixed_double of zero point 0: min(max(divide_by_pot(doubling_high_mul(v << left, mantissa), right), lo),
+/// hi), left and right being the shift by its sign; mantissas are not negative. doubling_high_mul is
+/// floor((product + 2^30) / 2^31), for products of either sign.
+NOTCH_OP acc16 fixed_steps(acc16 v, acc16 mantissa, acc16 shift, acc16 lo, acc16 hi) {
+    return {fixed_steps8(v.lo, mantissa.lo, shift.lo, lo.lo, hi.lo),
+            fixed_steps8(v.hi, mantissa.hi, shift.hi, lo.hi, hi.hi)};
+}
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return {_mm256_madd_epi16(_mm256_or_si256(a.lo, _mm256_slli_epi32(b.lo, 16)), w.lo),

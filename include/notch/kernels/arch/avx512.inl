@@ -69,6 +69,24 @@ NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 v, bool positive) 
         positive ? _mm512_cmpgt_epi32_mask(v, _mm512_setzero_si512()) : _mm512_cmp_ps_mask(y, lo, _CMP_GE_OQ);
     return _mm512_maskz_set1_epi32(_mm512_mask_cmp_ps_mask(low, y, hi, _CMP_LE_OQ), 1);
 }
+/// requantize_fixed_double of zero point 0: min(max(divide_by_pot(doubling_high_mul(v << left, mantissa), right), lo),
+/// hi), left and right being the shift by its sign; mantissas are not negative. doubling_high_mul is
+/// floor((product + 2^30) / 2^31), for products of either sign.
+NOTCH_OP acc16 fixed_steps(acc16 v, acc16 mantissa, acc16 shift, acc16 lo, acc16 hi) {
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1), half = _mm512_set1_epi64(1 << 30);
+    const __m512i right = _mm512_max_epi32(_mm512_sub_epi32(zero, shift), zero);
+    const __m512i x = _mm512_sllv_epi32(v, _mm512_max_epi32(shift, zero));
+    const __m512i even = _mm512_srli_epi64(_mm512_add_epi64(_mm512_mul_epi32(x, mantissa), half), 31);
+    const __m512i odd = _mm512_slli_epi64(
+        _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(mantissa, 32)), half), 1);
+    const __m512i high = _mm512_mask_mov_epi32(even, 0xaaaa, odd);
+    const __m512i below = _mm512_sub_epi32(_mm512_sllv_epi32(one, right), one);
+    const __m512i threshold = _mm512_sub_epi32(_mm512_srli_epi32(below, 1), _mm512_srai_epi32(high, 31));
+    const __m512i whole = _mm512_srav_epi32(high, right);
+    const __m512i y =
+        _mm512_mask_add_epi32(whole, _mm512_cmpgt_epi32_mask(_mm512_and_si512(high, below), threshold), whole, one);
+    return _mm512_min_epi32(_mm512_max_epi32(y, lo), hi);
+}
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return _mm512_madd_epi16(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)), w);

@@ -214,6 +214,18 @@ NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 x, bool positive) 
     })
     return r;
 }
+/// requantize_fixed_double of zero point 0: min(max(divide_by_pot(doubling_high_mul(x << left, mantissa), right), lo),
+/// hi), left and right being the shift by its sign. vrshl rounds halves up; one less makes that away from 0 below 0.
+NOTCH_OP acc16 fixed_steps(acc16 x, acc16 mantissa, acc16 shift, acc16 lo, acc16 hi) {
+    const int32x4_t zero = vdupq_n_s32(0);
+    NOTCH_EACH4({
+        const int32x4_t right = vminq_s32(shift.v[i], zero); // negative: to the right
+        const int32x4_t high = vqrdmulhq_s32(vshlq_s32(x.v[i], vmaxq_s32(shift.v[i], zero)), mantissa.v[i]);
+        const int32x4_t y = vrshlq_s32(vqaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
+        x.v[i] = vminq_s32(vmaxq_s32(y, lo.v[i]), hi.v[i]);
+    })
+    return x;
+}
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     NOTCH_EACH4(

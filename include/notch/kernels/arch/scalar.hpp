@@ -170,6 +170,10 @@ NOTCH_OP acc16 in_range(f32x16 y, f32x16 lo, f32x16 hi, acc16 x, bool positive) 
     NOTCH_EACH16(r.v[i] = (positive ? x.v[i] > 0 : y.v[i] >= lo.v[i]) && y.v[i] <= hi.v[i] ? 1 : 0);
     return r;
 }
+NOTCH_OP acc16 fixed_steps(acc16 x, acc16 mantissa, acc16 shift, acc16 lo, acc16 hi) {
+    NOTCH_EACH16(x.v[i] = requantize_fixed_double(x.v[i], {mantissa.v[i], shift.v[i]}, 0, {lo.v[i], hi.v[i]}));
+    return x;
+}
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     NOTCH_EACH16(a.v[i] = a.v[i] * (w.v[i] & 0xffff) + b.v[i] * (w.v[i] >> 16));
     return a;

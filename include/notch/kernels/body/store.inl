@@ -65,6 +65,10 @@ NOTCH_OP void store_any(const epilogue_args& ep, acc16 v, index_t channel, index
         y = min(max(y, set_f32(static_cast<float>(ep.lo - ep.zero_point))),
                 set_f32(static_cast<float>(ep.hi - ep.zero_point)));
         codes = add(to_s32(y), set_s32(ep.zero_point));
+    } else if (ep.mode == requant_mode::fixed_point_double_rounding) {
+        const acc16 steps = fixed_steps(v, load_s32(ep.mantissa + channel), load_s32(ep.shift + channel),
+                                        set_s32(ep.lo - ep.zero_point), set_s32(ep.hi - ep.zero_point));
+        codes = add(steps, set_s32(ep.zero_point));
     } else {
         std::int32_t lane[16] = {};
         store_s32(lane, v, 16);

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// notch/kernels/tflite.hpp: the epilogues of TensorFlow Lite's int8 layers, made of notch's stages, for gemm, conv2d
+// and depthwise. The other operators are in ref/tflite.hpp.
+//
+//     auto s  = notch::tflite::padded(window, padding::same, h, w);
+//     auto w  = notch::pack_conv2d(codes, out, channels, s);                  // or pack_depthwise
+//     auto ep = notch::tflite::make_conv_epilogue(w, x, w_scales, bias, y, activation::relu);
+//     notch::conv2d(image, w, ep, output, ctx);                               // int8 to int8
+//
+//     auto w  = notch::pack({codes, outputs, k});
+//     auto ep = notch::tflite::make_accumulators(w, x.zero_point, bias);      // fully connected
+//     notch::gemm(rows, w, ep, acc, ctx);
+//     notch::tflite::rescale(acc, notch::tflite::make_rescale(x, w_scales, y), output);
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <notch/kernels/epilogue.hpp>
+#include <notch/kernels/stages.hpp>
+#include <notch/ref/tflite.hpp>
+
+NOTCH_KEYED_BEGIN
+namespace tflite {
+
+/// The epilogue of CONV_2D and DEPTHWISE_CONV_2D: int8 in and out, one weight scale or one for each output channel,
+/// an int32 bias on the grid x.scale * w_scale or none, gemmlowp's double rounding, the codes of a fused activation.
+/// The same epilogue serves a fully connected layer as TensorFlow Lite's optimized kernels (and its reference before
+/// 2.17) run it; with one weight scale these multiply x.scale and w_scale in float: pass {x.scale * w_scale,
+/// x.zero_point} and the scale 1. Errors: those of make_epilogue.
+template <class Packed>
+[[nodiscard]] epilogue<std::int8_t> make_conv_epilogue(const Packed& w, quant_params x, std::span<const float> w_scales,
+                                                       std::span<const std::int32_t> bias, quant_params y,
+                                                       activation fused = activation::none) {
+    const code_range r = activation_range(fused, y);
+    // Bounds in real units that stand for these codes: off by less than 2^-15 of a step, which rounds back.
+    const auto real = [&](std::int32_t code) { return static_cast<float>(code - y.zero_point) * y.scale; };
+    return make_epilogue(w, stage::s8_input{}, stage::bias{bias},
+                         stage::requantize_fixed<affine_signed<8>>{x, w_scales, y},
+                         stage::clamp{real(r.lo), real(r.hi)});
+}
+
+/// The epilogue of FULLY_CONNECTED before rescale: exact int32 accumulators of int8 codes, with the bias.
+[[nodiscard]] inline epilogue<std::int32_t> make_accumulators(const packed_weights& w, std::int32_t x_zero_point,
+                                                              std::span<const std::int32_t> bias) {
+    return make_epilogue(w, stage::s8_input{}, stage::bias{bias}, stage::accumulators{x_zero_point});
+}
+
+} // namespace tflite
+NOTCH_KEYED_END
