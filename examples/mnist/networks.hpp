@@ -21,25 +21,34 @@ using notch::nonlinearity;
 using notch::phase;
 using notch::window;
 
-// --- schemes: which quantizer each weight gets
+// --- schemes: which layers a network is made of, and which quantizer each weight gets
 // ------------------------------------------------------- weight<Axis> is for the large layers,
 // kept<Axis> for the sensitive ones (first, depthwise).
 
-struct int8_per_channel {
+/// notch's own layers. A scheme may name others with the same members.
+struct notch_layers {
+    template <class Weights> using conv2d = notch::conv2d_layer<Weights>;
+    template <class Weights> using depthwise = notch::depthwise_layer<Weights>;
+    template <class Weights> using linear = notch::linear_layer<Weights>;
+    using add = notch::add_layer;
+    using global_average = notch::global_average_layer;
+};
+
+struct int8_per_channel : notch_layers {
     template <int Axis> using weight = notch::fake_quant<notch::symmetric<8>, notch::per_channel<Axis>>;
     template <int Axis> using kept = weight<Axis>;
 };
-struct int8_per_tensor {
+struct int8_per_tensor : notch_layers {
     template <int Axis> using weight = notch::fake_quant<notch::symmetric<8>, notch::per_tensor>;
     template <int Axis> using kept = weight<Axis>;
 };
 /// Mixed precision: 4-bit weights, the sensitive layers kept at 8.
-struct mixed_int4_int8 {
+struct mixed_int4_int8 : notch_layers {
     template <int Axis> using weight = notch::fake_quant<notch::symmetric<4>, notch::per_channel<Axis>>;
     template <int Axis> using kept = notch::fake_quant<notch::symmetric<8>, notch::per_channel<Axis>>;
 };
 /// 4-bit weights everywhere, with learned steps.
-struct int4_learned {
+struct int4_learned : notch_layers {
     template <int Axis> using weight = notch::learned_step<notch::symmetric<4>, notch::per_channel<Axis>>;
     template <int Axis> using kept = weight<Axis>;
 };
@@ -51,10 +60,11 @@ template <class Scheme> struct small_cnn {
     static constexpr const char* name = "small_cnn";
     static constexpr const char* title = "(a) conv 32@3x3, max-pool, dense";
 
-    notch::conv2d_layer<typename Scheme::template kept<0>> conv{
+    typename Scheme::template conv2d<typename Scheme::template kept<0>> conv{
         1, 32, window::square(3), {.function = nonlinearity::relu}};
     notch::max_pool_layer pool{window::square(2, 2)};
-    notch::linear_layer<typename Scheme::template weight<0>> dense{13 * 13 * 32, 10, {.float_output = true}};
+    typename Scheme::template linear<typename Scheme::template weight<0>> dense{
+        13 * 13 * 32, 10, {.float_output = true}};
     activation conv_out, pool_out, logits;
 
     const activation& forward(const activation& x, phase p, bool training, const context& ctx) {
@@ -77,6 +87,9 @@ template <class Scheme> struct small_cnn {
         f("dense", dense);
     }
     template <class F> void observed(F&&) {}
+    /// f(first, second) for layers in a row: all that reads a channel of the first is the second, and what stands
+    /// between commutes with a factor > 0 of the channel (relu6 only where its upper bound is given up).
+    template <class F> void chains(F&& f) { f(conv, dense); }
     template <class F> void outputs(F&& f) const {
         f("conv", conv_out);
         f("pool", pool_out);
@@ -95,17 +108,19 @@ template <class Scheme> struct mobile_net {
 
     template <int Axis> using weight = typename Scheme::template weight<Axis>;
     template <int Axis> using kept = typename Scheme::template kept<Axis>;
+    template <class Weights> using conv2d = typename Scheme::template conv2d<Weights>;
+    template <class Weights> using depthwise = typename Scheme::template depthwise<Weights>;
 
-    notch::conv2d_layer<kept<0>> stem{1, 32, window::square(3, 2, 1), fused}; // 14 x 14 x 32
-    notch::depthwise_layer<kept<2>> dw1{32, window::square(3, 1, 1), fused};  // 14 x 14 x 32
-    notch::conv2d_layer<weight<0>> pw1{32, 32, window::square(1), {.batch_norm = true}};
-    notch::add_layer residual;                                                // stem + pw1
-    notch::depthwise_layer<kept<2>> dw2{32, window::square(3, 2, 1), fused};  //  7 x  7 x 32
-    notch::conv2d_layer<weight<0>> pw2{32, 128, window::square(1), fused};    //  7 x  7 x 128
-    notch::depthwise_layer<kept<2>> dw3{128, window::square(3, 2, 1), fused}; //  4 x  4 x 128
-    notch::conv2d_layer<weight<0>> pw3{128, 512, window::square(1), fused};   //  4 x  4 x 512
-    notch::global_average_layer average;
-    notch::linear_layer<weight<0>> dense{512, 10, {.float_output = true}};
+    conv2d<kept<0>> stem{1, 32, window::square(3, 2, 1), fused}; // 14 x 14 x 32
+    depthwise<kept<2>> dw1{32, window::square(3, 1, 1), fused};  // 14 x 14 x 32
+    conv2d<weight<0>> pw1{32, 32, window::square(1), {.batch_norm = true}};
+    typename Scheme::add residual;                               // stem + pw1
+    depthwise<kept<2>> dw2{32, window::square(3, 2, 1), fused};  //  7 x  7 x 32
+    conv2d<weight<0>> pw2{32, 128, window::square(1), fused};    //  7 x  7 x 128
+    depthwise<kept<2>> dw3{128, window::square(3, 2, 1), fused}; //  4 x  4 x 128
+    conv2d<weight<0>> pw3{128, 512, window::square(1), fused};   //  4 x  4 x 512
+    typename Scheme::global_average average;
+    typename Scheme::template linear<weight<0>> dense{512, 10, {.float_output = true}};
     activation stem_out, dw1_out, pw1_out, sum, dw2_out, pw2_out, dw3_out, pw3_out, mean, logits;
 
     const activation& forward(const activation& x, phase p, bool training, const context& ctx) {
@@ -153,6 +168,14 @@ template <class Scheme> struct mobile_net {
     template <class F> void observed(F&& f) {
         f("residual", residual);
         f("average", average);
+    }
+    /// As in small_cnn. What stem and pw1 make is read by the residual add too.
+    template <class F> void chains(F&& f) {
+        f(dw1, pw1);
+        f(dw2, pw2);
+        f(pw2, dw3);
+        f(dw3, pw3);
+        f(pw3, dense);
     }
     template <class F> void outputs(F&& f) const {
         f("stem", stem_out);

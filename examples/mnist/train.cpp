@@ -12,10 +12,8 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <numeric>
 #include <random>
 #include <thread>
 
@@ -24,9 +22,11 @@
 #include <notch/scheme/half.hpp>
 
 #include "files.hpp"
+#include "float_file.hpp"
 #include "idx.hpp"
 #include "networks.hpp"
 #include "progress.hpp"
+#include "training.hpp"
 
 namespace mnist {
 namespace {
@@ -38,10 +38,6 @@ constexpr const char* compiler_name = __VERSION__; // begins with "Clang"
 #else
 constexpr const char* compiler_name = "g++ " __VERSION__;
 #endif
-using notch::buffer;
-
-constexpr index_t image_size = digit_side * digit_side;
-constexpr notch::quant_params pixel_params{1.0f / 255.0f, 0};
 
 using digits = dataset;
 
@@ -50,158 +46,6 @@ struct settings {
     unsigned seed = 1;
     bool quick = false;
 };
-
-/// Adam with decoupled weight decay (Kingma & Ba 2015; Loshchilov & Hutter 2019), over the
-/// parameters that the layers show.
-class adam {
-public:
-    template <class Net> void step(Net& net, float rate) {
-        ++t_;
-        const float c1 = 1.0f - std::pow(0.9f, static_cast<float>(t_)),
-                    c2 = 1.0f - std::pow(0.999f, static_cast<float>(t_));
-        std::size_t slot = 0;
-        net.layers([&](const char*, auto& layer) {
-            layer.parameters([&](const auto& p) {
-                if (slot == state_.size())
-                    state_.push_back({buffer<float>(static_cast<index_t>(p.value.size())),
-                                      buffer<float>(static_cast<index_t>(p.value.size()))});
-                auto& [m, v] = state_[slot++];
-                for (std::size_t i = 0; i < p.value.size(); ++i) {
-                    const auto at = static_cast<index_t>(i);
-                    const float g = p.gradient[i];
-                    m[at] = 0.9f * m[at] + 0.1f * g;
-                    v[at] = 0.999f * v[at] + 0.001f * g * g;
-                    const float decay = p.decay ? 1e-2f * p.value[i] : 0.0f;
-                    p.value[i] -= rate * (m[at] / c1 / (std::sqrt(v[at] / c2) + 1e-8f) + decay);
-                    p.gradient[i] = 0.0f;
-                }
-            });
-        });
-    }
-
-private:
-    int t_ = 0;
-    std::vector<std::pair<buffer<float>, buffer<float>>> state_;
-};
-
-/// Images [first, first + n) of order as a batch; shifted by up to one pixel when augmenting.
-template <class Random>
-void load_batch(const digits& d, const std::vector<index_t>& order, index_t first, index_t n, activation& x,
-                Random* random) {
-    x.reshape(n, 28, 28, 1);
-    x.quantized = false;
-    x.values.resize_discard(n * image_size);
-    for (index_t i = 0; i < n; ++i) {
-        const std::uint8_t* from = d.pixels.data() + order[static_cast<std::size_t>(first + i)] * image_size;
-        const index_t dy = random ? static_cast<index_t>((*random)() % 3) - 1 : 0,
-                      dx = random ? static_cast<index_t>((*random)() % 3) - 1 : 0;
-        for (index_t r = 0; r < 28; ++r)
-            for (index_t c = 0; c < 28; ++c) {
-                const index_t sr = r + dy, sc = c + dx;
-                const bool inside = sr >= 0 && sr < 28 && sc >= 0 && sc < 28;
-                x.values[i * image_size + r * 28 + c] =
-                    inside ? static_cast<float>(from[sr * 28 + sc]) * pixel_params.scale : 0.0f;
-            }
-    }
-}
-
-/// Softmax cross-entropy: the mean loss, and its gradient with respect to the logits.
-float cross_entropy(const activation& logits, const digits& d, const std::vector<index_t>& order, index_t first,
-                    buffer<float>& gradient) {
-    gradient.resize_discard(logits.size());
-    double loss = 0;
-    for (index_t i = 0; i < logits.n; ++i) {
-        const float* z = logits.values.data() + i * 10;
-        const float top = *std::max_element(z, z + 10);
-        float sum = 0;
-        for (index_t k = 0; k < 10; ++k) sum += std::exp(z[k] - top);
-        const int label = d.labels[static_cast<std::size_t>(order[static_cast<std::size_t>(first + i)])];
-        for (index_t k = 0; k < 10; ++k)
-            gradient[i * 10 + k] =
-                (std::exp(z[k] - top) / sum - (k == label ? 1.0f : 0.0f)) / static_cast<float>(logits.n);
-        loss -= static_cast<double>(z[label] - top - std::log(sum));
-    }
-    return static_cast<float>(loss / static_cast<double>(logits.n));
-}
-
-std::vector<index_t> in_order(index_t n) {
-    std::vector<index_t> order(static_cast<std::size_t>(n));
-    std::iota(order.begin(), order.end(), index_t{0});
-    return order;
-}
-
-template <class Net>
-void train(Net& net, const digits& d, phase p, int epochs, float rate, unsigned seed, const std::string& label) {
-    const context ctx;
-    constexpr index_t batch = 64;
-    std::mt19937 random(seed);
-    std::vector<index_t> order = in_order(d.count);
-    adam optimizer;
-    activation x;
-    buffer<float> gradient;
-    const index_t steps = d.count / batch, total = steps * epochs;
-    progress bar(label, total);
-    index_t step = 0;
-    for (int e = 0; e < epochs; ++e) {
-        for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
-        for (index_t b = 0; b < steps; ++b, ++step) {
-            load_batch(d, order, b * batch, batch, x, &random);
-            if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
-            const activation& logits = net.forward(x, p, true, ctx);
-            cross_entropy(logits, d, order, b * batch, gradient);
-            net.backward(gradient, ctx);
-            const float progress_made = static_cast<float>(step) / static_cast<float>(total);
-            const float warm = std::min(1.0f, static_cast<float>(step + 1) / 50.0f);
-            optimizer.step(net, rate * warm * 0.5f * (1.0f + std::cos(3.14159265f * progress_made)));
-            bar.step();
-        }
-    }
-    bar.finish();
-}
-
-/// Runs all test images; returns the top-1 accuracy in percent, and the codes if wanted.
-template <class Net> double evaluate(Net& net, const digits& test, phase p, std::vector<std::uint8_t>* codes) {
-    const context ctx;
-    const std::vector<index_t> order = in_order(test.count);
-    activation x;
-    index_t right = 0;
-    constexpr index_t batch = 100;
-    for (index_t first = 0; first < test.count; first += batch) {
-        load_batch<std::mt19937>(test, order, first, std::min(batch, test.count - first), x, nullptr);
-        if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
-        const activation& logits = net.forward(x, p, false, ctx);
-        for (index_t i = 0; i < logits.n; ++i) {
-            const float* z = logits.values.data() + i * 10;
-            right += std::max_element(z, z + 10) - z == test.labels[static_cast<std::size_t>(first + i)];
-        }
-        if (codes) append_codes(*codes, net, ctx);
-    }
-    return 100.0 * static_cast<double>(right) / static_cast<double>(test.count);
-}
-
-template <class Net> void calibrate(Net& net, const digits& d) {
-    const context ctx;
-    const std::vector<index_t> order = in_order(d.count);
-    activation x;
-    for (index_t first = 0; first + 100 <= std::min<index_t>(1000, d.count); first += 100) {
-        load_batch<std::mt19937>(d, order, first, 100, x, nullptr);
-        net.forward(x, phase::calibrate, false, ctx);
-    }
-}
-
-/// The trained state of one network into another of the same structure with other quantizers.
-template <class To, class From> void copy_network(To& to, From& from) {
-    to.layers([&](const std::string& name, auto& layer) {
-        from.layers([&](const std::string& other, auto& source) {
-            if (name == other) layer.copy_from(source);
-        });
-    });
-    to.observed([&](const std::string& name, auto& layer) {
-        from.observed([&](const std::string& other, auto& source) {
-            if (name == other) layer.output_observer = source.output_observer;
-        });
-    });
-}
 
 std::string_view as_text(const std::vector<std::uint8_t>& bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -272,30 +116,7 @@ private:
     /// The float network as it was trained: weights, bias or the four arrays of batch norm.
     void save_float(fp32_net& net, const std::string& method, const std::string& title, notch::dtype type,
                     double top1) {
-        notch::model_writer w(Net<int8_per_channel>::name);
-        const auto add = [&](const std::string& name, const buffer<float>& v) {
-            if (type == notch::dtype::f32) {
-                w.template add<float>(name, {v.size()}, v.span());
-                return;
-            }
-            std::vector<std::uint16_t> bits(static_cast<std::size_t>(v.size()));
-            for (index_t i = 0; i < v.size(); ++i)
-                bits[static_cast<std::size_t>(i)] =
-                    type == notch::dtype::f16 ? notch::to_float16(v[i]) : notch::to_bfloat16(v[i]);
-            w.add(name, type, {v.size()}, std::as_bytes(std::span(bits)));
-        };
-        net.layers([&](const std::string& name, auto& layer) {
-            add(name + ".w", layer.weight);
-            if (layer.norm) {
-                add(name + ".g", layer.norm->gamma);
-                add(name + ".b", layer.norm->beta);
-                add(name + ".m", layer.norm->running_mean);
-                add(name + ".v", layer.norm->running_var);
-            } else {
-                add(name + ".b", layer.bias);
-            }
-        });
-        w.save(base(method) + ".notch");
+        save_float_network(net, Net<int8_per_channel>::name, type, base(method) + ".notch");
         row(method, title, method, "fp32", top1, "float");
     }
 
@@ -387,7 +208,7 @@ private:
                       const std::vector<std::pair<std::string, notch::quant_params>>& grids) {
         const context ctx;
         activation x;
-        load_batch<std::mt19937>(test_, in_order(test_.count), 0, 100, x, nullptr);
+        load_batch(test_, in_order(test_.count), 0, 100, x, not_augmented);
         notch::probe probe;
         notch::quantize_input(x, pixel_params, ctx);
         q.forward(x, phase::quantized, false, ctx);

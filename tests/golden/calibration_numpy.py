@@ -8,7 +8,10 @@ print("# numpy", np.__version__)
 
 
 def entropy_index(bins, levels):
-    """The number of bins kept, after S. Migacz, GTC 2017. Bin j of i is in level floor(j * levels / i)."""
+    """The number of bins kept, after S. Migacz, GTC 2017. Bin j of i is in level floor(j * levels / i).
+
+    The bin of 0 counts as its neighbour, as in NVIDIA's pytorch-quantization."""
+    bins = np.concatenate([bins[1:2], bins[1:]])
     best, least = None, np.inf
     for i in range(levels, len(bins) + 1):
         p = bins[:i].astype(np.float64)

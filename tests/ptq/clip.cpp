@@ -93,8 +93,10 @@ TEST_CASE("entropy: index and divergence of the published algorithm in NumPy") {
     const golden::numbers g("calibration_numpy");
     for (const std::string name : {"two", "relu"})
         for (const index_t levels : {32, 128}) {
-            const std::vector<std::int64_t> bins = g.integers(name + ".bins");
+            const std::vector<std::int64_t> seen = g.integers(name + ".bins");
             const std::vector<double>& want = g[name + ".entropy." + detail::cat(levels)];
+            std::vector<std::int64_t> bins = seen;
+            bins[0] = bins[1];
             double total = 0, beyond = 0;
             for (std::size_t i = 0; i < bins.size(); ++i) {
                 total += static_cast<double>(bins[i]);
@@ -104,7 +106,7 @@ TEST_CASE("entropy: index and divergence of the published algorithm in NumPy") {
             CHECK(detail::divergence(bins, static_cast<index_t>(want[0]), levels, beyond, total) ==
                   Approx(want[1]).epsilon(1e-12));
             const double width = 20.0 / 1024;
-            const float found = entropy_magnitude(histogram_view{0, width, bins, {0.0f, 20.0f}}, levels);
+            const float found = entropy_magnitude(histogram_view{0, width, seen, {0.0f, 20.0f}}, levels);
             CHECK(found == static_cast<float>(std::min((want[0] + 0.5) * width, 20.0)));
         }
 }
@@ -135,6 +137,20 @@ TEST_CASE("entropy: the example of the publication, and mirrored values") {
     CHECK(bound == entropy_magnitude(b.view(), 128));
     CHECK(bound > 2.5f);
     CHECK(bound < 4.7f);
+}
+
+TEST_CASE("entropy: zeros, whose code is exact whatever the range, do not draw the range towards them") {
+    std::vector<float> x = normal_values(20000, 3);
+    for (float& v : x) v = std::fabs(v);
+    histogram without(4096), with(4096);
+    without.observe(x);
+    with.observe(x);
+    with.observe(std::vector<float>(40000, 0.0f)); // behind a ReLU
+    for (const index_t levels : {128, 256}) {
+        CHECK(entropy_magnitude(with.view(), levels) == entropy_magnitude(without.view(), levels));
+        CHECK(entropy_magnitude(with.view(), levels) > 2.0f);
+    }
+    CHECK(calibrate<affine<8>>(with, clip::entropy()) == calibrate<affine<8>>(without, clip::entropy()));
 }
 
 TEST_CASE("entropy: one outlier does not stretch the range; few bins or one value leave it as it is") {

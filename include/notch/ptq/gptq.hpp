@@ -8,7 +8,12 @@
 //     for each input k:  q = codes of column k,  e = (w_k - dequantized q) / U(k, k)
 //                        column j -= e * U(k, j)    for all j > k
 //
-// Columns are taken in blocks, so that most of the work is one matrix product a block (section 3.3). Inputs
+// The inverse is not needed. With V upper and V V^T = H, so that U = V^-1, column k is before it is rounded
+//
+//     w_k + sum over i < k of (w_i - dequantized q_i) V(i, k) / V(k, k)
+//
+// (the form of LDLQ: Chee et al. 2023, arXiv:2307.13304, section 3.2 and theorem 6), and one Cholesky decomposition is
+// all that is cubic. Columns are taken in blocks, so that most of the rest is one matrix product a block. Inputs
 // that were always 0 get the code of 0. All in double, deterministic. Needs Eigen.
 #pragma once
 
@@ -60,39 +65,38 @@ void gptq(matrix_view<const float> w, const input_moments& x, std::span<const qu
     for (index_t i = 0; i < n; ++i) order[i] = i;
     if (o.largest_first)
         std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return sums(a, a) > sums(b, b); });
-    Eigen::MatrixXd h(n, n), rest(w.rows, n), e(w.rows, std::min(o.block, n));
+    // V is the lower factor of H with rows and columns in reverse: V(i, k) = factor(n - 1 - i, n - 1 - k).
+    Eigen::MatrixXd h(n, n), real(w.rows, n);
     for (index_t i = 0; i < n; ++i) {
-        for (index_t j = 0; j < n; ++j) h(i, j) = sums(order[i], order[j]);
-        const bool dead = h(i, i) == 0.0;
-        if (dead) h(i, i) = 1.0;
-        for (index_t r = 0; r < w.rows; ++r) rest(r, i) = dead ? 0.0 : static_cast<double>(w(r, order[i]));
+        for (index_t j = 0; j < n; ++j) h(n - 1 - i, n - 1 - j) = sums(order[i], order[j]);
+        const bool dead = sums(order[i], order[i]) == 0.0;
+        if (dead) h(n - 1 - i, n - 1 - i) = 1.0;
+        for (index_t r = 0; r < w.rows; ++r) real(r, i) = dead ? 0.0 : static_cast<double>(w(r, order[i]));
     }
     h.diagonal().array() += o.damping * h.diagonal().mean();
-    const Eigen::LLT<Eigen::MatrixXd> factor(h);
-    Eigen::MatrixXd u;
-    if (factor.info() == Eigen::Success) {
-        const Eigen::LLT<Eigen::MatrixXd> inverse(factor.solve(Eigen::MatrixXd::Identity(n, n)));
-        if (inverse.info() == Eigen::Success) u = inverse.matrixU();
-    }
-    if (u.size() == 0)
+    const Eigen::LLT<Eigen::Ref<Eigen::MatrixXd>> factor(h); // in place
+    if (factor.info() != Eigen::Success || !(h.diagonal().minCoeff() > 0.0))
         fail(errc::invalid_argument,
              detail::cat(where, ": the moments of x have no inverse; raise damping, now ", o.damping));
 
+    Eigen::MatrixXd e(w.rows, n), shift; // w less its dequantized codes
     for (index_t begin = 0; begin < n; begin += o.block) {
         const index_t count = std::min(o.block, n - begin), end = begin + count;
+        const Eigen::MatrixXd v =
+            h.block(n - end, n - end, end, count).reverse(); // V(0 ... end - 1, begin ... end - 1)
+        shift.noalias() = e.leftCols(begin) * v.topRows(begin);
         for (index_t k = begin; k < end; ++k) {
+            const index_t at = k - begin;
+            if (at > 0) shift.col(at).noalias() += e.middleCols(begin, at) * v.col(at).segment(begin, at);
             for (index_t r = 0; r < w.rows; ++r) {
                 const quant_params p =
                     params[params.size() == 1 ? 0 : static_cast<std::size_t>(r * groups + order[k] / group)];
-                const std::int32_t code = ref::quantize(static_cast<float>(rest(r, k)), p, {Range::qmin, Range::qmax});
+                const double target = real(r, k) + shift(r, at) / v(k, at);
+                const std::int32_t code = ref::quantize(static_cast<float>(target), p, {Range::qmin, Range::qmax});
                 codes(r, order[k]) = static_cast<typename Range::code_type>(code);
-                const double back = static_cast<double>(code - p.zero_point) * static_cast<double>(p.scale);
-                e(r, k - begin) = (rest(r, k) - back) / u(k, k);
+                e(r, k) = real(r, k) - static_cast<double>(code - p.zero_point) * static_cast<double>(p.scale);
             }
-            const index_t after = end - k - 1;
-            rest.middleCols(k + 1, after).noalias() -= e.col(k - begin) * u.row(k).segment(k + 1, after);
         }
-        rest.rightCols(n - end).noalias() -= e.leftCols(count) * u.block(begin, end, count, n - end);
         progress(end, n);
     }
 }
