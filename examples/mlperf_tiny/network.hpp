@@ -59,7 +59,7 @@ struct fully_connected {
 struct add {
     codes a, b, y;
     tflite::add_params params;
-    void run(const notch::context&) { tflite::add(a, b, params, y); }
+    void run(const notch::context& ctx) { tflite::add(a, b, params, y, ctx); }
 };
 struct pool {
     image x, y;

@@ -126,19 +126,19 @@ TEST_CASE("tflite: add") {
     // Equal scales: T(q) = q 2^19, the output's multiplier 2^-19.
     const std::vector<s8> a{3, 100, -100, 0, -128}, b{4, 100, -100, -1, 127};
     std::vector<s8> y(5);
-    tflite::add(a, b, tflite::make_add({1.0f, 0}, {1.0f, 0}, {1.0f, 0}), y);
+    tflite::ref::add(a, b, tflite::make_add({1.0f, 0}, {1.0f, 0}, {1.0f, 0}), y);
     CHECK(ints(y) == std::vector<int>{7, 127, -128, -1, -1});
     // An output twice as coarse: halves away from zero.
     const std::vector<s8> c{1, -1, 3, -3, 2}, zeros(5);
-    tflite::add(c, zeros, tflite::make_add({1.0f, 0}, {1.0f, 0}, {2.0f, 0}), y);
+    tflite::ref::add(c, zeros, tflite::make_add({1.0f, 0}, {1.0f, 0}, {2.0f, 0}), y);
     CHECK(ints(y) == std::vector<int>{1, -1, 2, -2, 1});
     // Zero points and a ReLU6: (q - 5) 0.5 + (q + 3) 0.25 on the grid 0.25 with zero point -100: 6 is code -76.
     const std::vector<s8> d{5, 7, 4, 127, -128}, e{-3, -2, -3, 0, -128};
-    tflite::add(d, e, tflite::make_add({0.5f, 5}, {0.25f, -3}, {0.25f, -100}, tflite::activation::relu6), y);
+    tflite::ref::add(d, e, tflite::make_add({0.5f, 5}, {0.25f, -3}, {0.25f, -100}, tflite::activation::relu6), y);
     CHECK(ints(y) == std::vector<int>{-100, -95, -100, -76, -100});
     // In place.
     std::vector<s8> in_place = a;
-    tflite::add(in_place, b, tflite::make_add({1.0f, 0}, {1.0f, 0}, {1.0f, 0}), in_place);
+    tflite::ref::add(in_place, b, tflite::make_add({1.0f, 0}, {1.0f, 0}, {1.0f, 0}), in_place);
     CHECK(ints(in_place) == std::vector<int>{7, 127, -128, -1, -1});
 
     // Against real numbers: the inputs are kept to within 2^-20 of the larger scale, so a code is at most one off
@@ -149,7 +149,7 @@ TEST_CASE("tflite: add") {
     for (int i = 0; i < 2000; ++i) {
         const s8 qa[] = {static_cast<s8>(random())}, qb[] = {static_cast<s8>(random())};
         s8 qy[1];
-        tflite::add(qa, qb, p, qy);
+        tflite::ref::add(qa, qb, p, qy);
         const double real = (qa[0] - 11) * static_cast<double>(pa.scale) + (qb[0] + 60) * static_cast<double>(pb.scale);
         const double code = std::min(127.0, std::max(-128.0, real / static_cast<double>(py.scale) - 4));
         CHECK(std::abs(qy[0] - code) < 0.5001);
@@ -158,7 +158,7 @@ TEST_CASE("tflite: add") {
     refused(notch::errc::invalid_argument, [] { (void)tflite::make_add({1.0f, 0}, {1.0f, 0}, {1e-6f, 0}); });
     refused(notch::errc::invalid_argument, [] { (void)tflite::make_add({1.0f, 200}, {1.0f, 0}, {1.0f, 0}); });
     refused(notch::errc::shape_mismatch, [&] {
-        tflite::add(a, zeros, tflite::make_add({1.0f, 0}, {1.0f, 0}, {1.0f, 0}), std::span(y).first(4));
+        tflite::ref::add(a, zeros, tflite::make_add({1.0f, 0}, {1.0f, 0}, {1.0f, 0}), std::span(y).first(4));
     });
 }
 
@@ -327,7 +327,7 @@ TEST_CASE("tflite: codes of LiteRT's reference kernels") {
     const std::vector<s8> a{-119, 124, -24, -104, -97, -125, 6,  78, -4,  93,  -8,  48,
                             120,  -75, -99, -63,  24,  -97,  68, 77, -50, -56, -32, -31};
     std::vector<s8> sum(24);
-    tflite::add(a, a, tflite::make_add({0.0517f, 11}, {0.0517f, 11}, {0.083f, -17}), sum);
+    tflite::ref::add(a, a, tflite::make_add({0.0517f, 11}, {0.0517f, 11}, {0.083f, -17}), sum);
     CHECK(ints(sum) == std::vector<int>{-128, 124,  -61,  -128, -128, -128, -23, 66, -36, 85,   -41, 29,
                                         119,  -124, -128, -109, -1,   -128, 54,  65, -93, -100, -71, -69});
 

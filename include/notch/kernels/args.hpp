@@ -245,6 +245,17 @@ struct add_args {
     std::int32_t lo = 0, hi = 255;
 };
 
+/// The add of TensorFlow Lite, on s8 codes (ref/tflite.hpp).
+struct add_fixed_args {
+    const std::uint8_t* a = nullptr;
+    const std::uint8_t* b = nullptr;
+    std::uint8_t* y = nullptr;
+    index_t n = 0;
+    std::int32_t a_zero_point = 0, b_zero_point = 0, y_zero_point = 0;
+    fixed_multiplier a_multiplier, b_multiplier, y_multiplier;
+    std::int32_t lo = -128, hi = 127;
+};
+
 /// The kernels of one instruction set, one struct for each family. A kernel with a name of its own
 /// (for benchmarks and bug reports) is called operation_types_MRxNRcKR__isa.
 struct gemm_kernels {
@@ -272,6 +283,7 @@ struct pool_kernels {
 };
 struct add_kernels {
     void (*add_u8)(const add_args&) = nullptr;
+    void (*add_fixed_s8)(const add_fixed_args&) = nullptr;
 };
 
 NOTCH_NAMESPACE_END

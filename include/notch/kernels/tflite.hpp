@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/kernels/tflite.hpp: the epilogues of TensorFlow Lite's int8 layers, made of notch's stages, for gemm, conv2d
-// and depthwise. The other operators are in ref/tflite.hpp.
+// and depthwise; and its add. The other operators are in ref/tflite.hpp.
 //
 //     auto s  = notch::tflite::padded(window, padding::same, h, w);
 //     auto w  = notch::pack_conv2d(codes, out, channels, s);                  // or pack_depthwise
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <span>
 
+#include <notch/kernels/add.hpp>
 #include <notch/kernels/epilogue.hpp>
 #include <notch/kernels/stages.hpp>
 #include <notch/ref/tflite.hpp>
@@ -45,6 +46,26 @@ template <class Packed>
 [[nodiscard]] inline epilogue<std::int32_t> make_accumulators(const packed_weights& w, std::int32_t x_zero_point,
                                                               std::span<const std::int32_t> bias) {
     return make_epilogue(w, stage::s8_input{}, stage::bias{bias}, stage::accumulators{x_zero_point});
+}
+
+/// ADD: y[i] = the code of a[i] + b[i]. Equal sizes; y may be a or b. Defined in ref/tflite.hpp.
+inline void add(std::span<const std::int8_t> a, std::span<const std::int8_t> b, const add_params& p,
+                std::span<std::int8_t> y, const context& ctx = {}) {
+    detail::check_add("tflite::add", a, b, y);
+    add_fixed_args g;
+    g.a = reinterpret_cast<const std::uint8_t*>(a.data());
+    g.b = reinterpret_cast<const std::uint8_t*>(b.data());
+    g.y = reinterpret_cast<std::uint8_t*>(y.data());
+    g.n = static_cast<index_t>(a.size());
+    g.a_zero_point = p.a_zero_point;
+    g.b_zero_point = p.b_zero_point;
+    g.y_zero_point = p.y_zero_point;
+    g.a_multiplier = p.a;
+    g.b_multiplier = p.b;
+    g.y_multiplier = p.y;
+    g.lo = p.range.lo;
+    g.hi = p.range.hi;
+    notch::detail::kernels_for(notch::detail::add_tables, ctx.target).add_fixed_s8(g);
 }
 
 } // namespace tflite

@@ -177,11 +177,10 @@ inline void rescale(matrix_view<const std::int32_t> acc, const rescale_params& p
 
 // --- add -----------------------------------------------------------------------------------------
 
-/// The prepared constants of an add: T of every code, and the output's multiplier. Immutable, safe to share.
+/// The prepared constants of an add. Immutable, safe to share.
 struct add_params {
-    std::int32_t a[256] = {}, b[256] = {}; ///< at code + 128
-    fixed_multiplier multiplier;
-    std::int32_t y_zero_point = 0;
+    std::int32_t a_zero_point = 0, b_zero_point = 0, y_zero_point = 0;
+    fixed_multiplier a, b, y; ///< a_scale / s, b_scale / s, s / (2^20 y_scale); all below 1
     code_range range = int8_codes;
 };
 
@@ -193,33 +192,44 @@ struct add_params {
     detail::check_int8(where, "b", b);
     add_params p;
     p.range = activation_range(fused, y);
+    p.a_zero_point = a.zero_point;
+    p.b_zero_point = b.zero_point;
     p.y_zero_point = y.zero_point;
     const double s = 2.0 * static_cast<double>(a.scale > b.scale ? a.scale : b.scale);
-    const auto fill = [&](std::int32_t(&table)[256], quant_params x) {
-        const fixed_multiplier m = detail::multiplier_below_one(where, static_cast<double>(x.scale) / s);
-        for (std::int32_t q = -128; q < 128; ++q)
-            table[q + 128] =
-                rounding_divide_by_pot(doubling_high_mul((q - x.zero_point) * (1 << 20), m.mantissa), -m.shift);
-    };
-    fill(p.a, a);
-    fill(p.b, b);
-    p.multiplier = detail::multiplier_below_one(where, s / (1048576.0 * static_cast<double>(y.scale)));
+    p.a = detail::multiplier_below_one(where, static_cast<double>(a.scale) / s);
+    p.b = detail::multiplier_below_one(where, static_cast<double>(b.scale) / s);
+    p.y = detail::multiplier_below_one(where, s / (1048576.0 * static_cast<double>(y.scale)));
     return p;
 }
 
-/// y[i] = the code of a[i] + b[i]. Equal sizes; y may be a or b.
-inline void add(std::span<const std::int8_t> a, std::span<const std::int8_t> b, const add_params& p,
-                std::span<std::int8_t> y) {
-    constexpr const char* where = "tflite::add";
+namespace detail {
+
+inline void check_add(std::string_view where, std::span<const std::int8_t> a, std::span<const std::int8_t> b,
+                      std::span<const std::int8_t> y) {
     notch::detail::check_equal(where, "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
     notch::detail::check_equal(where, "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
     notch::detail::check_span(where, "a", a);
     notch::detail::check_span(where, "b", b);
     notch::detail::check_span(where, "y", y);
-    for (std::size_t i = 0; i < y.size(); ++i)
-        y[i] = static_cast<std::int8_t>(
-            requantize_fixed_double(p.a[a[i] + 128] + p.b[b[i] + 128], p.multiplier, p.y_zero_point, p.range));
 }
+
+} // namespace detail
+
+namespace ref {
+
+/// y[i] = the code of a[i] + b[i]. Equal sizes; y may be a or b.
+inline void add(std::span<const std::int8_t> a, std::span<const std::int8_t> b, const add_params& p,
+                std::span<std::int8_t> y) {
+    detail::check_add("tflite::ref::add", a, b, y);
+    constexpr code_range all{std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()};
+    for (std::size_t i = 0; i < y.size(); ++i) {
+        const std::int32_t acc = requantize_fixed_double((a[i] - p.a_zero_point) * (1 << 20), p.a, 0, all) +
+                                 requantize_fixed_double((b[i] - p.b_zero_point) * (1 << 20), p.b, 0, all);
+        y[i] = static_cast<std::int8_t>(requantize_fixed_double(acc, p.y, p.y_zero_point, p.range));
+    }
+}
+
+} // namespace ref
 
 // --- poolings and means --------------------------------------------------------------------------
 
@@ -257,7 +267,11 @@ void for_windows(std::string_view where, nhwc_view<const std::int8_t> x, const w
 }
 struct sum_codes {
     void operator()(std::int32_t* v, const std::int8_t* x, index_t n) const noexcept {
-        for (index_t i = 0; i < n; ++i) v[i] += x[i];
+        if (n == 64) { // a constant trip count is vectorized
+            for (index_t i = 0; i < 64; ++i) v[i] += x[i];
+        } else {
+            for (index_t i = 0; i < n; ++i) v[i] += x[i];
+        }
     }
 };
 

@@ -38,4 +38,20 @@ inline void add_u8(const add_args& p) {
     }
 }
 
-inline constexpr add_kernels add_table = {add_u8};
+/// n codes on the common grid, times 2^20.
+NOTCH_OP acc16 add_term(const std::uint8_t* codes, index_t n, std::int32_t zero_point, fixed_multiplier m) {
+    const acc16 v = mul_s32(sub(load_s8(codes, n), set_s32(zero_point)), set_s32(1 << 20));
+    return fixed_steps(v, set_s32(m.mantissa), set_s32(m.shift), set_s32(-2147483647 - 1), set_s32(2147483647));
+}
+inline void add_fixed_s8(const add_fixed_args& p) {
+    const acc16 mantissa = set_s32(p.y_multiplier.mantissa), shift = set_s32(p.y_multiplier.shift);
+    const acc16 lo = set_s32(p.lo - p.y_zero_point), hi = set_s32(p.hi - p.y_zero_point);
+    for (index_t i = 0; i < p.n; i += 16) {
+        const index_t n = p.n - i < 16 ? p.n - i : 16;
+        const acc16 sum = add(add_term(p.a + i, n, p.a_zero_point, p.a_multiplier),
+                              add_term(p.b + i, n, p.b_zero_point, p.b_multiplier));
+        store_bytes(p.y + i, add(fixed_steps(sum, mantissa, shift, lo, hi), set_s32(p.y_zero_point)), n);
+    }
+}
+
+inline constexpr add_kernels add_table = {add_u8, add_fixed_s8};
