@@ -9,6 +9,8 @@
 #include <vector>
 
 #include <notch/ptq/adaround.hpp>
+#include <notch/ptq/calibrate.hpp>
+#include <notch/ptq/gptq.hpp>
 
 using namespace notch;
 
@@ -76,6 +78,21 @@ TEST_CASE("adaround: near the best of all roundings, never worse than the neares
     CHECK(learned >= best_sum * (1 - 1e-9));
     CHECK(learned < 0.5 * plain);
     CHECK(learned < 2.0 * best_sum);
+}
+
+TEST_CASE(
+    "adaround: every rounding is decided in the default number of iterations, so the error is below that of gptq") {
+    const index_t rows = 16, n = 96;
+    const std::vector<float> w = normal_values(static_cast<std::size_t>(rows * n), 5), x = inputs(1000, n, 6);
+    input_moments h(n);
+    h.observe({x.data(), 1000, n});
+    using s3 = symmetric<3>;
+    std::vector<quant_params> p(static_cast<std::size_t>(rows));
+    calibrate<s3>(w, {1, rows, n}, clip::error(), p);
+    std::vector<std::int8_t> learned(w.size()), compensated(w.size());
+    adaround<s3>({w.data(), rows, n}, h, p, {learned.data(), rows, n});
+    gptq<s3>({w.data(), rows, n}, h, p, {compensated.data(), rows, n});
+    CHECK(error_of(w, learned, p, rows, h) < error_of(w, compensated, p, rows, h));
 }
 
 TEST_CASE("adaround: independent inputs are rounded to the nearest; zero points; no inputs at all") {

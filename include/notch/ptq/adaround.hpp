@@ -9,8 +9,9 @@
 //
 // The error is that over all inputs at once, from their moments (input_moments.hpp) instead of batches of
 // them; so nothing is random. It is measured in codes and for inputs of mean square 1, d H d^T / mean of the
-// diagonal of H with d = (w - w_quantized) / s, so that lambda means the same for every layer. An output
-// that ends worse than with the nearest codes keeps those. Needs Eigen.
+// diagonal of H with d = (w - w_quantized) / s, so that lambda means the same for every layer: near 1, or the second
+// term does not drive every h to 0 or 1 against it, and what is left undecided is rounded after all. An output that
+// ends worse than with the nearest codes keeps those. Needs Eigen.
 #pragma once
 
 #include <Eigen/Core>

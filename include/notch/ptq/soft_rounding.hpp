@@ -26,7 +26,7 @@ NOTCH_KEYED_BEGIN
 struct soft_rounding_options {
     index_t iterations = 1000;           ///< >= 1
     float learning_rate = 0.01f;         ///< > 0
-    float lambda = 0.01f;                ///< >= 0
+    float lambda = 1;                    ///< >= 0; of an error in codes (the paper's 0.01 is for one in units of y)
     float beta_begin = 20, beta_end = 2; ///< >= 1
     float warm_up = 0.2f;                ///< the part of the iterations without the second term, in [0, 1)
 };
