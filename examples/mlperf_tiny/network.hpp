@@ -292,7 +292,7 @@ private:
     }
 
     const tflite::model& model_;
-    std::string here_;
+    std::string here_ = "the graph";
     std::vector<std::vector<std::int8_t>> memory_; ///< by tensor; nothing for constants
     std::vector<layer> layers_;
     std::vector<index_t> written_;

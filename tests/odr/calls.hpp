@@ -25,6 +25,7 @@
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
 #include <notch/kernels/softmax.hpp>
+#include <notch/kernels/tflite.hpp>
 #include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/ref/gemm.hpp>
@@ -222,6 +223,16 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     softmax(matrix_view<const std::int32_t>(acc.data(), m, n), make_softmax_s32(1e-4f),
             matrix_view<std::uint8_t>(sum.data(), m, n), ctx);
     d.add(sum);
+    buffer<std::int8_t> signed_x(x.size()), signed_y(x.size());
+    for (index_t i = 0; i < x.size(); ++i) signed_x[i] = static_cast<std::int8_t>(x[i] - 128);
+    tflite::add(signed_x, signed_x, tflite::make_add({0.02f, 3}, {0.05f, -7}, {0.07f, 10}), signed_y, ctx);
+    d.add(signed_y);
+    tflite::softmax(matrix_view<const std::int8_t>(signed_x.data(), m, k), tflite::make_softmax(0.02f),
+                    matrix_view<std::int8_t>(signed_y.data(), m, k));
+    d.add(signed_y);
+    tflite::average_pool(nhwc_view<const std::int8_t>(signed_x.data(), 1, m, 1, k), global_window(m, 1),
+                         nhwc_view<std::int8_t>(signed_y.data(), 1, 1, 1, k));
+    d.add(signed_y);
     const auto norm_p = make_layer_norm<std::uint8_t, std::uint8_t>(k, x_params, 1e-5f, {}, {}, {0.03f, 128});
     const auto norm_copy = norm_p;
     norm(x_view, norm_copy, code_rows, ctx);

@@ -27,8 +27,8 @@ namespace tflite {
 
 /// The epilogue of CONV_2D and DEPTHWISE_CONV_2D: int8 in and out, one weight scale or one for each output channel,
 /// an int32 bias on the grid x.scale * w_scale or none, gemmlowp's double rounding, the codes of a fused activation.
-/// The same epilogue serves a fully connected layer as TensorFlow Lite's optimized kernels (and its reference before
-/// 2.17) run it; with one weight scale these multiply x.scale and w_scale in float: pass {x.scale * w_scale,
+/// The same epilogue serves a fully connected layer as TensorFlow Lite's optimized kernels (and older versions of its
+/// reference) run it; with one weight scale these multiply x.scale and w_scale in float: pass {x.scale * w_scale,
 /// x.zero_point} and the scale 1. Errors: those of make_epilogue.
 template <class Packed>
 [[nodiscard]] epilogue<std::int8_t> make_conv_epilogue(const Packed& w, quant_params x, std::span<const float> w_scales,
