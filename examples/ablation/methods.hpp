@@ -75,6 +75,22 @@ inline constexpr std::array methods{
     method{"xnor", "BWN (XNOR weights)", family::training},
 };
 
+/// What the library has besides, and why it is not among them.
+struct absent_method {
+    const char *name, *reason;
+};
+inline constexpr std::array absent_methods{
+    absent_method{"dynamic range", "its activations have 8 bits alone; the demo compares it"},
+    absent_method{"AWQ", "it is for weights in groups with float activations, which the training layers do not have"},
+    absent_method{"Hadamard rotation", "a ReLU or a depthwise layer between two layers does not commute with it"},
+    absent_method{"high-bias absorption", "a step of equalization for channels that a ReLU never cuts; not run yet"},
+    absent_method{"A2Q", "its widths are those of accumulators"},
+    absent_method{"DoReFa activations and gradients",
+                  "clipped to [0, 1], which networks trained without that do not keep; "
+                  "pact_dorefa learns the bound"},
+    absent_method{"binary and ternary activations", "the training layers take codes of at least two bits between them"},
+};
+
 inline const method* find_method(std::string_view name) {
     const auto found = std::find_if(methods.begin(), methods.end(), [&](const method& m) { return m.name == name; });
     return found == methods.end() ? nullptr : found;

@@ -232,7 +232,10 @@ void write_report(const json& results, const std::string& path) {
         for (const char* family : families) page += html_table(b, family);
         page += charts(b) + left_out_list(results, b);
     }
-    mnist::write_file(path, page + "</main></body></html>\n");
+    page += "<h2>What is not compared</h2><ul>";
+    for (const json& m : results.at("not_compared"))
+        page += "<li>" + escape(m.at("method")) + ": " + escape(m.at("reason")) + "</li>";
+    mnist::write_file(path, page + "</ul></main></body></html>\n");
 }
 
 std::string text_table(const json& results) {
@@ -257,7 +260,10 @@ std::string text_table(const json& results) {
             }
             out += "\n";
         }
-    return out;
+    out += "left out: ";
+    for (const json& m : results.at("not_compared"))
+        out += std::string(m.at("method")) + " (" + std::string(m.at("reason")) + "); ";
+    return out + "and pairs of widths, with a reason each in results.json and report.html\n";
 }
 
 } // namespace ablation

@@ -8,6 +8,7 @@
 //               (of training methods: quantized, before training), bytes (weights densely packed, scales, zero points,
 //               biases), minutes
 //     left_out  network, data, method, weight_bits, activation_bits, reason
+//     not_compared  method, reason: what the library has besides
 #pragma once
 
 #include <algorithm>
@@ -58,7 +59,12 @@ class results {
 public:
     /// Goes on with the rows of the file, if it has been written with the same meta.
     results(std::string path, json meta) : path_(std::move(path)) {
-        content_ = {{"meta", std::move(meta)}, {"rows", json::array()}, {"left_out", json::array()}};
+        content_ = {{"meta", std::move(meta)},
+                    {"rows", json::array()},
+                    {"left_out", json::array()},
+                    {"not_compared", json::array()}};
+        for (const absent_method& m : absent_methods)
+            content_["not_compared"].push_back({{"method", m.name}, {"reason", m.reason}});
         std::ifstream in(path_);
         if (!in) return;
         json before = json::parse(in, nullptr, false);
