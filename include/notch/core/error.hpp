@@ -62,24 +62,6 @@ NOTCH_KEYED_BEGIN
 
 namespace detail {
 
-template <class T>
-    requires std::is_convertible_v<const T&, std::string_view>
-void append(std::string& out, const T& text) { out.append(std::string_view(text)); }
-template <class T>
-    requires std::is_arithmetic_v<T>
-void append(std::string& out, T value) {
-    // Not std::to_string: from libstdc++ 13 on it calls a function template of its own, a weak symbol
-    // with the instructions of whichever translation unit made it.
-    char text[48];
-    if constexpr (std::is_floating_point_v<T>)
-        std::snprintf(text, sizeof text, "%.9g", static_cast<double>(value));
-    else if constexpr (std::is_signed_v<T>)
-        std::snprintf(text, sizeof text, "%lld", static_cast<long long>(value));
-    else
-        std::snprintf(text, sizeof text, "%llu", static_cast<unsigned long long>(value));
-    out.append(text);
-}
-
 /// The name of an argument in a message: text, [index] if it is not negative, then the rest. Its parts are joined
 /// only when there is something to say: checks run in hot calls, some of them for each channel.
 struct name_of {
@@ -93,21 +75,70 @@ struct name_of {
     name_of(std::string_view t, index_t i) : text(t), index(i) {}
     name_of(std::string_view t, std::string_view r) : text(t), rest(r) {}
 };
-inline void append(std::string& out, const name_of& name) {
-    out.append(name.text);
-    if (name.index >= 0) {
-        out.append("[");
-        append(out, name.index);
-        out.append("]");
-    }
-    out.append(name.rest);
-}
 
-/// Joins text and numbers into a message.
-template <class... Parts> std::string cat(const Parts&... parts) {
+/// Text or a number in a message; refers to what it is made from.
+class message_part {
+public:
+    template <class T>
+        requires std::is_convertible_v<const T&, std::string_view> message_part(const T& text)
+    noexcept : kind_(kind::text) {
+        const std::string_view v = text;
+        text_ = v.data();
+        size_ = v.size();
+    }
+    message_part(const name_of& name) noexcept : kind_(kind::name), name_(&name) {}
+    template <class T>
+        requires std::is_floating_point_v<T> message_part(T value)
+    noexcept : kind_(kind::real), real_(static_cast<double>(value)) {}
+    template <class T>
+        requires std::is_integral_v<T> message_part(T value)
+    noexcept : kind_(std::is_signed_v<T> ? kind::integer : kind::natural), integer_(static_cast<long long>(value)) {}
+
+    void append_to(std::string& out) const {
+        switch (kind_) {
+        case kind::text: out.append(text_, size_); return;
+        case kind::name:
+            out.append(name_->text);
+            if (name_->index >= 0) {
+                out.append("[");
+                message_part(name_->index).append_to(out);
+                out.append("]");
+            }
+            out.append(name_->rest);
+            return;
+        case kind::real: append_printed(out, "%.9g", real_); return;
+        case kind::integer: append_printed(out, "%lld", integer_); return;
+        case kind::natural: append_printed(out, "%llu", static_cast<unsigned long long>(integer_)); return;
+        }
+    }
+
+private:
+    // Not std::to_string: from libstdc++ 13 on it calls a function template of its own, a weak symbol
+    // with the instructions of whichever translation unit made it.
+    template <class T> static void append_printed(std::string& out, const char* format, T value) {
+        char text[48];
+        std::snprintf(text, sizeof text, format, value);
+        out.append(text);
+    }
+    enum class kind { text, name, real, integer, natural } kind_;
+    union {
+        const char* text_;
+        const name_of* name_;
+        double real_;
+        long long integer_;
+    };
+    std::size_t size_ = 0;
+};
+
+NOTCH_NOINLINE inline std::string join(const message_part* parts, std::size_t n) {
     std::string out;
-    (append(out, parts), ...);
+    for (std::size_t i = 0; i < n; ++i) parts[i].append_to(out);
     return out;
+}
+/// Joins text and numbers into a message. One function for all: there are hundreds of messages to compile.
+template <class... Parts> std::string cat(const Parts&... parts) {
+    const message_part list[] = {message_part(parts)...};
+    return join(list, sizeof...(parts));
 }
 
 /// A scale must be finite and > 0.
