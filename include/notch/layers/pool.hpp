@@ -42,13 +42,11 @@ public:
             y.params = x.params;
             y.codes.resize_discard(y.size());
             max_pool(x.code_view(), geometry_, y.code_view(), inner);
-            if (training) choose(x.codes.data(), x, y, [](index_t, std::uint8_t) {});
+            if (training) choose(x.codes.data(), x, y, y.codes.data());
         } else {
             y.values.resize_discard(y.size());
-            if (training)
-                choose(x.values.data(), x, y, [&](index_t at, float v) { y.values[at] = v; });
-            else
-                max_pool(x.value_view(), geometry_, y.value_view(), inner);
+            max_pool(x.value_view(), geometry_, y.value_view(), inner);
+            if (training) choose(x.values.data(), x, y, y.values.data());
         }
     }
     void backward(std::span<const float> dy, std::span<float> dx) const {
@@ -63,28 +61,32 @@ public:
     [[nodiscard]] const window& geometry() const noexcept { return geometry_; }
 
 private:
-    template <class T, class Write>
-    void choose(const T* data, const activation& x, const activation& y, const Write& write) {
+    /// The maximum of each window that has a tap, and where it stands in x; -1 for a window without.
+    template <class T> void choose(const T* data, const activation& x, const activation& y, T* largest) {
         const window& s = geometry_;
-        index_t at = 0;
+        index_t* from = from_.data();
         for (index_t n = 0; n < y.n; ++n)
             for (index_t oy = 0; oy < y.h; ++oy)
-                for (index_t ox = 0; ox < y.w; ++ox)
-                    for (index_t c = 0; c < y.c; ++c, ++at) {
-                        index_t best = -1;
-                        for (index_t ky = 0; ky < s.kernel_h; ++ky) {
-                            const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
-                            if (iy < 0 || iy >= x.h) continue;
-                            for (index_t kx = 0; kx < s.kernel_w; ++kx) {
-                                const index_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
-                                if (ix < 0 || ix >= x.w) continue;
-                                const index_t i = ((n * x.h + iy) * x.w + ix) * x.c + c;
-                                if (best < 0 || data[i] > data[best]) best = i;
+                for (index_t ox = 0; ox < y.w; ++ox, from += y.c, largest += y.c) {
+                    std::fill_n(from, y.c, index_t{-1});
+                    bool first = true;
+                    for (index_t ky = 0; ky < s.kernel_h; ++ky) {
+                        const index_t iy = oy * s.stride_h - s.pad_top + ky * s.dilation_h;
+                        if (iy < 0 || iy >= x.h) continue;
+                        for (index_t kx = 0; kx < s.kernel_w; ++kx) {
+                            const index_t ix = ox * s.stride_w - s.pad_left + kx * s.dilation_w;
+                            if (ix < 0 || ix >= x.w) continue;
+                            const index_t at = ((n * x.h + iy) * x.w + ix) * x.c;
+                            for (index_t c = 0; c < x.c; ++c) {
+                                const T v = data[at + c];
+                                const bool larger = first || v > largest[c];
+                                largest[c] = larger ? v : largest[c];
+                                from[c] = larger ? at + c : from[c];
                             }
+                            first = false;
                         }
-                        write(at, best < 0 ? T{} : data[best]);
-                        from_[at] = best;
                     }
+                }
     }
     window geometry_;
     buffer<index_t> from_;
@@ -139,8 +141,10 @@ public:
                                                    channels, " channels"));
         const auto step = static_cast<std::size_t>(channels);
         const float share = 1.0f / static_cast<float>(pixels_);
-        for (std::size_t i = 0; i < dx.size(); ++i)
-            dx[i] = share * dy[i / (static_cast<std::size_t>(pixels_) * step) * step + i % step];
+        float* to = dx.data();
+        for (std::size_t image = 0; image < dy.size(); image += step)
+            for (index_t p = 0; p < pixels_; ++p, to += step)
+                for (std::size_t c = 0; c < step; ++c) to[c] = share * dy[image + c];
     }
     [[nodiscard]] quant_params output_params() const {
         return detail::output_params_of("global_average_layer", fixed_params, output_observer.range());

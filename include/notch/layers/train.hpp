@@ -19,8 +19,6 @@
 
 #include <array>
 #include <cmath>
-#include <concepts>
-#include <limits>
 #include <optional>
 #include <span>
 #include <utility>
@@ -29,6 +27,7 @@
 #include <notch/layers/activation.hpp>
 #include <notch/layers/float_math.hpp>
 #include <notch/layers/frozen.hpp>
+#include <notch/layers/layer_outputs.hpp>
 #include <notch/layers/layer_weights.hpp>
 #include <notch/observe/moving_average.hpp>
 #include <notch/qat/batch_norm.hpp>
@@ -39,18 +38,18 @@ NOTCH_KEYED_BEGIN
 /// Common to conv2d_layer, depthwise_layer and linear_layer. Not thread-safe. The activation given
 /// to forward must live until backward.
 template <class Math, symmetric_quantizer WeightQuantizer, observer OutputObserver>
-class train_layer : public layer_weights<Math, WeightQuantizer> {
+class train_layer : public layer_weights<Math, WeightQuantizer>,
+                    public layer_outputs<typename Math::packed_type, OutputObserver> {
     using base = layer_weights<Math, WeightQuantizer>;
+    using outputs = layer_outputs<typename Math::packed_type, OutputObserver>;
     using base::check_parameters, base::common_spec, base::effective_bias, base::effective_biases, base::fold,
         base::integer_bias, base::quantize_weights;
     using base::math_, base::options_, base::w_scales_, base::w_folded_, base::b_folded_;
+    using outputs::mask_, outputs::y_real_, outputs::with_workspace;
 
 public:
     using base::weight, base::bias, base::weight_gradient, base::bias_gradient, base::norm, base::weight_quantizer;
-    OutputObserver output_observer;
-    /// If set, the parameters of the output instead of the observer's, which then sees nothing: of a method of
-    /// notch/ptq, or output_params() to freeze the range at the end of training.
-    std::optional<quant_params> fixed_params;
+    using outputs::output_observer, outputs::fixed_params, outputs::output_params;
     /// If set, the products of the backward pass of phase::quantized run on the integer kernels, with gradients of 8
     /// bits (qat/integer_backward.hpp), for which the dy must be finite. Not for depthwise layers, which have no matrix
     /// products.
@@ -159,25 +158,16 @@ public:
         s.float_output = true;
         return s;
     }
-    [[nodiscard]] quant_params output_params() const {
-        return detail::output_params_of("train_layer", fixed_params, output_observer.range());
-    }
 
 protected:
     train_layer(Math math, std::span<const index_t> weight_extents, const layer_options& o)
-        : base(std::move(math), weight_extents, o), output_observer(make_observer(o)) {}
+        : base(std::move(math), weight_extents, o), outputs(o) {}
 
 private:
-    /// Another observer than moving_average begins as its default constructor leaves it; it may be replaced later.
-    static OutputObserver make_observer(const layer_options& o) {
-        if constexpr (std::same_as<OutputObserver, moving_average>)
-            return moving_average(o.range_momentum);
-        else
-            return OutputObserver{};
-    }
     static void add_column_sums(matrix_view<const float> m, std::span<float> sums) {
         Eigen::Map<Eigen::RowVectorXf>(sums.data(), m.cols) += as_eigen(m).colwise().sum();
     }
+
     void forward_float(const activation& x, activation& y, phase p, bool training) {
         if (x.quantized) fail(errc::invalid_argument, "train_layer: float arithmetic needs an input with real values");
         y.quantized = false;
@@ -194,14 +184,7 @@ private:
             else
                 as_eigen(z).rowwise() += Eigen::Map<const Eigen::RowVectorXf>(bias.data(), math_.out);
         }
-        if (training) mask_.resize_discard(y.size());
-        const float hi = options_.function == nonlinearity::relu6 ? 6.0f : std::numeric_limits<float>::infinity();
-        const float lo = options_.function == nonlinearity::none ? -std::numeric_limits<float>::infinity() : 0.0f;
-        for (index_t i = 0; i < y.size(); ++i) {
-            const float v = y.values[i];
-            if (training) mask_[i] = v > lo && v < hi;
-            y.values[i] = v < lo ? lo : v > hi ? hi : v;
-        }
+        this->clamp_outputs(y, options_.function, training);
         if (p == phase::calibrate && !fixed_params) output_observer.observe(y.values);
     }
 
@@ -209,49 +192,8 @@ private:
         if (!x.quantized) fail(errc::invalid_argument, "train_layer: quantized arithmetic needs an input with codes");
         quantize_weights(x.params.scale, ctx);
         if (norm && norm->reestimating() && !training) reestimate(x, ctx);
-        const auto packed = math_.pack(weight_quantizer.codes());
-        const buffer<std::int32_t> b = integer_bias(x.params);
-        const context inner = with_workspace(ctx, detail::convolve_workspace(packed, x.n, x.h, x.w, ctx));
-        const auto dequantize_stage = stage::dequantize{x.params, w_scales_};
-        if (options_.float_output) {
-            y.quantized = false;
-            y.values.resize_discard(y.size());
-            detail::convolve(packed, detail::epilogue_with(options_.function, packed, stage::bias{b}, dequantize_stage),
-                             x.code_view(), y.value_view(), inner);
-            if (training) {
-                mask_.resize_discard(y.size());
-                for (index_t i = 0; i < y.size(); ++i)
-                    mask_[i] = options_.function == nonlinearity::none ||
-                               (y.values[i] > 0.0f && (options_.function == nonlinearity::relu || y.values[i] < 6.0f));
-            }
-            return;
-        }
-        y.quantized = true;
-        y.codes.resize_discard(y.size());
-        if (!training) {
-            y.params = output_params();
-            const auto ep = detail::epilogue_with(options_.function, packed, stage::bias{b},
-                                                  stage::requantize<affine<8>>{x.params, w_scales_, y.params});
-            detail::convolve(packed, ep, x.code_view(), y.code_view(), inner);
-            return;
-        }
-        // Training keeps the accumulators: the ranges follow them, and the mask comes from them.
-        acc_.resize_discard(y.size());
-        const matrix_view<const std::int32_t> acc(acc_.data(), y.pixels(), math_.out);
-        detail::convolve(packed, make_epilogue(packed, stage::bias{b}, stage::accumulators{x.params.zero_point}),
-                         x.code_view(), nhwc_view<std::int32_t>(acc_.data(), y.n, y.h, y.w, y.c), inner);
-        if (!fixed_params) {
-            y_real_.resize_discard(y.size());
-            requantize(acc, detail::epilogue_with(options_.function, packed, stage::bias{b}, dequantize_stage),
-                       matrix_view<float>(y_real_.data(), y.pixels(), math_.out), {}, inner);
-            output_observer.observe(y_real_);
-        }
-        y.params = output_params();
-        mask_.resize_discard(y.size());
-        requantize(acc,
-                   detail::epilogue_with(options_.function, packed, stage::bias{b},
-                                         stage::requantize<affine<8>>{x.params, w_scales_, y.params}),
-                   matrix_view<std::uint8_t>(y.codes.data(), y.pixels(), math_.out), mask_, inner);
+        this->forward_packed(math_.pack(weight_quantizer.codes()), integer_bias(x.params), w_scales_, options_, x, y,
+                             training, ctx);
     }
 
     /// dw_ += dz^T * x, and dx = dz * weights, both of the quantized forward.
@@ -290,24 +232,11 @@ private:
         twin.forward(x.value_view(), y.value_view(), with_workspace(ctx, twin.workspace_size(x.n, x.h, x.w, ctx)));
     }
 
-    /// The caller's workspace if it is large enough, else the layer's own.
-    context with_workspace(const context& ctx, index_t need) {
-        context inner = ctx;
-        if (static_cast<index_t>(ctx.workspace.size()) < need) {
-            if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
-            inner.workspace = workspace_;
-        }
-        return inner;
-    }
-
     const activation* x_ = nullptr;
     std::array<index_t, 3> x_shape_{}; ///< n, h, w of the input of the last forward
     phase phase_ = phase::fp32;
     bool trained_ = false; ///< the last forward kept what backward needs
-    buffer<float> x_real_, y_real_, dw_, db_;
-    buffer<std::int32_t> acc_;
-    buffer<std::uint8_t> mask_;
-    buffer<std::byte> workspace_;
+    buffer<float> x_real_, dw_, db_;
 };
 
 /// y = f(batch_norm(conv(x, w)) or conv(x, w) + b). Weights [out][kernel_h][kernel_w][in].
