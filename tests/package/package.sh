@@ -59,6 +59,9 @@ if "$cxx" -std=c++20 -DNOTCH_SEPARATE_KERNELS "-I$NOTCH_ROOT/include" "$here/mai
     exit 1
 fi
 grep -q gemm_tables separate.log || { cat separate.log; exit 1; }
+printf '#define NOTCH_DEFINE_KERNELS\n#include <notch/kernels/gemm.hpp>\n' > family.cpp
+"$cxx" -std=c++20 -O2 -DNOTCH_SEPARATE_KERNELS "-I$NOTCH_ROOT/include" "$here/main.cpp" family.cpp -o family
+./family
 printf '#include <notch/kernels/gemm.hpp>\n#include <notch/kernels/definitions.hpp>\n' > late.cpp
 if "$cxx" -std=c++20 -DNOTCH_SEPARATE_KERNELS "-I$NOTCH_ROOT/include" -fsyntax-only late.cpp > late.log 2>&1; then
     echo "definitions.hpp behind another header compiles"

@@ -12,12 +12,18 @@
 // That file may be optimized differently (-O2 beside the -O0 of the rest). Compiled for another instruction set or
 // without exceptions it has another key (core/unit_key.hpp), and the linker names what is missing. Include it in no
 // header, and before any other header of notch.
+//
+// A program that calls few families, or whose compilers work in parallel, may have some files instead, each with those
+// headers of kernels/ whose families it defines, every family in one file:
+//
+//     #define NOTCH_DEFINE_KERNELS
+//     #include <notch/kernels/conv_tile.hpp> // of gemm.hpp too, which it includes
 #pragma once
 
 #if defined(NOTCH_SEPARATE_KERNELS) && defined(NOTCH_KERNELS)
 #error "notch: include <notch/kernels/definitions.hpp> before any other header of notch"
 #endif
-#define NOTCH_DETAIL_DEFINE_KERNELS
+#define NOTCH_DEFINE_KERNELS
 
 #include <notch/kernels/add.hpp>
 #include <notch/kernels/conv_tile.hpp>

@@ -16,9 +16,9 @@
 
 // Where the kernels are compiled: in each translation unit that calls them, which needs no set-up; or, where all of
 // a program is compiled with NOTCH_SEPARATE_KERNELS, in the one that includes kernels/definitions.hpp (which defines
-// NOTCH_DETAIL_DEFINE_KERNELS). NOTCH_KERNELS(type, name, value) declares the constants that lead to them:
+// NOTCH_DEFINE_KERNELS). NOTCH_KERNELS(type, name, value) declares the constants that lead to them:
 //     NOTCH_KERNELS(gemm_kernels, gemm_tables[isa_count], NOTCH_KERNEL_TABLES_TILES(gemm_table));
-#if defined(NOTCH_DETAIL_DEFINE_KERNELS)
+#if defined(NOTCH_DEFINE_KERNELS)
 #define NOTCH_KERNEL_BODIES 1
 #define NOTCH_KERNELS(type, name, ...)                                                                                 \
     extern const type* const name;                                                                                     \
