@@ -343,6 +343,10 @@ TEST_CASE("restore refuses what no observer can have seen") {
     CHECK_THROWS_AS(min_max::restore({0.0f, inf}, 2, 0), error);
     CHECK_THROWS_AS(min_max::restore({0.0f, 1.0f}, 0, 0), error);
     CHECK_THROWS_AS(min_max::restore({0.0f, 1.0f}, -1, 0), error);
+    CHECK_THROWS_AS(min_max::restore({0.0f, 1.0f}, 1, 0), error); // one value is both bounds
+    CHECK(min_max::restore({1.0f, 1.0f}, 1, 0).range() == real_range{1.0f, 1.0f});
+    CHECK(moving_average::restore(0.5f, {0.0f, 1.0f}, 1, 0).range() == real_range{0.0f, 1.0f}); // one batch
+    CHECK_THROWS_AS(mean_sigma::restore(1.0f, {{0.0f, 1.0f}, 1, 0, 0.5, 0.1}), error);
     CHECK_THROWS_AS(abs_max::restore(-1.0f, 2, 0), error);
     CHECK_THROWS_AS(abs_max::restore(not_a_number, 2, 0), error);
     CHECK_THROWS_AS(abs_max::restore(1.0f, 0, 0), error);

@@ -197,9 +197,10 @@ TEST_CASE("tflite: poolings look at the codes inside the image") {
     });
     notch::window outside = notch::window::square(1);
     outside.pad_right = 1;
-    std::vector<s8> more(8);
+    std::vector<s8> more(8, 77);
     refused(notch::errc::invalid_argument,
             [&] { tflite::average_pool(in, outside, notch::nhwc_view<s8>(more.data(), 1, 1, 4, 2)); });
+    CHECK(more == std::vector<s8>(8, 77)); // not even the windows before it
 }
 
 TEST_CASE("tflite: mean") {

@@ -198,7 +198,7 @@ inline void check_histogram(const histogram_state& s) {
     if (s.bins < least_bins || s.bins > most_bins)
         fail(errc::invalid_argument, cat(where, ": ", s.bins, " bins, must be ", least_bins, "..", most_bins));
     check_counts(where, s.finite, s.nonfinite);
-    check_observed(where, s.range, s.finite);
+    check_observed_values(where, s.range, s.finite);
     check_equal(where, "the number of counts", s.counts.size(), s.bins);
     const bool known = s.finite > 0;
     const int exponent = known ? bin_exponent(s.range, s.bins) : -126;

@@ -120,7 +120,7 @@ public:
     [[nodiscard]] NOTCH_INLINE static mean_sigma restore(float k, const moments& m) {
         mean_sigma o(k);
         detail::check_counts("mean_sigma", m.finite, m.nonfinite);
-        detail::check_observed("mean_sigma", m.range, m.finite);
+        detail::check_observed_values("mean_sigma", m.range, m.finite);
         const bool known = m.finite > 0;
         // Squares are largest with half of the values at either end (Popoviciu); a margin for how the sums were
         // rounded.

@@ -22,7 +22,7 @@ public:
     /// What an observer with these statistics would be; an error if none could have them.
     [[nodiscard]] NOTCH_INLINE static min_max restore(real_range range, std::int64_t finite, std::int64_t nonfinite) {
         detail::check_counts("min_max", finite, nonfinite);
-        detail::check_observed("min_max", range, finite);
+        detail::check_observed_values("min_max", range, finite);
         min_max o;
         o.range_ = range;
         o.finite_ = finite;

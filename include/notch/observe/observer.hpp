@@ -79,6 +79,12 @@ inline void check_observed(std::string_view where, real_range r, std::int64_t fi
         fail(errc::invalid_argument,
              cat(where, ": [", r.min, ", ", r.max, "] is not the range of ", finite, " finite values"));
 }
+/// The same where values, not batches, are counted: one alone is both bounds.
+inline void check_observed_values(std::string_view where, real_range r, std::int64_t finite) {
+    check_observed(where, r, finite);
+    if (finite == 1 && r.min != r.max)
+        fail(errc::invalid_argument, cat(where, ": [", r.min, ", ", r.max, "] is not the range of one value"));
+}
 
 } // namespace detail
 

@@ -235,6 +235,23 @@ inline void add(std::span<const std::int8_t> a, std::span<const std::int8_t> b, 
 
 namespace detail {
 
+/// An error unless every window has a tap inside the image; before anything is written.
+inline void check_taps(std::string_view where, nhwc_view<const std::int8_t> x, const window& s,
+                       nhwc_view<std::int8_t> y) {
+    const auto has_tap = [](index_t start, index_t dilation, index_t kernel, index_t extent) {
+        for (index_t k = 0; k < kernel; ++k)
+            if (const index_t i = start + k * dilation; i >= 0 && i < extent) return true;
+        return false;
+    };
+    if (y.n == 0 || y.h == 0 || y.w == 0 || y.c == 0) return;
+    bool all = true;
+    for (index_t oy = 0; oy < y.h; ++oy)
+        all = all && has_tap(oy * s.stride_h - s.pad_top, s.dilation_h, s.kernel_h, x.h);
+    for (index_t ox = 0; ox < y.w; ++ox)
+        all = all && has_tap(ox * s.stride_w - s.pad_left, s.dilation_w, s.kernel_w, x.w);
+    if (!all) fail(errc::invalid_argument, cat(where, ": a window has no tap inside the image"));
+}
+
 /// Visits the taps inside the image of each window, for up to 64 channels at once: reduce(v, x, n) takes n codes in,
 /// finish(v, taps, y, n) writes n results. v begins as `start`.
 template <class Reduce, class Finish>
@@ -244,6 +261,7 @@ void for_windows(std::string_view where, nhwc_view<const std::int8_t> x, const w
     notch::detail::check_equal(where, "the number of channels of y", y.c, x.c);
     if (s.kernel_h * s.kernel_w > std::numeric_limits<std::int32_t>::max() / 256)
         fail(errc::overflow, cat(where, ": a window of ", s.kernel_h, " x ", s.kernel_w, " could overflow int32"));
+    check_taps(where, x, s, y);
     constexpr index_t block = 64;
     for (index_t n = 0; n < y.n; ++n)
         for (index_t oy = 0; oy < y.h; ++oy)
@@ -261,7 +279,6 @@ void for_windows(std::string_view where, nhwc_view<const std::int8_t> x, const w
                             reduce(v, &x(n, iy, ix, c), channels);
                             ++taps;
                         }
-                    if (taps == 0) fail(errc::invalid_argument, cat(where, ": a window has no tap inside the image"));
                     finish(v, static_cast<std::int32_t>(taps), &y(n, oy, ox, c), channels);
                 }
 }
