@@ -14,10 +14,10 @@ usage: scripts/demo.sh [options]
 
 Trains two networks on real handwritten digits, quantizes them in every basic way, runs them in
 INT8 on this CPU, and shows that the trained and the shipped network give the same codes. Installs
-what is missing (with apt-get, as root or through sudo) and builds in build/demo. The first time, compiling takes a
-minute or two of two cores; then the whole takes at most 4 minutes, --quick at most one.
+what is missing (with apt-get, as root or through sudo) and builds in build/demo. On two cores the whole, building
+included, takes at most 4 minutes, --quick at most one.
 
-  --quick        a shorter training
+  --quick        a shorter training, tested on a quarter of the images
   --seed N       the seed of the random numbers; one seed, one result
   --out DIR      where results.json and report.html go (default: out/demo)
   --jobs N       so many compilations at once (default: one for each CPU)

@@ -138,16 +138,13 @@ struct any_scheme {
 
 /// The float state of one network into another: as it was trained, or folded and changed by post-training methods.
 template <class Net> void copy_float_state(Net& to, Net& from) {
-    to.layers([&](const std::string& name, auto& layer) {
-        from.layers([&](const std::string& other, auto& source) {
-            if constexpr (std::is_same_v<decltype(layer), decltype(source)>)
-                if (name == other) {
-                    if (!source.norm) layer.fold_batch_norm();
-                    layer.copy_from(source);
-                    layer.replace_function(source.options().function);
-                }
-        });
-    });
+    to.layers(
+        [](const char*, auto& layer, auto& source) {
+            if (!source.norm) layer.fold_batch_norm();
+            layer.copy_from(source);
+            layer.replace_function(source.options().function);
+        },
+        from);
 }
 
 } // namespace ablation

@@ -82,11 +82,12 @@ template <class Scheme> struct small_cnn {
         pool.backward(d_pool, d_conv);
         conv.backward(d_conv, {}, ctx);
     }
-    template <class F> void layers(F&& f) {
-        f("conv", conv);
-        f("dense", dense);
+    /// f(name, layer, the same layer of each of others...); observed() likewise.
+    template <class F, class... Nets> void layers(F&& f, Nets&... others) {
+        f("conv", conv, others.conv...);
+        f("dense", dense, others.dense...);
     }
-    template <class F> void observed(F&&) {}
+    template <class F, class... Nets> void observed(F&&, Nets&...) {}
     /// f(first, second) for layers in a row: all that reads a channel of the first is the second, and what stands
     /// between commutes with a factor > 0 of the channel (relu6 only where its upper bound is given up).
     template <class F> void chains(F&& f) { f(conv, dense); }
@@ -154,20 +155,20 @@ template <class Scheme> struct mobile_net {
         for (index_t i = 0; i < d_stem.size(); ++i) d_stem[i] += d_sum[i];
         stem.backward(d_stem, {}, ctx);
     }
-    template <class F> void layers(F&& f) {
-        f("stem", stem);
-        f("dw1", dw1);
-        f("pw1", pw1);
-        f("dw2", dw2);
-        f("pw2", pw2);
-        f("dw3", dw3);
-        f("pw3", pw3);
-        f("dense", dense);
+    template <class F, class... Nets> void layers(F&& f, Nets&... others) {
+        f("stem", stem, others.stem...);
+        f("dw1", dw1, others.dw1...);
+        f("pw1", pw1, others.pw1...);
+        f("dw2", dw2, others.dw2...);
+        f("pw2", pw2, others.pw2...);
+        f("dw3", dw3, others.dw3...);
+        f("pw3", pw3, others.pw3...);
+        f("dense", dense, others.dense...);
     }
     /// The layers without weights whose output range is observed.
-    template <class F> void observed(F&& f) {
-        f("residual", residual);
-        f("average", average);
+    template <class F, class... Nets> void observed(F&& f, Nets&... others) {
+        f("residual", residual, others.residual...);
+        f("average", average, others.average...);
     }
     /// As in small_cnn. What stem and pw1 make is read by the residual add too.
     template <class F> void chains(F&& f) {

@@ -7,7 +7,6 @@
 //     network's forward pass;
 //   - times each against the fp32 path in Eigen compiled for the same instruction set, in turns;
 //   - writes results.json and report.html and prints the table.
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <chrono>
@@ -16,6 +15,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <span>
 #include <thread>
 
 #include <notch/io/layer_file.hpp>
@@ -25,6 +26,7 @@
 #include "fp32.hpp"
 #include "idx.hpp"
 #include "networks.hpp"
+#include "options.hpp"
 #include "progress.hpp"
 #include "report.hpp"
 
@@ -37,11 +39,6 @@ using notch::isa;
 
 constexpr index_t image_size = digit_side * digit_side;
 constexpr notch::quant_params pixel_params{1.0f / 255.0f, 0};
-
-struct settings {
-    std::string data, out;
-    bool quick = false, keep_codes = false;
-};
 
 using digits = dataset;
 
@@ -244,7 +241,7 @@ template <class Mine, class Fp32> timing in_turns(int rounds, const Mine& mine, 
 
 class checker {
 public:
-    checker(const settings& s, const digits& d) : s_(s), test_(d) {}
+    checker(const options& s, const digits& d) : s_(s), test_(d) {}
 
     /// Fills a row of training.json for a float network.
     void measure_float(json& row, fp32_network& reference) {
@@ -280,57 +277,24 @@ public:
     template <class Net> void measure_integer(json& row, fp32_network& reference, bool dynamic, progress& bar) {
         Net net;
         load_network(net, path(row, ".notch"));
+        measure_integer(
+            row, reference, dynamic, bar,
+            [&](const activation& x, const context& ctx) -> const activation& { return net.forward(x, ctx); },
+            [&](std::vector<std::uint8_t>& codes, const context& ctx) { append_codes(codes, net, ctx); });
+    }
+    using forward_function = std::function<const activation&(const activation&, const context&)>;
+    using codes_function = std::function<void(std::vector<std::uint8_t>&, const context&)>;
+    void measure_integer(json& row, fp32_network& reference, bool dynamic, progress& bar,
+                         const forward_function& forward, const codes_function& append) {
         const std::vector<std::uint8_t> expected = read_bytes(path(row, ".codes"));
         row["per_isa"] = json::array();
         std::int64_t checked = 0, mismatched = 0;
         for (isa i : notch::available_isas())
             for (index_t threads : {1, 2}) {
-                thread_team team{threads};
-                const context ctx(i, team, workspace_);
-                activation x;
-                std::vector<std::uint8_t> codes;
-                index_t right = 0;
-                std::size_t at = 0;
-                std::int64_t wrong = 0;
-                // The scalar kernels define the results and are slow: beside others, in a quick run, a part.
-                const bool fewer = s_.quick && i == isa::scalar && notch::available_isas().size() > 1;
-                const index_t images = fewer ? std::min<index_t>(200, test_.count) : test_.count;
-                for (index_t first = 0; first < images; first += 100) {
-                    load_batch(test_, first, std::min<index_t>(100, images - first), dynamic, x);
-                    const activation& logits = net.forward(x, ctx);
-                    right += count_right(test_, first, logits.values.data(), logits.n);
-                    codes.clear();
-                    append_codes(codes, net, ctx);
-                    for (std::size_t k = 0; k < codes.size(); ++k)
-                        wrong += at + k >= expected.size() || codes[k] != expected[at + k];
-                    at += codes.size();
-                }
-                if (images == test_.count)
-                    wrong += static_cast<std::int64_t>(expected.size() - std::min(at, expected.size()));
-                checked += static_cast<std::int64_t>(at);
-                mismatched += wrong;
-                json entry{{"isa", to_string(i)},
-                           {"threads", threads},
-                           {"images", images},
-                           {"checked_codes", at},
-                           {"mismatched_codes", wrong}};
-                if (images == test_.count) row["top1_loaded"] = percent(right);
-                if (threads == 1 && i != isa::scalar) {
-                    const context alone(i, {}, workspace_);
-                    for (index_t batch : {1, 64}) {
-                        const index_t share = dynamic ? std::min(real_images, batch) : batch;
-                        std::vector<activation> parts(static_cast<std::size_t>(batch / share));
-                        for (index_t first = 0; first < batch; first += share)
-                            load_batch(test_, first, share, dynamic, parts[static_cast<std::size_t>(first / share)]);
-                        reference.reserve(batch);
-                        fill(reference, 0, batch);
-                        const auto forward = [&] {
-                            for (const activation& part : parts) net.forward(part, alone);
-                        };
-                        const timing t = in_turns(rounds(batch), forward, [&] { reference.run(i, batch); });
-                        add_times(entry, batch, t);
-                    }
-                }
+                json entry = check_codes(row, i, threads, dynamic, expected, forward, append);
+                checked += entry["checked_codes"].get<std::int64_t>();
+                mismatched += entry["mismatched_codes"].get<std::int64_t>();
+                if (threads == 1 && i != isa::scalar) time_integer(entry, i, reference, dynamic, forward);
                 row["per_isa"].push_back(entry);
                 bar.step();
             }
@@ -339,12 +303,59 @@ public:
         choose_best(row);
         if (!s_.keep_codes) std::filesystem::remove(path(row, ".codes"));
     }
+    json check_codes(json& row, isa i, index_t threads, bool dynamic, const std::vector<std::uint8_t>& expected,
+                     const forward_function& forward, const codes_function& append) {
+        thread_team team{threads};
+        const context ctx(i, team, workspace_);
+        activation x;
+        std::vector<std::uint8_t> codes;
+        index_t right = 0;
+        std::size_t at = 0;
+        std::int64_t wrong = 0;
+        // The scalar kernels define the results and are slow: beside others, in a quick run, a part.
+        const bool fewer = s_.quick && i == isa::scalar && notch::available_isas().size() > 1;
+        const index_t images = fewer ? std::min<index_t>(100, test_.count) : test_.count;
+        for (index_t first = 0; first < images; first += 100) {
+            load_batch(test_, first, std::min<index_t>(100, images - first), dynamic, x);
+            const activation& logits = forward(x, ctx);
+            right += count_right(test_, first, logits.values.data(), logits.n);
+            codes.clear();
+            append(codes, ctx);
+            wrong += different(codes, std::span(expected).subspan(std::min(at, expected.size())));
+            at += codes.size();
+        }
+        if (images == test_.count) {
+            wrong += static_cast<std::int64_t>(expected.size() - std::min(at, expected.size()));
+            row["top1_loaded"] = percent(right);
+        }
+        return {{"isa", to_string(i)},
+                {"threads", threads},
+                {"images", images},
+                {"checked_codes", at},
+                {"mismatched_codes", wrong}};
+    }
+    void time_integer(json& entry, isa i, fp32_network& reference, bool dynamic, const forward_function& forward) {
+        const context alone(i, {}, workspace_);
+        for (index_t batch : {1, 64}) {
+            const index_t share = dynamic ? std::min(real_images, batch) : batch;
+            std::vector<activation> parts(static_cast<std::size_t>(batch / share));
+            for (index_t first = 0; first < batch; first += share)
+                load_batch(test_, first, share, dynamic, parts[static_cast<std::size_t>(first / share)]);
+            reference.reserve(batch);
+            fill(reference, 0, batch);
+            const auto all_parts = [&] {
+                for (const activation& part : parts) forward(part, alone);
+            };
+            const timing t = in_turns(rounds(batch), all_parts, [&] { reference.run(i, batch); });
+            add_times(entry, batch, t);
+        }
+    }
     [[nodiscard]] std::string path(const json& row, const std::string& ending) const {
         return s_.out + "/" + row["network"].get<std::string>() + "." + row["method"].get<std::string>() + ending;
     }
 
 private:
-    [[nodiscard]] int rounds(index_t batch) const { return batch == 1 ? (s_.quick ? 150 : 500) : (s_.quick ? 11 : 31); }
+    [[nodiscard]] int rounds(index_t batch) const { return batch == 1 ? (s_.quick ? 75 : 500) : (s_.quick ? 7 : 31); }
     [[nodiscard]] double percent(index_t right) const {
         return 100.0 * static_cast<double>(right) / static_cast<double>(test_.count);
     }
@@ -385,12 +396,23 @@ private:
                 row[key] = e[key];
         }
     }
+    /// Codes that expected does not begin with.
+    static std::int64_t different(std::span<const std::uint8_t> codes, std::span<const std::uint8_t> expected) {
+        const std::size_t n = std::min(codes.size(), expected.size());
+        auto count = static_cast<std::int64_t>(codes.size() - n);
+        if (n > 0 && std::memcmp(codes.data(), expected.data(), n) != 0)
+            for (std::size_t i = 0; i < n; ++i) count += codes[i] != expected[i];
+        return count;
+    }
     static std::vector<std::uint8_t> read_bytes(const std::string& file) {
         std::ifstream f(file, std::ios::binary);
         if (!f) notch::fail(notch::errc::io, "cannot read " + file + " (run mnist_train first)");
-        return {std::istreambuf_iterator<char>(f), {}};
+        std::vector<std::uint8_t> bytes(static_cast<std::size_t>(std::filesystem::file_size(file)));
+        if (!f.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size())))
+            notch::fail(notch::errc::io, "cannot read " + file);
+        return bytes;
     }
-    const settings& s_;
+    const options& s_;
     const digits& test_;
     buffer<std::byte> workspace_{16 << 20};
 };
@@ -402,11 +424,12 @@ std::string cpu_name() {
     return "unknown CPU";
 }
 
-int check_and_time(const settings& s) {
+int check_and_time(const options& s) {
     std::ifstream in(s.out + "/training.json");
     if (!in) notch::fail(notch::errc::io, "cannot read " + s.out + "/training.json (run mnist_train first)");
     json results = json::parse(in);
-    const digits test = read_digits(s.data, "test");
+    digits test = read_digits(s.data, "test");
+    if (s.quick) test.count = std::min<index_t>(test.count, quick_test_images);
     json isas = json::array();
     for (isa i : notch::available_isas()) isas.push_back(to_string(i));
     for (int i = 0; i < notch::isa_count; ++i) {
@@ -460,18 +483,4 @@ int check_and_time(const settings& s) {
 } // namespace
 } // namespace mnist
 
-int main(int argc, char** argv) {
-    mnist::settings s{NOTCH_DEMO_DATA, "out/demo"};
-    CLI::App app("Checks and times the networks that mnist_train saved");
-    app.add_option("--data", s.data, "folder of the IDX files")->capture_default_str();
-    app.add_option("--out", s.out, "folder of the results")->capture_default_str();
-    app.add_flag("--quick", s.quick, "fewer repetitions");
-    app.add_flag("--keep-codes", s.keep_codes, "keep the files of codes");
-    CLI11_PARSE(app, argc, argv);
-    try {
-        return mnist::check_and_time(s);
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "mnist_run: %s\n", e.what());
-        return 1;
-    }
-}
+int main(int argc, char** argv) { return mnist::run_program("mnist_run", argc, argv, mnist::check_and_time); }

@@ -172,7 +172,9 @@ double evaluate(Net& net, const Data& test, phase p, std::vector<std::uint8_t>* 
             const float* z = logits.values.data() + i * logits.c;
             right += std::max_element(z, z + logits.c) - z == test.labels[static_cast<std::size_t>(first + i)];
         }
-        if (codes) append_codes(*codes, net, ctx);
+        if (!codes) continue;
+        append_codes(*codes, net, ctx);
+        if (first == 0) codes->reserve(codes->size() * static_cast<std::size_t>((test.count + batch - 1) / batch));
     }
     return 100.0 * static_cast<double>(right) / static_cast<double>(test.count);
 }
@@ -190,16 +192,8 @@ template <class Net, class Data> void calibrate(Net& net, const Data& d, index_t
 
 /// The trained state of one network into another of the same structure with other quantizers.
 template <class To, class From> void copy_network(To& to, From& from) {
-    to.layers([&](const std::string& name, auto& layer) {
-        from.layers([&](const std::string& other, auto& source) {
-            if (name == other) layer.copy_from(source);
-        });
-    });
-    to.observed([&](const std::string& name, auto& layer) {
-        from.observed([&](const std::string& other, auto& source) {
-            if (name == other) layer.output_observer = source.output_observer;
-        });
-    });
+    to.layers([](const char*, auto& layer, auto& source) { layer.copy_from(source); }, from);
+    to.observed([](const char*, auto& layer, auto& source) { layer.output_observer = source.output_observer; }, from);
 }
 
 } // namespace mnist
