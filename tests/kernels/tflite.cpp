@@ -187,10 +187,12 @@ TEST_CASE("tflite: fixed-point multipliers of every shift, any accumulator") {
 
 TEST_CASE("tflite: add on the kernels") {
     layer l(1, tflite::activation::none);
-    const auto check = [&](notch::quant_params a, notch::quant_params b, notch::quant_params y, index_t n) {
+    const auto check = [&](notch::quant_params a, notch::quant_params b, notch::quant_params y, index_t n,
+                           int further = 0) {
         const auto x = l.codes(n, -128), z = l.codes(n, -128);
         for (auto fused : {tflite::activation::none, tflite::activation::relu6}) {
-            const auto p = tflite::make_add(a, b, y, fused);
+            auto p = tflite::make_add(a, b, y, fused);
+            p.y.shift += further;
             std::vector<s8> expected(x.size());
             tflite::ref::add(x, z, p, expected);
             for (notch::isa isa : notch::available_isas()) {
@@ -203,5 +205,6 @@ TEST_CASE("tflite: add on the kernels") {
     for (index_t n : {0, 1, 15, 16, 17, 1000}) check({0.0517f, 11}, {0.0213f, -60}, {0.0731f, -4}, n);
     check({1.0f, 0}, {1.0f, 0}, {2.0f, 0}, 333); // halves
     check({1e-6f, -128}, {3.0f, 127}, {0.5f, 3}, 333);
-    check({20.0f, 0}, {20.0f, 0}, {1e-4f, 0}, 333); // saturates
+    check({20.0f, 0}, {20.0f, 0}, {1e-4f, 0}, 333);    // saturates
+    check({0.5f, 3}, {0.25f, -9}, {1.0f, 2}, 333, 25); // shifts to the left, which only a hand can make
 }

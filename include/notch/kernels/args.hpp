@@ -72,7 +72,8 @@ struct epilogue_args {
     std::int32_t lo = 0, hi = 255;
     float f_lo = 0, f_hi = 0;
     /// Proved at packing: |v * multiplier| < 2^31 for every input, so the conversion to int32
-    /// cannot overflow and the register path may be used.
+    /// cannot overflow and the register path may be used. In mode fixed_point_double_rounding: |v| < 2^30, and all
+    /// shifts are at most 0, so that fewer steps round it (rounded_steps of kernels/arch).
     bool bounded = false;
     /// Proved at packing as well: |v * multiplier| < 32000. The depthwise kernels then add the zero
     /// point as a float, see kernels/arch/depthwise_ops.inl.

@@ -180,6 +180,8 @@ void build_epilogue(epilogue<Out, F>& e, const Packed& w, const epilogue_plan& p
                                              static_cast<double>(plan.y.scale));
             e.fixed_lanes[c] = e.fixed[c].mantissa;
             e.fixed_lanes[padded + c] = e.fixed[c].shift;
+            const int shift = e.fixed[c].shift;
+            if ((-least > most ? -least : most) >= std::int64_t{1} << 30 || shift > 0) form.bounded = false;
         }
     }
     if constexpr (is_depthwise) {

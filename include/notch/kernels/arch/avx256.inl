@@ -165,6 +165,30 @@ NOTCH_OP acc16 fixed_steps(acc16 v, acc16 mantissa, acc16 shift, acc16 lo, acc16
     return {fixed_steps8(v.lo, mantissa.lo, shift.lo, lo.lo, hi.lo),
             fixed_steps8(v.hi, mantissa.hi, shift.hi, lo.hi, hi.hi)};
 }
+/// Without clamp, for |v| < 2^30 and shifts of -31..0 (epilogue_args::bounded): v is doubled, so that the high half of
+/// a product is the result of its rounding, and halves are added before one shift.
+struct round_factors {
+    acc16 mantissa, right, half;
+};
+NOTCH_OP __m256i half_of(__m256i right) { return _mm256_srli_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(1), right), 1); }
+NOTCH_OP round_factors make_factors(acc16 mantissa, acc16 shift) {
+    const acc16 right = sub(set_s32(0), shift);
+    return {mantissa, right, {half_of(right.lo), half_of(right.hi)}};
+}
+NOTCH_OP __m256i rounded_steps8(__m256i v, __m256i mantissa, __m256i right, __m256i halves) {
+    const __m256i half = _mm256_set1_epi64x(std::int64_t{1} << 31), x = _mm256_add_epi32(v, v);
+    const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, mantissa), half);
+    const __m256i odd =
+        _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(mantissa, 32)), half);
+    const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    // -1 where high is negative and right > 0: ties go away from 0.
+    const __m256i below = _mm256_srai_epi32(_mm256_sign_epi32(high, right), 31);
+    return _mm256_srav_epi32(_mm256_add_epi32(_mm256_add_epi32(high, halves), below), right);
+}
+NOTCH_OP acc16 rounded_steps(acc16 v, const round_factors& f) {
+    return {rounded_steps8(v.lo, f.mantissa.lo, f.right.lo, f.half.lo),
+            rounded_steps8(v.hi, f.mantissa.hi, f.right.hi, f.half.hi)};
+}
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return {_mm256_madd_epi16(_mm256_or_si256(a.lo, _mm256_slli_epi32(b.lo, 16)), w.lo),

@@ -87,6 +87,25 @@ NOTCH_OP acc16 fixed_steps(acc16 v, acc16 mantissa, acc16 shift, acc16 lo, acc16
         _mm512_mask_add_epi32(whole, _mm512_cmpgt_epi32_mask(_mm512_and_si512(high, below), threshold), whole, one);
     return _mm512_min_epi32(_mm512_max_epi32(y, lo), hi);
 }
+/// Without clamp, for |v| < 2^30 and shifts of -31..0 (epilogue_args::bounded): v is doubled, so that the high half of
+/// a product is the result of its rounding, and halves are added before one shift.
+struct round_factors {
+    __m512i mantissa, odd, right, half;
+    __mmask16 shifts; ///< where right > 0, and half a step more is a tie that goes away from 0
+};
+NOTCH_OP round_factors make_factors(acc16 mantissa, acc16 shift) {
+    const __m512i right = _mm512_sub_epi32(_mm512_setzero_si512(), shift);
+    return {mantissa, _mm512_srli_epi64(mantissa, 32), right,
+            _mm512_srli_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(1), right), 1), _mm512_test_epi32_mask(right, right)};
+}
+NOTCH_OP acc16 rounded_steps(acc16 v, const round_factors& f) {
+    const __m512i half = _mm512_set1_epi64(std::int64_t{1} << 31), x = _mm512_add_epi32(v, v);
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(x, f.mantissa), half);
+    const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), f.odd), half);
+    const __m512i high = _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+    return _mm512_srav_epi32(
+        _mm512_add_epi32(_mm512_add_epi32(high, f.half), _mm512_maskz_srai_epi32(f.shifts, high, 31)), f.right);
+}
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     return _mm512_madd_epi16(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)), w);

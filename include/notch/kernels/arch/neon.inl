@@ -226,6 +226,18 @@ NOTCH_OP acc16 fixed_steps(acc16 x, acc16 mantissa, acc16 shift, acc16 lo, acc16
     })
     return x;
 }
+/// Without clamp, for |x| < 2^30 and shifts of -31..0 (epilogue_args::bounded).
+struct round_factors {
+    acc16 mantissa, shift;
+};
+NOTCH_OP round_factors make_factors(acc16 mantissa, acc16 shift) { return {mantissa, shift}; }
+NOTCH_OP acc16 rounded_steps(acc16 x, const round_factors& f) {
+    NOTCH_EACH4({
+        const int32x4_t high = vqrdmulhq_s32(x.v[i], f.mantissa.v[i]);
+        x.v[i] = vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, f.shift.v[i]), 31)), f.shift.v[i]);
+    })
+    return x;
+}
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     NOTCH_EACH4(

@@ -174,6 +174,15 @@ NOTCH_OP acc16 fixed_steps(acc16 x, acc16 mantissa, acc16 shift, acc16 lo, acc16
     NOTCH_EACH16(x.v[i] = requantize_fixed_double(x.v[i], {mantissa.v[i], shift.v[i]}, 0, {lo.v[i], hi.v[i]}));
     return x;
 }
+struct round_factors {
+    acc16 mantissa, shift;
+};
+NOTCH_OP round_factors make_factors(acc16 mantissa, acc16 shift) { return {mantissa, shift}; }
+NOTCH_OP acc16 rounded_steps(acc16 x, const round_factors& f) {
+    constexpr code_range all{-2147483647 - 1, 2147483647};
+    NOTCH_EACH16(x.v[i] = requantize_fixed_double(x.v[i], {f.mantissa.v[i], f.shift.v[i]}, 0, all));
+    return x;
+}
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
     NOTCH_EACH16(a.v[i] = a.v[i] * (w.v[i] & 0xffff) + b.v[i] * (w.v[i] >> 16));
     return a;

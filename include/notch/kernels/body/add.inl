@@ -38,15 +38,43 @@ inline void add_u8(const add_args& p) {
     }
 }
 
+/// n codes times 2^20, less than 2^28.
+NOTCH_OP acc16 add_operand(const std::uint8_t* codes, index_t n, std::int32_t zero_point) {
+    return mul_s32(sub(load_s8(codes, n), set_s32(zero_point)), set_s32(1 << 20));
+}
 /// n codes on the common grid, times 2^20.
 NOTCH_OP acc16 add_term(const std::uint8_t* codes, index_t n, std::int32_t zero_point, fixed_multiplier m) {
-    const acc16 v = mul_s32(sub(load_s8(codes, n), set_s32(zero_point)), set_s32(1 << 20));
-    return fixed_steps(v, set_s32(m.mantissa), set_s32(m.shift), set_s32(-2147483647 - 1), set_s32(2147483647));
+    return fixed_steps(add_operand(codes, n, zero_point), set_s32(m.mantissa), set_s32(m.shift),
+                       set_s32(-2147483647 - 1), set_s32(2147483647));
 }
 inline void add_fixed_s8(const add_fixed_args& p) {
+    index_t i = 0;
+    if (p.a_multiplier.shift <= 0 && p.b_multiplier.shift <= 0 && p.y_multiplier.shift <= 0) {
+        const auto factors = [](fixed_multiplier m) __attribute__((always_inline)) {
+            return make_factors(set_s32(m.mantissa), set_s32(m.shift));
+        };
+        const round_factors a = factors(p.a_multiplier), b = factors(p.b_multiplier), y = factors(p.y_multiplier);
+        epilogue_args ep;
+        ep.store = store_kind::s8;
+        ep.zero_point = p.y_zero_point;
+        ep.lo = p.lo;
+        ep.hi = p.hi;
+        ep.multiplier = sixteen_ones;
+        const code_stage stage = make_stage(ep);
+        for (; i + 64 <= p.n; i += 64) {
+            acc16 v[4][1];
+            NOTCH_UNROLL
+            for (int k = 0; k < 4; ++k) {
+                const acc16 left = rounded_steps(add_operand(p.a + i + 16 * k, 16, p.a_zero_point), a),
+                            right = rounded_steps(add_operand(p.b + i + 16 * k, 16, p.b_zero_point), b);
+                v[k][0] = rounded_steps(add(left, right), y);
+            }
+            store_codes<4, 1>(ep, stage, v, 0, 16, p.y + i, 16);
+        }
+    }
     const acc16 mantissa = set_s32(p.y_multiplier.mantissa), shift = set_s32(p.y_multiplier.shift);
     const acc16 lo = set_s32(p.lo - p.y_zero_point), hi = set_s32(p.hi - p.y_zero_point);
-    for (index_t i = 0; i < p.n; i += 16) {
+    for (; i < p.n; i += 16) {
         const index_t n = p.n - i < 16 ? p.n - i : 16;
         const acc16 sum = add(add_term(p.a + i, n, p.a_zero_point, p.a_multiplier),
                               add_term(p.b + i, n, p.b_zero_point, p.b_multiplier));

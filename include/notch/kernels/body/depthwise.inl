@@ -120,7 +120,8 @@ void block_channels(const depthwise_args& d, const word_stage& stage, index_t ch
                             d.ldc * size,
                             distance * d.ldc * size,
                             make_masks(count),
-                            stage};
+                            stage,
+                            of_steps(d.ep)};
     if constexpr (has_words) {
         if (d.ep.words) {
             block_rows<L, true>(b, first, last);

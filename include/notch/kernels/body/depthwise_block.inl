@@ -17,6 +17,7 @@ struct depthwise_block {
     index_t row_bytes, pixel_bytes, strip_bytes; ///< from one output row, pixel, strip to the next
     lane_masks masks;
     word_stage stage;
+    epilogue_args steps; ///< see store_steps
 };
 
 /// Input rows of a row of outputs. A row outside the image is the block of outside with step 0.
@@ -130,6 +131,29 @@ NOTCH_NOINLINE void store_block(const depthwise_block& b, const std::int32_t* la
             if (left <= 0) continue;
             store_f32(reinterpret_cast<float*>(out + i / groups * b.strip_bytes) + 16 * g,
                       min(max(real_value(b.d.ep, natural[i], b.channel + 16 * g), lo), hi), left < 16 ? left : 16);
+        }
+        return;
+    }
+    if (fixed_codes(b.d.ep)) {
+        acc16 v[byte_width / 16][1];
+        NOTCH_UNROLL
+        for (int i = 0; i < byte_width / 16; ++i) {
+            const index_t channel = b.channel + 16 * (i % groups);
+            v[i][0] = rounded_steps(
+                natural[i], make_factors(load_s32(b.d.ep.mantissa + channel), load_s32(b.d.ep.shift + channel)));
+        }
+        const code_stage stage = make_stage(b.d.ep);
+        if constexpr (L == lanes::full) {
+            store_codes<byte_width / 16, 1>(b.steps, stage, v, 0, 16, out, 16);
+        } else {
+            NOTCH_UNROLL
+            for (int i = 0; i < byte_width / 16; ++i) {
+                const index_t c = 16 * (i % groups), left = b.count - c;
+                acc16 one[1][1] = {{v[i][0]}};
+                if (left > 0)
+                    store_codes<1, 1>(b.steps, stage, one, 0, left < 16 ? left : 16,
+                                      out + i / groups * b.strip_bytes + c, 16);
+            }
         }
         return;
     }

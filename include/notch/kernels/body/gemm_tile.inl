@@ -84,6 +84,22 @@ NOTCH_OP void store_raw(const epilogue_args& ep, const raw_stage& r, acc16 (&acc
     }
 }
 
+/// The codes of fixed_codes, of rows x panels vectors of accumulators.
+inline NOTCH_NOINLINE void store_fixed(const tile_job& t, const std::int32_t* lanes, index_t rows, index_t panels,
+                                       std::uint8_t* c) {
+    const epilogue_args steps = of_steps(*t.ep);
+    const code_stage stage = make_stage(steps);
+    const index_t distance = 16 * panels, ldc = t.ldc_bytes;
+    for (index_t j = 0; j < panels; ++j, lanes += 16, c += 16) {
+        const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
+        const round_factors f = make_factors(load_s32(steps.mantissa + channel), load_s32(steps.shift + channel));
+        index_t i = 0;
+        for (; i + 4 <= rows; i += 4)
+            store_steps<4>(steps, stage, f, lanes + i * distance, distance, cols, c + i * ldc, ldc);
+        for (; i < rows; ++i) store_steps<1>(steps, stage, f, lanes + i * distance, distance, cols, c + i * ldc, ldc);
+    }
+}
+
 /// A tile that the register path does not cover: rows x panels vectors of accumulators. Not inlined,
 /// so that it does not weigh on the registers of the loops.
 inline NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
@@ -91,6 +107,10 @@ inline NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lan
     const epilogue_args& ep = *t.ep;
     const index_t size = store_size(ep.store);
     const bool corrected = t.outer[0].row || t.outer[1].row;
+    if (fixed_codes(ep) && !corrected) {
+        store_fixed(t, lanes, rows, panels, c);
+        return;
+    }
     for (index_t j = 0; j < panels; ++j) {
         const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16, channel = t.channel + 16 * j;
         for (index_t i = 0; i < rows; ++i) {

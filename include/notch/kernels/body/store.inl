@@ -21,6 +21,26 @@ NOTCH_OP bool plain_codes(const epilogue_args& ep) {
 }
 NOTCH_OP bool register_codes(const epilogue_args& ep) { return plain_codes(ep) && ep.bounded; }
 
+/// Codes of gemmlowp's double rounding whose steps rounded_steps gives. R rows of up to 16 channels; the register path
+/// packs them, multiplied by 1.
+NOTCH_OP bool fixed_codes(const epilogue_args& ep) {
+    return (ep.store == store_kind::u8 || ep.store == store_kind::s8) &&
+           ep.mode == requant_mode::fixed_point_double_rounding && ep.bounded;
+}
+inline constexpr float sixteen_ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+NOTCH_OP epilogue_args of_steps(epilogue_args ep) {
+    ep.multiplier = sixteen_ones;
+    return ep;
+}
+template <int R>
+NOTCH_OP void store_steps(const epilogue_args& steps, const code_stage& stage, const round_factors& f,
+                          const std::int32_t* lanes, index_t distance, index_t cols, std::uint8_t* c, index_t ldc) {
+    acc16 v[R][1];
+    NOTCH_UNROLL
+    for (int i = 0; i < R; ++i) v[i][0] = rounded_steps(load_s32(lanes + i * distance), f);
+    store_codes<R, 1>(steps, stage, v, 0, cols, c, ldc);
+}
+
 /// Finished real values as f32 or bf16 (round half to even). They are never NaN: multipliers and biases are finite, a
 /// product is at most infinite, and so is its sum with a bias.
 NOTCH_OP void store_real(const epilogue_args& ep, f32x16 y, index_t cols, void* out) {
