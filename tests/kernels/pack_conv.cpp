@@ -72,3 +72,50 @@ TEST_CASE("pack_conv2d: pairs are safe up to a sum of 128 of one sign") {
     REQUIRE(!safe({-64, -65}));
     REQUIRE(!safe({0, 0, -128, -1}));
 }
+
+TEST_CASE("pack: every pair of weights, at every place of a group") {
+    std::vector<std::int8_t> w(64);
+    for (int a = -128; a < 128; ++a)
+        for (int b = -128; b < 128; ++b) {
+            const auto at = static_cast<std::size_t>(a + b + 256) % 32 * 2;
+            w[at] = static_cast<std::int8_t>(a);
+            w[at + 1] = static_cast<std::int8_t>(b);
+            const int positive = std::max(a, 0) + std::max(b, 0), negative = std::min(a, 0) + std::min(b, 0);
+            CAPTURE(a, b, at);
+            REQUIRE(detail::are_pairs_safe(w) == (positive <= 128 && negative >= -128));
+            w[at] = w[at + 1] = 0;
+        }
+}
+
+TEST_CASE("pack: rows that lie apart, and those that zero points of 0 stand beside") {
+    std::mt19937 g(6);
+    for (index_t n : {1, 15, 16, 17, 40})
+        for (index_t k : {1, 2, 3, 4, 7, 64, 65}) {
+            const index_t stride = k + 5;
+            std::vector<std::int8_t> apart(static_cast<std::size_t>(n * stride)), together;
+            for (std::int8_t& v : apart) v = static_cast<std::int8_t>(g());
+            for (index_t r = 0; r < n; ++r)
+                for (index_t c = 0; c < k; ++c) together.push_back(apart[static_cast<std::size_t>(r * stride + c)]);
+            const packed_weights p = pack(matrix_view<const std::int8_t>(apart.data(), n, k, stride));
+            CAPTURE(n, k);
+            REQUIRE(p.zero_points.empty());
+            for (index_t r = 0; r < n; ++r) {
+                int all = 0, positive = 0;
+                for (index_t c = 0; c < k; ++c) {
+                    const int v = together[static_cast<std::size_t>(r * k + c)];
+                    REQUIRE(p.data[r / 16 * p.panel_stride() + c / 4 * 64 + r % 16 * 4 + c % 4] == v);
+                    all += v;
+                    positive += std::max(v, 0);
+                }
+                REQUIRE(p.sums.all[r] == all);
+                REQUIRE(p.sums.positive[r] == positive);
+                REQUIRE(p.sums.negative[r] == all - positive);
+            }
+            index_t weights = 0; // what no row fills is zero
+            for (std::int8_t v : p.data) weights += v != 0;
+            REQUIRE(weights == n * k - std::count(together.begin(), together.end(), 0));
+            const std::int32_t zero = 0;
+            const packed_weights q = pack(matrix_view<const std::int8_t>(together.data(), n, k), std::span(&zero, 1));
+            REQUIRE(std::equal(p.data.begin(), p.data.end(), q.data.begin(), q.data.end()));
+        }
+}

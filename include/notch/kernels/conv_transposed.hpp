@@ -179,7 +179,7 @@ inline conv_plan plan_transposed(std::string_view where, const conv_form& f, con
     const index_t panels = (block_n + panel_width - 1) / panel_width, phases = s.stride_h * s.stride_w;
     p.phases = buffer<conv_phase>(phases);
     p.phase_sums = buffer<std::int32_t>(detail::checked_product(where, phases, out));
-    p.sums = detail::sum_rows(w, out, e.k);
+    p.sums = detail::sum_rows(matrix_view<const std::int8_t>(w.data(), out, e.k));
     // A row of taps is one segment if all phases have equally many, side by side.
     const index_t common_w = std::gcd(s.stride_w, s.dilation_w);
     p.step_h = s.dilation_h / std::gcd(s.stride_h, s.dilation_h);

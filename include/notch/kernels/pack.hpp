@@ -21,6 +21,9 @@
 
 #include <concepts>
 #include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
 #include <type_traits>
 
 #include <notch/core/buffer.hpp>
@@ -94,6 +97,57 @@ inline void count_weight(weight_sums& s, index_t c, std::int32_t w) {
     (w > 0 ? s.positive : s.negative)[c] += w;
 }
 
+/// The sums of the rows of w.
+inline weight_sums sum_rows(matrix_view<const std::int8_t> w) {
+    weight_sums s = make_sums(w.rows);
+    for (index_t n = 0; n < w.rows; ++n) {
+        std::int32_t all = 0, positive = 0; // without branches: the signs of weights are random
+        for (const std::int8_t *v = w.data + n * w.stride, *end = v + w.cols; v < end; ++v) {
+            all += *v;
+            positive += *v > 0 ? *v : 0;
+        }
+        s.all[n] = all;
+        s.positive[n] = positive;
+        s.negative[n] = all - positive;
+    }
+    return s;
+}
+
+/// Packs rows of p.segments runs of p.segment_bytes weights, four bytes at a time. (Training packs in every step.)
+inline void pack_dense(packed_weights& p, matrix_view<const std::int8_t> w) {
+    const index_t whole = p.segment_bytes / 4, rest = p.segment_bytes % 4, groups = p.groups();
+    for (index_t j = 0; j < p.n; ++j) {
+        std::int8_t* column = p.data.data() + j / panel_width * p.panel_stride() + j % panel_width * 4;
+        std::int8_t* ends = p.joined_ends > 0 ? column + p.segments * groups * 64 : nullptr;
+        const std::int8_t* from = w.data + j * w.stride;
+        for (index_t s = 0, joined = 0; s < p.segments; ++s) {
+            std::int8_t* to = column + s * groups * 64;
+            for (index_t g = 0; g < whole; ++g, from += 4) std::memcpy(to + g * 64, from, 4);
+            for (index_t i = 0; i < rest; ++i, ++joined)
+                (p.joined_ends > 0 ? ends[joined / 4 * 64 + joined % 4] : to[whole * 64 + i]) = *from++;
+        }
+    }
+}
+
+/// packed_weights::pairs_safe of packed bytes, which are whole groups of 64: weights of a pair lie next to each other.
+/// The sum of two of different signs is never beyond 128. Eight bytes at a time, and most weights of 8 bits show it
+/// early.
+inline bool are_pairs_safe(std::span<const std::int8_t> data) noexcept {
+    constexpr std::uint64_t each = 0x0001000100010001; // lanes of 16 bits, a pair in each
+    for (std::size_t i = 0; i < data.size(); i += 64) {
+        std::uint64_t unsafe = 0;
+        for (std::size_t k = i; k < i + 64; k += 8) {
+            std::uint64_t v;
+            std::memcpy(&v, data.data() + k, 8);
+            v ^= 0x8080808080808080;                                              // weights plus 128
+            const std::uint64_t sum = (v & 0xff * each) + (v >> 8 & 0xff * each); // plus 256: 128..384 are safe
+            unsafe |= (sum + (0x8000 - 385) * each) | ~((sum | 0x8000 * each) - 128 * each);
+        }
+        if (unsafe & 0x8000 * each) return false;
+    }
+    return true;
+}
+
 /// Rows of w are output channels; a row is segments runs of segment_bytes weights. u8 weights are
 /// stored as s8, 128 less, and their zero points with them.
 template <class W>
@@ -128,6 +182,13 @@ packed_weights pack_rows(std::string_view where, matrix_view<const W> w, index_t
         for (index_t n = 0; n < p.n; ++n)
             p.zero_points[n] = (zeros == 0 ? 0 : zero_points[static_cast<std::size_t>(zeros == 1 ? 0 : n)]) - shift;
     }
+    if constexpr (std::is_signed_v<W>)
+        if (!any_zero_point) {
+            p.sums = sum_rows(w);
+            pack_dense(p, w);
+            p.pairs_safe = are_pairs_safe(p.data);
+            return p;
+        }
     for (index_t n = 0; n < p.n; ++n) {
         const std::int32_t zero_point = any_zero_point ? p.zero_points[n] : 0;
         std::int8_t* panel = p.data.data() + n / panel_width * p.panel_stride() + n % panel_width * 4;

@@ -21,7 +21,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include <notch/core/buffer.hpp>
 #include <notch/core/shape.hpp>
@@ -56,33 +55,6 @@ inline packed_byte packed_byte_at(const packed_weights& w, index_t k) {
     if (k < w.segments * whole) return {k / whole, k % whole < w.segment_bytes ? k % whole : -1};
     const index_t end = w.segment_bytes % 4, i = k - w.segments * whole;
     return i < w.segments * end ? packed_byte{i / end, w.segment_bytes - end + i % end} : packed_byte{0, -1};
-}
-
-/// Packs the out rows of k weights of a convolution without groups: segments follow each other in a row, so bytes
-/// move four at a time. (Training packs in every step.)
-inline void pack_dense(packed_weights& p, std::span<const std::int8_t> w) {
-    const index_t whole = p.segment_bytes / 4, rest = p.segment_bytes % 4, groups = p.groups();
-    for (index_t j = 0; j < p.n; ++j) {
-        std::int8_t* column = p.data.data() + j / panel_width * p.panel_stride() + j % panel_width * 4;
-        std::int8_t* ends = p.joined_ends > 0 ? column + p.segments * groups * 64 : nullptr;
-        const std::int8_t* from = w.data() + j * p.k;
-        for (index_t s = 0, joined = 0; s < p.segments; ++s) {
-            std::int8_t* to = column + s * groups * 64;
-            for (index_t g = 0; g < whole; ++g, from += 4) std::memcpy(to + g * 64, from, 4);
-            for (index_t i = 0; i < rest; ++i, ++joined)
-                (p.joined_ends > 0 ? ends[joined / 4 * 64 + joined % 4] : to[whole * 64 + i]) = *from++;
-        }
-    }
-}
-/// packed_weights::pairs_safe of packed bytes: weights of a pair lie next to each other. The sum of two of different
-/// signs is never beyond 128.
-inline bool are_pairs_safe(std::span<const std::int8_t> data) noexcept {
-    bool unsafe = false;
-    for (std::size_t i = 0; i + 1 < data.size(); i += 2) {
-        const int sum = data[i] + data[i + 1];
-        unsafe = unsafe | (sum > 128) | (sum < -128);
-    }
-    return !unsafe;
 }
 
 /// How many groups are joined to one block: the largest divisor of groups whose outputs fit a panel and whose
@@ -135,22 +107,6 @@ inline conv_extents check_conv_weights(std::string_view where, std::span<const s
     return e;
 }
 
-/// The sums of out rows of k weights.
-inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t k) {
-    weight_sums s = make_sums(out);
-    for (index_t n = 0; n < out; ++n) {
-        std::int32_t all = 0, positive = 0; // without branches: the signs of weights are random
-        for (std::int8_t v : w.subspan(static_cast<std::size_t>(n * k), static_cast<std::size_t>(k))) {
-            all += v;
-            positive += v > 0 ? v : 0;
-        }
-        s.all[n] = all;
-        s.positive[n] = positive;
-        s.negative[n] = all - positive;
-    }
-    return s;
-}
-
 } // namespace detail
 
 /// Packs the weights of a convolution: w is dense [out][kernel_h][kernel_w][channels / groups].
@@ -174,9 +130,10 @@ inline weight_sums sum_rows(std::span<const std::int8_t> w, index_t out, index_t
     if (p.blocks == 1) p.joined_ends = detail::joined_ends_of(p.segments, p.segment_bytes, panels);
     const index_t block_bytes = panels * p.panel_stride();
     p.data = buffer<std::int8_t>(detail::checked_product(where, p.blocks, block_bytes));
-    p.sums = detail::sum_rows(w, out, e.k);
+    const matrix_view<const std::int8_t> rows(w.data(), out, e.k);
+    p.sums = detail::sum_rows(rows);
     if (groups == 1) {
-        detail::pack_dense(p, w);
+        detail::pack_dense(p, rows);
         p.pairs_safe = detail::are_pairs_safe(p.data);
         return p;
     }

@@ -132,15 +132,23 @@ protected:
     void quantize_weights(float x_scale, const context& ctx) {
         fold();
         const buffer<float>& w = norm ? w_folded_ : weight;
-        if (scan_range(w).nonfinite > 0)
-            for (index_t i = 0; i < w.size(); ++i)
-                if (!std::isfinite(w[i]))
-                    fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
+        const auto check_finite = [&] {
+            if (scan_range(w).nonfinite > 0)
+                for (index_t i = 0; i < w.size(); ++i)
+                    if (!std::isfinite(w[i]))
+                        fail(errc::invalid_argument, detail::cat("train_layer: weight ", i, " is ", w[i]));
+        };
         for (index_t c = 0; c < math_.out; ++c)
             if (!std::isfinite(effective_bias(c)))
                 fail(errc::invalid_argument,
                      detail::cat("train_layer: the bias of channel ", c, " is ", effective_bias(c)));
-        weight_quantizer.forward(w, ctx);
+        if constexpr (requires { weight_quantizer.nonfinite(); }) { // it has scanned them itself
+            weight_quantizer.forward(w, ctx);
+            if (weight_quantizer.nonfinite() != 0) check_finite();
+        } else {
+            check_finite();
+            weight_quantizer.forward(w, ctx);
+        }
         const auto params = weight_quantizer.params();
         w_scales_.resize_discard(static_cast<index_t>(params.size()));
         for (std::size_t c = 0; c < params.size(); ++c) w_scales_[static_cast<index_t>(c)] = params[c].scale;

@@ -11,6 +11,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include <notch/core/buffer.hpp>
@@ -208,7 +209,13 @@ public:
             channel_observer<Observer> fresh(layout_.count(), initial_);
             fresh.observe(x, layout_);
             take_ranges(fresh);
+            nonfinite_ = -1;
+            if constexpr (std::same_as<Observer, min_max>) {
+                nonfinite_ = 0;
+                for (index_t c = 0; c < layout_.count(); ++c) nonfinite_ += fresh[c].nonfinite();
+            }
         } else {
+            nonfinite_ = -1;
             take_ranges(observer_); // another forward may have had scales of its own
         }
         return quantize(x, ctx);
@@ -218,12 +225,17 @@ public:
                                    const context& ctx = {}) requires(!Range::has_zero_point) {
         check("fake_quant.forward", x);
         this->take_scales("fake_quant.forward", scales);
+        nonfinite_ = -1;
         return quantize(x, ctx);
     }
-    /// dx for a gradient with respect to the values of the last forward.
+    /// How many values of the last forward were NaN or infinite; -1 if it did not have to look.
+    [[nodiscard]] std::int64_t nonfinite() const noexcept { return nonfinite_; }
+    /// dx for a gradient with respect to the values of the last forward; dy itself if nothing was clipped.
     std::span<const float> backward(std::span<const float> dy) {
         if (mask_.size() != layout_.size())
             fail(errc::invalid_argument, "fake_quant: backward needs a forward before it");
+        if (static_cast<index_t>(dy.size()) == mask_.size() && (dy.empty() || !std::memchr(mask_.data(), 0, dy.size())))
+            return dy;
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         return gradient_;
@@ -237,6 +249,7 @@ private:
     }
     channel_observer<Observer> observer_;
     Observer initial_;
+    std::int64_t nonfinite_ = -1;
     bool observed_ = false;
 };
 
