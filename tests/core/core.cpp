@@ -227,3 +227,14 @@ TEST_CASE("workspace: an aligned block fits wherever the span begins; errors car
         CHECK_THAT(e.what(), contains_text("op: y.scale is"));
     }
 }
+
+TEST_CASE("messages: text, numbers of every kind, names with an index and a rest") {
+    using detail::cat;
+    using detail::name_of;
+    CHECK(cat("f", ": ", std::string("x"), std::string_view(" is "), 3, ", ", -3, ", ", true) == "f: x is 3, -3, 1");
+    CHECK(cat(~std::uint64_t{0}, " ", std::numeric_limits<std::int64_t>::min()) ==
+          "18446744073709551615 -9223372036854775808");
+    CHECK(cat(0.1f, " ", 1e300, " ", std::numeric_limits<float>::infinity()) == "0.100000001 1e+300 inf");
+    CHECK(cat(name_of("w", 0), " ", name_of("w", 12), " ", name_of("w"), " ", name_of("w", ".scale")) ==
+          "w[0] w[12] w w.scale");
+}

@@ -156,6 +156,31 @@ TEST_CASE("max pooling: the gradients of windows that overlap add up, in every c
     }
 }
 
+TEST_CASE("max pooling: a window without a pixel passes no gradient on, whatever stood there before") {
+    const window s = window::square(1, 1, 1); // a ring of windows in the padding
+    max_pool_layer pool(s);
+    for (index_t edge : {3, 2, 1}) { // each ring lies where the images before had pixels
+        activation x, y;
+        x.reshape(1, edge, edge, 2);
+        x.values = buffer<float>(x.size());
+        for (index_t i = 0; i < x.size(); ++i) x.values[i] = static_cast<float>(i - 3);
+        pool.forward(x, y, phase::fp32, true, context{});
+        std::vector<float> dy(static_cast<std::size_t>(y.size())), dx(static_cast<std::size_t>(x.size())), want;
+        for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = static_cast<float>(i + 1);
+        for (index_t h = 0; h < edge; ++h)
+            for (index_t w = 0; w < edge; ++w)
+                for (index_t c = 0; c < 2; ++c)
+                    want.push_back(static_cast<float>(((h + 1) * (edge + 2) + w + 1) * 2 + c + 1));
+        pool.backward(dy, dx);
+        CHECK(dx == want);
+        for (index_t i = 0; i < y.size(); ++i) {
+            const index_t h = i / 2 / (edge + 2), w = i / 2 % (edge + 2);
+            const bool inside = h > 0 && h <= edge && w > 0 && w <= edge;
+            CHECK(y.values[i] == (inside ? x.values[((h - 1) * edge + w - 1) * 2 + i % 2] : 0.0f));
+        }
+    }
+}
+
 TEST_CASE("max pooling: a window far larger than the image needs memory for the taps inside") {
     // 2^20 x 2^20 taps, all but one in the padding.
     constexpr index_t edge = index_t{1} << 20;

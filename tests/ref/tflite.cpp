@@ -201,6 +201,27 @@ TEST_CASE("tflite: poolings look at the codes inside the image") {
     refused(notch::errc::invalid_argument,
             [&] { tflite::average_pool(in, outside, notch::nhwc_view<s8>(more.data(), 1, 1, 4, 2)); });
     CHECK(more == std::vector<s8>(8, 77)); // not even the windows before it
+    notch::window below = notch::window::square(1);
+    below.pad_bottom = 1;
+    std::vector<s8> two_rows(12, 77);
+    refused(notch::errc::invalid_argument,
+            [&] { tflite::max_pool(in, below, notch::nhwc_view<s8>(two_rows.data(), 1, 2, 3, 2)); });
+    CHECK(two_rows == std::vector<s8>(12, 77));
+    // Two taps about the one pixel of an image, which falls between them.
+    notch::window apart = notch::window::square(1);
+    apart.kernel_w = 2;
+    apart.dilation_w = 4;
+    apart.pad_left = apart.pad_right = 2;
+    refused(notch::errc::invalid_argument, [&] {
+        tflite::max_pool(notch::nhwc_view<const s8>(x.data(), 1, 1, 1, 2), apart,
+                         notch::nhwc_view<s8>(y.data(), 1, 1, 1, 2));
+    });
+    apart.dilation_w = 2; // and now it does not
+    apart.pad_right = 0;
+    tflite::max_pool(notch::nhwc_view<const s8>(x.data(), 1, 1, 1, 2), apart,
+                     notch::nhwc_view<s8>(y.data(), 1, 1, 1, 2));
+    CHECK(y[0] == x[0]);
+    CHECK(y[1] == x[1]);
 }
 
 TEST_CASE("tflite: mean") {
