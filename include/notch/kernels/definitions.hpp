@@ -23,7 +23,9 @@
 #if defined(NOTCH_SEPARATE_KERNELS) && defined(NOTCH_KERNELS)
 #error "notch: include <notch/kernels/definitions.hpp> before any other header of notch"
 #endif
+#ifndef NOTCH_DEFINE_KERNELS
 #define NOTCH_DEFINE_KERNELS
+#endif
 
 #include <notch/kernels/add.hpp>
 #include <notch/kernels/conv_tile.hpp>

@@ -111,7 +111,7 @@ private:
     static float upper_bound(nonlinearity f) noexcept {
         return f == nonlinearity::relu6 ? 6.0f : std::numeric_limits<float>::infinity();
     }
-    /// No branch, which would be taken at random.
+    /// Outputs that overflowed to infinity pass no gradient on. No branch, which would be taken at random.
     void keep_inside(const activation& y, float lo, float hi) {
         mask_.resize_discard(y.size());
         for (index_t i = 0; i < y.size(); ++i)

@@ -18,6 +18,9 @@
 // NOTCH_BODY_AMX is compiled in arch::amx, over the operations and the body of arch::avx512vnni and over
 // the tiles of kernels/arch/amx.hpp.
 
+#if defined(NOTCH_DEFINE_KERNELS) && !NOTCH_KERNEL_BODIES
+#error "notch: define NOTCH_DEFINE_KERNELS before any header of notch"
+#endif
 #if NOTCH_KERNEL_BODIES // else declared only, see kernels/table.hpp
 
 // Unrolled, the bodies would grow to hundreds of kilobytes of scalar code at -O3.
