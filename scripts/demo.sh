@@ -17,7 +17,7 @@ INT8 on this CPU, and shows that the trained and the shipped network give the sa
 what is missing (with apt-get, as root or through sudo) and builds in build/demo. On two cores the whole, building
 included, takes at most 4 minutes, --quick at most one.
 
-  --quick        a shorter training, tested on a quarter of the images
+  --quick        a shorter training; all test images on the best instruction set only
   --seed N       the seed of the random numbers; one seed, one result
   --out DIR      where results.json and report.html go (default: out/demo)
   --jobs N       so many compilations at once (default: one for each CPU)
@@ -42,6 +42,10 @@ while [[ $# -gt 0 ]]; do
     shift
 done
 
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || die "--jobs is \"$jobs\", must be a number from 1 on"
+[[ ${seed[1]:-0} =~ ^[0-9]+$ ]] || die "--seed is \"${seed[1]}\", must be a number from 0 on"
+[[ $out != -* ]] || die "--out is \"$out\", must be a directory"
+
 install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
 
 build=$root/build/demo
@@ -54,4 +58,4 @@ mkdir -p "$out"
 say "training and quantizing"
 "$build/examples/mnist/mnist_train" --out "$out" ${quick[@]+"${quick[@]}"} ${seed[@]+"${seed[@]}"}
 say "loading, checking and timing"
-exec "$build/examples/mnist/mnist_run" --out "$out" ${quick[@]+"${quick[@]}"}
+exec "$build/examples/mnist/mnist_run" --out "$out"

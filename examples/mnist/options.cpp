@@ -14,9 +14,12 @@ int mnist::run_program(const char* name, int argc, char** argv, int (*work)(cons
                         : "Checks and times the networks that mnist_train saved");
     app.add_option("--data", o.data, "folder of the IDX files")->capture_default_str();
     app.add_option("--out", o.out, "folder of the results")->capture_default_str();
-    if (trains) app.add_option("--seed", o.seed, "seed of all random numbers")->capture_default_str();
-    app.add_flag("--quick", o.quick, trains ? "less training: a minute in all, lower accuracy" : "fewer repetitions");
-    if (!trains) app.add_flag("--keep-codes", o.keep_codes, "keep the files of codes");
+    if (trains) {
+        app.add_option("--seed", o.seed, "seed of all random numbers")->capture_default_str();
+        app.add_flag("--quick", o.quick, "less training, fewer repetitions; lower accuracy");
+    } else {
+        app.add_flag("--keep-codes", o.keep_codes, "keep the files of codes");
+    }
     CLI11_PARSE(app, argc, argv);
     try {
         return work(o);

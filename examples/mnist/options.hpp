@@ -13,9 +13,6 @@ struct options {
     bool quick = false, keep_codes = false;
 };
 
-/// A quick run tests the first so many.
-inline constexpr int quick_test_images = 500;
-
 /// main() of the program `name`: work(options) and its result; 1 and the message of an exception that leaves it.
 int run_program(const char* name, int argc, char** argv, int (*work)(const options&));
 

@@ -291,13 +291,12 @@ private:
 
 int train_and_quantize(const options& s) {
     std::filesystem::create_directories(s.out);
-    digits train_set = read_digits(s.data, "train"), test_set = read_digits(s.data, "test");
-    if (s.quick) {
-        train_set.count = std::min<index_t>(train_set.count, 4000);
-        test_set.count = std::min<index_t>(test_set.count, quick_test_images);
-    }
+    digits train_set = read_digits(s.data, "train");
+    const digits test_set = read_digits(s.data, "test");
+    if (s.quick) train_set.count = std::min<index_t>(train_set.count, 4000);
     std::printf("notch %s: %lld digits to train on, %lld to test\n", NOTCH_VERSION_STRING,
                 static_cast<long long>(train_set.count), static_cast<long long>(test_set.count));
+    std::fflush(stdout); // before the bars
     job<small_cnn> a(s, train_set, test_set);
     job<mobile_net> b(s, train_set, test_set);
     // One thread a network. The results depend on the seed only.
