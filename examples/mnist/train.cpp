@@ -293,7 +293,7 @@ int train_and_quantize(const options& s) {
     std::filesystem::create_directories(s.out);
     digits train_set = read_digits(s.data, "train");
     const digits test_set = read_digits(s.data, "test");
-    if (s.quick) train_set.count = std::min<index_t>(train_set.count, 4000);
+    if (s.quick) train_set.count = std::min<index_t>(train_set.count, 3000);
     std::printf("notch %s: %lld digits to train on, %lld to test\n", NOTCH_VERSION_STRING,
                 static_cast<long long>(train_set.count), static_cast<long long>(test_set.count));
     std::fflush(stdout); // before the bars
@@ -308,7 +308,7 @@ int train_and_quantize(const options& s) {
             slot = std::current_exception();
         }
     };
-    std::thread first([&] { guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 2e-3f) : a.run(14, 2, 3, 2e-3f); }); });
+    std::thread first([&] { guarded(failed[0], [&] { s.quick ? a.run(4, 1, 1, 3e-3f) : a.run(14, 2, 3, 2e-3f); }); });
     guarded(failed[1], [&] { s.quick ? b.run(3, 1, 1, 6e-3f) : b.run(18, 3, 8, 4e-3f); });
     first.join();
     for (const auto& f : failed)
