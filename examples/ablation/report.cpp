@@ -43,15 +43,17 @@ struct block {
 std::vector<block> blocks_of(const json& results) {
     std::vector<block> all;
     for (const json& r : results.at("rows")) {
-        const auto same = [&](const block& b) { return b.network == r.at("network") && b.data == r.at("data"); };
+        const auto same = [&](const block& b) {
+            return json(b.network) == r.at("network") && json(b.data) == r.at("data");
+        };
         auto b = std::find_if(all.begin(), all.end(), same);
         if (b == all.end()) b = all.insert(all.end(), {r.at("network"), r.at("data"), {}, {}});
         if (r.at("method") == "fp32") {
             b->fp32.push_back(r.at("top1"));
             continue;
         }
-        auto l =
-            std::find_if(b->lines.begin(), b->lines.end(), [&](const line& x) { return x.name == r.at("method"); });
+        auto l = std::find_if(b->lines.begin(), b->lines.end(),
+                              [&](const line& x) { return json(x.name) == r.at("method"); });
         if (l == b->lines.end())
             l = b->lines.insert(b->lines.end(), {r.at("method"), r.at("title"), r.at("family"), {}});
         l->add({r.at("weight_bits"), r.at("activation_bits")}, r.at("top1"));
@@ -200,7 +202,7 @@ std::string html_table(const block& b, const std::string& family) {
 std::string left_out_list(const json& results, const block& b) {
     std::vector<std::pair<std::string, std::vector<std::pair<std::string, std::vector<std::string>>>>> reasons;
     for (const json& r : results.at("left_out")) {
-        if (r.at("network") != b.network || r.at("data") != b.data) continue;
+        if (r.at("network") != json(b.network) || r.at("data") != json(b.data)) continue;
         const std::string reason = r.at("reason"), name = r.at("method");
         auto at = std::find_if(reasons.begin(), reasons.end(), [&](const auto& x) { return x.first == reason; });
         if (at == reasons.end()) at = reasons.insert(at, {reason, {}});
@@ -234,7 +236,8 @@ void write_report(const json& results, const std::string& path) {
     }
     page += "<h2>What is not compared</h2><ul>";
     for (const json& m : results.at("not_compared"))
-        page += "<li>" + escape(m.at("method")) + ": " + escape(m.at("reason")) + "</li>";
+        page += "<li>" + escape(m.at("method").get<std::string>()) + ": " + escape(m.at("reason").get<std::string>()) +
+                "</li>";
     mnist::write_file(path, page + "</ul></main></body></html>\n");
 }
 

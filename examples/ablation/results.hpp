@@ -75,7 +75,7 @@ public:
                            const widths& w, unsigned seed) const {
         const std::lock_guard lock(mutex_);
         return std::any_of(content_["rows"].begin(), content_["rows"].end(), [&](const json& r) {
-            return r.at("network") == network && r.at("data") == data && r.at("method") == method &&
+            return r.at("network") == json(network) && r.at("data") == json(data) && r.at("method") == json(method) &&
                    r.at("weight_bits") == w.weights && r.at("activation_bits") == w.activations && r.at("seed") == seed;
         });
     }

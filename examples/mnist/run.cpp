@@ -497,7 +497,7 @@ int check_and_time(const options& s) {
     if (bad)
         std::fprintf(stderr, "mnist_run: %lld codes differ from the training network\n", static_cast<long long>(bad));
     if (other_top1)
-        std::fprintf(stderr, "mnist_run: %lld networks have another accuracy than they had in training\n",
+        std::fprintf(stderr, "mnist_run: the accuracy of %lld networks is not that of training\n",
                      static_cast<long long>(other_top1));
     return bad || other_top1 ? 1 : 0;
 }

@@ -193,6 +193,8 @@ TEST_CASE("tflite: add on the kernels") {
         for (auto fused : {tflite::activation::none, tflite::activation::relu6}) {
             auto p = tflite::make_add(a, b, y, fused);
             p.y.shift += further;
+            if (further == 1) p.a_zero_point = 1500; // no code, and sums of any size
+            if (further == 2) p.range = {-200, 300}; // codes wrap as the reference lets them
             std::vector<s8> expected(x.size());
             tflite::ref::add(x, z, p, expected);
             for (notch::isa isa : notch::available_isas()) {
@@ -205,6 +207,8 @@ TEST_CASE("tflite: add on the kernels") {
     for (index_t n : {0, 1, 15, 16, 17, 1000}) check({0.0517f, 11}, {0.0213f, -60}, {0.0731f, -4}, n);
     check({1.0f, 0}, {1.0f, 0}, {2.0f, 0}, 333); // halves
     check({1e-6f, -128}, {3.0f, 127}, {0.5f, 3}, 333);
-    check({20.0f, 0}, {20.0f, 0}, {1e-4f, 0}, 333);    // saturates
+    check({20.0f, 0}, {20.0f, 0}, {1e-4f, 0}, 333); // saturates
+    check({0.5f, 3}, {0.25f, -9}, {1.0f, 2}, 333, 1);
+    check({0.5f, 3}, {0.25f, -9}, {0.01f, 2}, 333, 2);
     check({0.5f, 3}, {0.25f, -9}, {1.0f, 2}, 333, 25); // shifts to the left, which only a hand can make
 }

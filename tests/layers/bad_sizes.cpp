@@ -169,6 +169,14 @@ TEST_CASE("quantized inference needs an observed range and finite parameters") {
     layer.bias[1] = 0;
     layer.weight[2] = std::numeric_limits<float>::infinity();
     CHECK_THROWS_WITH(layer.forward(x, y, phase::quantized, true, ctx), contains_text("weight 2"));
+    layer.weight[2] = 0.3f;
+    layer.weight[11] = std::numeric_limits<float>::quiet_NaN(); // of the last channel
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::quantized, true, ctx), contains_text("weight 11"));
+    const std::vector<float> seen(12, 0.5f); // a quantizer that takes its range from before looks at nothing itself
+    layer.weight_quantizer.observe(seen);
+    CHECK_THROWS_WITH(layer.forward(x, y, phase::quantized, true, ctx), contains_text("weight 11"));
+    layer.weight[11] = 0.3f;
+    layer.forward(x, y, phase::quantized, true, ctx);
     global_average_layer mean;
     activation short_codes = image(1, 3, 3, 4);
     short_codes.quantized = true;

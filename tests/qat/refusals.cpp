@@ -88,3 +88,38 @@ TEST_CASE("values at null are refused by the name of the argument") {
                                              at(two, i != 3), at(four, i != 4), at(two, i != 5)),
                           contains_text("batch_norm.fold_backward: " + std::string(backward[i]) + " is null"));
 }
+
+TEST_CASE("fake_quant: a gradient in place, what is not finite, and gradients that do not last") {
+    fake_quant<symmetric<8>, per_channel<0>> q({2, 40});
+    std::vector<float> x(80, 0.5f), dy(80);
+    for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = static_cast<float>(i) - 7.0f;
+    CHECK_THROWS_AS(q.backward_in_place(dy), error); // no forward before it
+    q.forward(x);
+    CHECK(q.nonfinite() == 0);
+    std::vector<float> in_place = dy, temporary = dy;
+    q.backward_in_place(in_place);
+    CHECK(in_place == dy); // the range is that of x: nothing is clipped
+    const std::span<const float> dx = q.backward(temporary);
+    std::fill(temporary.begin(), temporary.end(), 0.0f);
+    CHECK(std::vector<float>(dx.begin(), dx.end()) == dy);
+    CHECK_THROWS_AS(q.backward_in_place(std::span<float>(in_place).first(79)), error);
+    CHECK_THROWS_AS(q.backward(std::span<const float>(static_cast<const float*>(nullptr), 80)), error);
+    const std::vector<float> scales(2, 0.5f / 127.0f);
+    x[79] = 3.0f; // the last alone is clipped
+    q.forward(x, scales);
+    CHECK(q.nonfinite() == -1); // it did not have to look
+    q.backward_in_place(in_place);
+    CHECK(in_place[79] == 0.0f);
+    in_place[79] = dy[79];
+    CHECK(in_place == dy);
+    x[3] = std::numeric_limits<float>::infinity();
+    x[79] = std::numeric_limits<float>::quiet_NaN();
+    x[78] = -x[3];
+    q.forward(x);
+    CHECK(q.nonfinite() == 3);
+    min_max used;
+    used.observe(x);
+    fake_quant<symmetric<8>, per_channel<0>> later({2, 40}, used);
+    later.forward(x);
+    CHECK(later.nonfinite() == 3);
+}

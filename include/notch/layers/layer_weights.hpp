@@ -142,7 +142,7 @@ protected:
             if (!std::isfinite(effective_bias(c)))
                 fail(errc::invalid_argument,
                      detail::cat("train_layer: the bias of channel ", c, " is ", effective_bias(c)));
-        if constexpr (requires { weight_quantizer.nonfinite(); }) { // it has scanned them itself
+        if constexpr (detail::is_fake_quant<WeightQuantizer>) { // it has scanned them itself
             weight_quantizer.forward(w, ctx);
             if (weight_quantizer.nonfinite() != 0) check_finite();
         } else {

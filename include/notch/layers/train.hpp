@@ -126,7 +126,11 @@ public:
         quantized_products(dz, to, ctx);
         const std::span<const float> effective =
             norm ? std::span<const float>(w_folded_) : std::span<const float>(weight);
-        const std::span<const float> dw = weight_quantizer.backward(effective, dw_);
+        std::span<const float> dw = dw_;
+        if constexpr (detail::is_fake_quant<WeightQuantizer>)
+            weight_quantizer.backward_in_place(dw_);
+        else
+            dw = weight_quantizer.backward(effective, dw_);
         if (norm) {
             norm->fold_backward(weight, math_.layout(), {}, dw, db_, weight_gradient, {});
         } else {

@@ -212,7 +212,7 @@ public:
             nonfinite_ = -1;
             if constexpr (std::same_as<Observer, min_max>) {
                 nonfinite_ = 0;
-                for (index_t c = 0; c < layout_.count(); ++c) nonfinite_ += fresh[c].nonfinite();
+                for (index_t c = 0; c < layout_.count(); ++c) nonfinite_ += fresh[c].nonfinite() - initial_.nonfinite();
             }
         } else {
             nonfinite_ = -1;
@@ -230,18 +230,25 @@ public:
     }
     /// How many values of the last forward were NaN or infinite; -1 if it did not have to look.
     [[nodiscard]] std::int64_t nonfinite() const noexcept { return nonfinite_; }
-    /// dx for a gradient with respect to the values of the last forward; dy itself if nothing was clipped.
+    /// dx for a gradient with respect to the values of the last forward.
     std::span<const float> backward(std::span<const float> dy) {
         if (mask_.size() != layout_.size())
             fail(errc::invalid_argument, "fake_quant: backward needs a forward before it");
-        if (static_cast<index_t>(dy.size()) == mask_.size() && (dy.empty() || !std::memchr(mask_.data(), 0, dy.size())))
-            return dy;
         gradient_.resize_discard(layout_.size());
         straight_through(dy, mask_, gradient_);
         return gradient_;
     }
     /// The same, with the signature of learned_step::backward: x is not needed here.
     std::span<const float> backward(std::span<const float>, std::span<const float> dy) { return backward(dy); }
+    /// The same in place of dy, which stays as it is if nothing was clipped.
+    void backward_in_place(std::span<float> dy) {
+        constexpr const char* where = "fake_quant.backward_in_place";
+        if (mask_.size() != layout_.size())
+            fail(errc::invalid_argument, detail::cat(where, " needs a forward before it"));
+        detail::check_equal(where, "the size of dy", static_cast<index_t>(dy.size()), mask_.size());
+        detail::check_span(where, "dy", std::span<const float>(dy));
+        if (!dy.empty() && std::memchr(mask_.data(), 0, dy.size())) straight_through(dy, mask_, dy);
+    }
 
 private:
     void take_ranges(const channel_observer<Observer>& o) {
@@ -252,5 +259,13 @@ private:
     std::int64_t nonfinite_ = -1;
     bool observed_ = false;
 };
+
+namespace detail {
+
+/// Whether Q is fake_quant itself, not a type derived from it, whose forward and backward may be its own.
+template <class Q> inline constexpr bool is_fake_quant = false;
+template <class R, class G, class O> inline constexpr bool is_fake_quant<fake_quant<R, G, O>> = true;
+
+} // namespace detail
 
 NOTCH_KEYED_END

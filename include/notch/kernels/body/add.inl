@@ -49,7 +49,12 @@ NOTCH_OP acc16 add_term(const std::uint8_t* codes, index_t n, std::int32_t zero_
 }
 inline void add_fixed_s8(const add_fixed_args& p) {
     index_t i = 0;
-    if (p.a_multiplier.shift <= 0 && p.b_multiplier.shift <= 0 && p.y_multiplier.shift <= 0) {
+    // What make_add gives is all of this: operands below 2^28, their sum below 2^29, codes of 8 bits.
+    const auto few_steps = [](fixed_multiplier m) { return m.shift <= 0 && m.shift >= -31; };
+    const auto is_code = [](std::int32_t v) { return v >= -128 && v <= 127; };
+    if (few_steps(p.a_multiplier) && few_steps(p.b_multiplier) && few_steps(p.y_multiplier) &&
+        is_code(p.a_zero_point) && is_code(p.b_zero_point) && is_code(p.y_zero_point) && is_code(p.lo) &&
+        is_code(p.hi) && p.lo <= p.hi) {
         const auto factors = [](fixed_multiplier m) __attribute__((always_inline)) {
             return make_factors(set_s32(m.mantissa), set_s32(m.shift));
         };
