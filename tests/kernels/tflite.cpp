@@ -187,14 +187,10 @@ TEST_CASE("tflite: fixed-point multipliers of every shift, any accumulator") {
 
 TEST_CASE("tflite: add on the kernels") {
     layer l(1, tflite::activation::none);
-    const auto check = [&](notch::quant_params a, notch::quant_params b, notch::quant_params y, index_t n,
-                           int further = 0) {
+    const auto check = [&](notch::quant_params a, notch::quant_params b, notch::quant_params y, index_t n) {
         const auto x = l.codes(n, -128), z = l.codes(n, -128);
         for (auto fused : {tflite::activation::none, tflite::activation::relu6}) {
-            auto p = tflite::make_add(a, b, y, fused);
-            p.y.shift += further;
-            if (further == 1) p.a_zero_point = 1500; // no code, and sums of any size
-            if (further == 2) p.range = {-200, 300}; // codes wrap as the reference lets them
+            const auto p = tflite::make_add(a, b, y, fused);
             std::vector<s8> expected(x.size());
             tflite::ref::add(x, z, p, expected);
             for (notch::isa isa : notch::available_isas()) {
@@ -207,8 +203,30 @@ TEST_CASE("tflite: add on the kernels") {
     for (index_t n : {0, 1, 15, 16, 17, 1000}) check({0.0517f, 11}, {0.0213f, -60}, {0.0731f, -4}, n);
     check({1.0f, 0}, {1.0f, 0}, {2.0f, 0}, 333); // halves
     check({1e-6f, -128}, {3.0f, 127}, {0.5f, 3}, 333);
-    check({20.0f, 0}, {20.0f, 0}, {1e-4f, 0}, 333); // saturates
-    check({0.5f, 3}, {0.25f, -9}, {1.0f, 2}, 333, 1);
-    check({0.5f, 3}, {0.25f, -9}, {0.01f, 2}, 333, 2);
-    check({0.5f, 3}, {0.25f, -9}, {1.0f, 2}, 333, 25); // shifts to the left, which only a hand can make
+    check({20.0f, 0}, {20.0f, 0}, {1e-4f, 0}, 333);        // saturates
+    check({1.0f, -128}, {1.0f, -128}, {4e-6f, -128}, 333); // the largest operands, the largest multiplier
+    check({1.0f, 127}, {1.0f, 127}, {4e-6f, 127}, 333);
+}
+
+TEST_CASE("tflite: add refuses parameters that make_add cannot make, before it writes") {
+    const std::vector<s8> x(70, 3);
+    const auto good = tflite::make_add({0.5f, 3}, {0.25f, -9}, {1.0f, 2});
+    const auto refuses = [&](const char* text, auto spoil) {
+        auto p = good;
+        spoil(p);
+        std::vector<s8> y(x.size(), 11);
+        CHECK_THROWS_WITH(tflite::add(x, x, p, y), contains_text(text));
+        CHECK_THROWS_WITH(tflite::ref::add(x, x, p, y), contains_text(text));
+        CHECK(y == std::vector<s8>(x.size(), 11));
+    };
+    using params = tflite::add_params;
+    refuses("zero point is 128", [](params& p) { p.a_zero_point = 128; });
+    refuses("zero point is -129", [](params& p) { p.b_zero_point = -129; });
+    refuses("zero point is 2147483647", [](params& p) { p.y_zero_point = 2147483647; });
+    refuses("range of codes is 5..4", [](params& p) { p.range = {5, 4}; });
+    refuses("range of codes is -129..127", [](params& p) { p.range = {-129, 127}; });
+    refuses("range of codes is -128..128", [](params& p) { p.range = {-128, 128}; });
+    refuses("a multiplier is", [](params& p) { p.a.shift = 1; });
+    refuses("a multiplier is", [](params& p) { p.b.shift = -32; });
+    refuses("a multiplier is", [](params& p) { p.y.mantissa = -1; });
 }

@@ -310,6 +310,48 @@ TEST_CASE("images beyond the address space are refused, not counted modulo 2^64"
     CHECK_THROWS_AS(frozen.forward({nullptr, 0, huge, huge, 1}, {nullptr, 0, huge, huge, 4}, context(memory)), error);
 }
 
+namespace {
+/// Its backward is its own: twice the gradient.
+struct own_quantizer : fake_quant<symmetric<8>, per_channel<0>> {
+    using base = fake_quant<symmetric<8>, per_channel<0>>;
+    using base::base;
+    using base::forward;
+    int backwards = 0;
+    std::vector<float> doubled;
+    [[nodiscard]] std::int64_t nonfinite() const noexcept { return 0; } // of other values, say
+    std::span<const float> backward(std::span<const float> x, std::span<const float> dy) {
+        ++backwards;
+        const auto dx = base::backward(x, dy);
+        doubled.assign(dx.begin(), dx.end());
+        for (float& v : doubled) v *= 2.0f;
+        return doubled;
+    }
+};
+} // namespace
+
+TEST_CASE("a weight quantizer derived from fake_quant: its own backward is called, its nonfinite is not believed") {
+    activation x = image(2, 3, 3, 3);
+    activation codes = x, y;
+    quantize_input(codes, {0.02f, 128});
+    linear_layer<> plain(3, 4);
+    linear_layer<own_quantizer> own(3, 4);
+    const auto gradient = [&](auto& layer) {
+        int i = 0;
+        layer.initialize([&] { return static_cast<double>(i++ * 29 % 17) / 17.0; });
+        layer.forward(x, y, phase::calibrate, true, context{});
+        layer.forward(codes, y, phase::quantized, true, context{});
+        std::vector<float> dy(static_cast<std::size_t>(y.size()), 0.25f);
+        layer.backward(dy, {}, context{});
+        return std::vector<float>(layer.weight_gradient.begin(), layer.weight_gradient.end());
+    };
+    auto want = gradient(plain);
+    for (float& v : want) v *= 2.0f;
+    CHECK(gradient(own) == want);
+    CHECK(own.weight_quantizer.backwards == 1);
+    own.weight[7] = std::numeric_limits<float>::infinity();
+    CHECK_THROWS_WITH(own.forward(codes, y, phase::quantized, true, context{}), contains_text("weight 7"));
+}
+
 TEST_CASE("values outside an enumeration, and a mean's backward before any forward, are refused") {
     linear_layer<> layer(4, 3);
     activation x = image(1, 1, 1, 4), y;

@@ -51,7 +51,7 @@ template <class Packed>
 /// ADD: y[i] = the code of a[i] + b[i]. Equal sizes; y may be a or b. Defined in ref/tflite.hpp.
 inline void add(std::span<const std::int8_t> a, std::span<const std::int8_t> b, const add_params& p,
                 std::span<std::int8_t> y, const context& ctx = {}) {
-    detail::check_add("tflite::add", a, b, y);
+    detail::check_add("tflite::add", a, b, p, y);
     add_fixed_args g;
     g.a = reinterpret_cast<const std::uint8_t*>(a.data());
     g.b = reinterpret_cast<const std::uint8_t*>(b.data());

@@ -205,7 +205,15 @@ struct add_params {
 namespace detail {
 
 inline void check_add(std::string_view where, std::span<const std::int8_t> a, std::span<const std::int8_t> b,
-                      std::span<const std::int8_t> y) {
+                      const add_params& p, std::span<const std::int8_t> y) {
+    check_range(where, p.range);
+    for (std::int32_t zero_point : {p.a_zero_point, p.b_zero_point, p.y_zero_point})
+        if (zero_point < int8_codes.lo || zero_point > int8_codes.hi)
+            fail(errc::invalid_argument, cat(where, ": a zero point is ", zero_point, ", must be -128..127"));
+    for (fixed_multiplier m : {p.a, p.b, p.y})
+        if (m.mantissa < 0 || m.shift > 0 || m.shift < -31)
+            fail(errc::invalid_argument,
+                 cat(where, ": a multiplier is ", m.mantissa, " * 2^(", m.shift, " - 31), must be in [0, 1)"));
     notch::detail::check_equal(where, "the size of b", static_cast<index_t>(b.size()), static_cast<index_t>(a.size()));
     notch::detail::check_equal(where, "the size of y", static_cast<index_t>(y.size()), static_cast<index_t>(a.size()));
     notch::detail::check_span(where, "a", a);
@@ -217,10 +225,11 @@ inline void check_add(std::string_view where, std::span<const std::int8_t> a, st
 
 namespace ref {
 
-/// y[i] = the code of a[i] + b[i]. Equal sizes; y may be a or b.
+/// y[i] = the code of a[i] + b[i]. Equal sizes; y may be a or b. p comes from make_add: parameters that it cannot make
+/// are an error.
 inline void add(std::span<const std::int8_t> a, std::span<const std::int8_t> b, const add_params& p,
                 std::span<std::int8_t> y) {
-    detail::check_add("tflite::ref::add", a, b, y);
+    detail::check_add("tflite::ref::add", a, b, p, y);
     constexpr code_range all{std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max()};
     for (std::size_t i = 0; i < y.size(); ++i) {
         const std::int32_t acc = requantize_fixed_double((a[i] - p.a_zero_point) * (1 << 20), p.a, 0, all) +

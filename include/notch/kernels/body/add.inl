@@ -49,33 +49,27 @@ NOTCH_OP acc16 add_term(const std::uint8_t* codes, index_t n, std::int32_t zero_
 }
 inline void add_fixed_s8(const add_fixed_args& p) {
     index_t i = 0;
-    // What make_add gives is all of this: operands below 2^28, their sum below 2^29, codes of 8 bits.
-    const auto few_steps = [](fixed_multiplier m) { return m.shift <= 0 && m.shift >= -31; };
-    const auto is_code = [](std::int32_t v) { return v >= -128 && v <= 127; };
-    if (few_steps(p.a_multiplier) && few_steps(p.b_multiplier) && few_steps(p.y_multiplier) &&
-        is_code(p.a_zero_point) && is_code(p.b_zero_point) && is_code(p.y_zero_point) && is_code(p.lo) &&
-        is_code(p.hi) && p.lo <= p.hi) {
-        const auto factors = [](fixed_multiplier m) __attribute__((always_inline)) {
-            return make_factors(set_s32(m.mantissa), set_s32(m.shift));
-        };
-        const round_factors a = factors(p.a_multiplier), b = factors(p.b_multiplier), y = factors(p.y_multiplier);
-        epilogue_args ep;
-        ep.store = store_kind::s8;
-        ep.zero_point = p.y_zero_point;
-        ep.lo = p.lo;
-        ep.hi = p.hi;
-        ep.multiplier = sixteen_ones;
-        const code_stage stage = make_stage(ep);
-        for (; i + 64 <= p.n; i += 64) {
-            acc16 v[4][1];
-            NOTCH_UNROLL
-            for (int k = 0; k < 4; ++k) {
-                const acc16 left = rounded_steps(add_operand(p.a + i + 16 * k, 16, p.a_zero_point), a),
-                            right = rounded_steps(add_operand(p.b + i + 16 * k, 16, p.b_zero_point), b);
-                v[k][0] = rounded_steps(add(left, right), y);
-            }
-            store_codes<4, 1>(ep, stage, v, 0, 16, p.y + i, 16);
+    // tflite::add refuses the rest: operands are below 2^28, their sum is below 2^29, no shift is to the left.
+    const auto factors = [](fixed_multiplier m) __attribute__((always_inline)) {
+        return make_factors(set_s32(m.mantissa), set_s32(m.shift));
+    };
+    const round_factors a = factors(p.a_multiplier), b = factors(p.b_multiplier), y = factors(p.y_multiplier);
+    epilogue_args ep;
+    ep.store = store_kind::s8;
+    ep.zero_point = p.y_zero_point;
+    ep.lo = p.lo;
+    ep.hi = p.hi;
+    ep.multiplier = sixteen_ones;
+    const code_stage stage = make_stage(ep);
+    for (; i + 64 <= p.n; i += 64) {
+        acc16 v[4][1];
+        NOTCH_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            const acc16 left = rounded_steps(add_operand(p.a + i + 16 * k, 16, p.a_zero_point), a),
+                        right = rounded_steps(add_operand(p.b + i + 16 * k, 16, p.b_zero_point), b);
+            v[k][0] = rounded_steps(add(left, right), y);
         }
+        store_codes<4, 1>(ep, stage, v, 0, 16, p.y + i, 16);
     }
     const acc16 mantissa = set_s32(p.y_multiplier.mantissa), shift = set_s32(p.y_multiplier.shift);
     const acc16 lo = set_s32(p.lo - p.y_zero_point), hi = set_s32(p.hi - p.y_zero_point);
