@@ -7,6 +7,7 @@
 #   notch::xsimd   xsimd 8 or later         <notch/simd/elementwise.hpp>, <notch/observe/...>, <notch/qat/...>
 #   notch::io      nlohmann_json 3          <notch/io/...>, calibration caches with notch::xsimd
 #   notch::flatbuffers   flatbuffers 2 or later   <notch/io/tflite.hpp>
+#   notch::npz     libzip, with notch::io   <notch/io/npz.hpp>
 #
 # Used by notch's own CMakeLists.txt (with GLOBAL) and by the installed notchConfig.cmake.
 
@@ -41,10 +42,28 @@ function(notch_package name package target minimum)
     endif()
 endfunction()
 
+# libzip is looked for by hand: the CMake package of some distributions insists on programs that lie in packages of
+# their own.
+function(notch_npz)
+    if(TARGET notch::npz OR NOT TARGET notch::io)
+        return()
+    endif()
+    find_path(NOTCH_LIBZIP_INCLUDE_DIR zip.h DOC "Where zip.h of libzip is")
+    find_library(NOTCH_LIBZIP_LIBRARY zip DOC "libzip")
+    mark_as_advanced(NOTCH_LIBZIP_INCLUDE_DIR NOTCH_LIBZIP_LIBRARY)
+    if(NOT NOTCH_LIBZIP_INCLUDE_DIR OR NOT NOTCH_LIBZIP_LIBRARY)
+        return()
+    endif()
+    add_library(notch::npz INTERFACE IMPORTED ${ARGN})
+    target_include_directories(notch::npz INTERFACE "${NOTCH_LIBZIP_INCLUDE_DIR}")
+    target_link_libraries(notch::npz INTERFACE notch::io "${NOTCH_LIBZIP_LIBRARY}")
+endfunction()
+
 function(notch_packages)
     notch_package(eigen Eigen3 Eigen3::Eigen 3.3 ${ARGN})
     notch_package(xsimd xsimd xsimd 8 ${ARGN})
     notch_package(io nlohmann_json nlohmann_json::nlohmann_json 3 ${ARGN})
     notch_package(flatbuffers flatbuffers flatbuffers::flatbuffers 2 ${ARGN})
     notch_package(flatbuffers FlatBuffers flatbuffers::flatbuffers 2 ${ARGN}) # its name before version 23
+    notch_npz(${ARGN})
 endfunction()

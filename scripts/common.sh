@@ -62,6 +62,7 @@ is_present() {
         libbenchmark-dev) has_header benchmark/benchmark.h ;;
         nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
         libflatbuffers-dev) has_header flatbuffers/flatbuffers.h ;;
+        libzip-dev) has_header zip.h ;;
         libcli11-dev) has_header CLI/CLI.hpp ;;
         libdnnl-dev) has_header dnnl.hpp ;;
         ocl-icd-opencl-dev) has_library libOpenCL.so ;;

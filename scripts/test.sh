@@ -41,6 +41,7 @@ install_required g++ cmake ninja-build catch2 libeigen3-dev libxsimd-dev libbenc
     nlohmann-json3-dev libcli11-dev zlib1g-dev binutils
 [[ $quick == yes ]] || install_optional clang libtbb-dev qemu-user g++-aarch64-linux-gnu # further compilers and CPUs
 install_optional libflatbuffers-dev                # models of TensorFlow Lite
+install_optional libzip-dev                        # NumPy's archives
 install_optional libprotozero-dev libonnx-testdata # ONNX's own tests
 
 build=$root/build/test

@@ -17,12 +17,16 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include <notch/io/npy.hpp>
+
 #include "network.hpp"
-#include "npy.hpp"
 
 namespace {
 
@@ -43,20 +47,22 @@ struct counts {
 /// Runs the inputs of the reference on one instruction set and compares every tensor that an operator writes.
 counts compare(mlperf::network& net, const model& m, const fs::path& folder, notch::isa isa) {
     counts c;
-    const auto inputs = mlperf::read_npy((folder / "input.npy").string());
+    const auto read = [&](const std::string& name) { return notch::npy::load((folder / (name + ".npy")).string()); };
+    const notch::npy input = read("input");
+    const std::span<const std::int8_t> inputs = input.values<std::int8_t>();
     const std::size_t size = net.input().size();
     c.inputs = inputs.size() / size;
-    std::vector<std::vector<std::int8_t>> expected;
-    for (notch::index_t t : net.written())
-        expected.push_back(mlperf::read_npy((folder / ("tensor_" + std::to_string(t) + ".npy")).string()));
+    std::vector<notch::npy> expected;
+    for (notch::index_t t : net.written()) expected.push_back(read("tensor_" + std::to_string(t)));
     for (std::size_t i = 0; i < c.inputs; ++i) {
         std::copy_n(inputs.begin() + static_cast<std::ptrdiff_t>(i * size), size, net.input().begin());
         net.run(isa);
         for (std::size_t k = 0; k < expected.size(); ++k) {
             const mlperf::codes got = net.of(net.written()[k]);
-            if (expected[k].size() != got.size() * c.inputs)
+            const std::span<const std::int8_t> all = expected[k].values<std::int8_t>();
+            if (all.size() != got.size() * c.inputs)
                 notch::fail(notch::errc::corrupt, folder.string() + ": a tensor has another size");
-            const std::int8_t* want = expected[k].data() + i * got.size();
+            const std::int8_t* want = all.data() + i * got.size();
             std::size_t here = 0;
             for (std::size_t j = 0; j < got.size(); ++j) here += got[j] != want[j] ? 1 : 0;
             if (here > 0 && c.different == 0)
@@ -69,17 +75,23 @@ counts compare(mlperf::network& net, const model& m, const fs::path& folder, not
     return c;
 }
 
+std::string read_file(const fs::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    if (!in) notch::fail(notch::errc::io, path.string() + ": cannot be read");
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
 /// Lines of y_labels.csv: name of a file, number of classes, class. How many of the files are classified right.
 struct accuracy {
     std::size_t right = 0, all = 0;
 };
 accuracy classify(mlperf::network& net, const fs::path& folder, notch::isa isa) {
     accuracy a;
-    std::istringstream lines(mlperf::read_file((folder / "y_labels.csv").string()));
+    std::istringstream lines(read_file(folder / "y_labels.csv"));
     for (std::string line; std::getline(lines, line);) {
         const std::size_t comma = line.find(','), last = line.rfind(',');
         if (comma == std::string::npos) continue;
-        const std::string codes = mlperf::read_file((folder / line.substr(0, comma)).string());
+        const std::string codes = read_file(folder / line.substr(0, comma));
         if (codes.size() != net.input().size())
             notch::fail(notch::errc::corrupt, (folder / line).string() + ": not an input of the network");
         std::copy(codes.begin(), codes.end(), net.input().begin());

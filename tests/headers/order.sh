@@ -24,6 +24,7 @@ function package_of(header) {
     if (header ~ /^xsimd\//) return "xsimd"
     if (header ~ /^nlohmann\//) return "io"
     if (header ~ /^flatbuffers\//) return "flatbuffers"
+    if (header == "zip.h") return "npz"
     return ""
 }
 BEGIN {

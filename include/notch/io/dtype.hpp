@@ -83,5 +83,20 @@ inline std::string shape_text(const std::vector<index_t>& shape) {
     return text + "]";
 }
 
+/// A tensor is asked for by its dtype and shape: -1 in expected matches any extent, a null one any shape. where() names
+/// it in messages.
+template <class Where>
+void check_tensor(dtype has, const std::vector<index_t>& shape, dtype type, const std::vector<index_t>* expected,
+                  Where&& where) {
+    if (has != type)
+        fail(errc::invalid_argument, cat(where(), " has dtype ", to_string(has), ", expected ", to_string(type)));
+    if (!expected) return;
+    bool same = expected->size() == shape.size();
+    for (std::size_t d = 0; same && d < shape.size(); ++d) same = (*expected)[d] == -1 || (*expected)[d] == shape[d];
+    if (!same)
+        fail(errc::shape_mismatch,
+             cat(where(), " has shape ", shape_text(shape), ", expected ", shape_text(*expected)));
+}
+
 } // namespace detail
 NOTCH_KEYED_END

@@ -115,17 +115,7 @@ inline const tensor_info& get_tensor(const safetensors_content& c, std::string_v
 inline std::span<const std::byte> get_bytes(const safetensors_content& c, std::string_view name, dtype type,
                                             const std::vector<index_t>* shape) {
     const tensor_info& info = get_tensor(c, name);
-    if (info.type != type)
-        fail(errc::invalid_argument, cat(c.label, ": tensor ", name_text(name), " has dtype ", to_string(info.type),
-                                         ", expected ", to_string(type)));
-    if (shape) {
-        bool same = shape->size() == info.shape.size();
-        for (std::size_t d = 0; same && d < shape->size(); ++d)
-            same = (*shape)[d] == -1 || (*shape)[d] == info.shape[d];
-        if (!same)
-            fail(errc::shape_mismatch, cat(c.label, ": tensor ", name_text(name), " has shape ", shape_text(info.shape),
-                                           ", expected ", shape_text(*shape)));
-    }
+    check_tensor(info.type, info.shape, type, shape, [&] { return cat(c.label, ": tensor ", name_text(name)); });
     return c.file.span().subspan(static_cast<std::size_t>(c.data_begin + info.begin),
                                  static_cast<std::size_t>(info.end - info.begin));
 }
