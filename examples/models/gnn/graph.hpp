@@ -18,32 +18,55 @@ namespace gnn {
 
 using notch::index_t;
 
+/// Edges by the node that they lead to.
+struct edge_list {
+    std::vector<index_t> offsets;
+    std::vector<std::int32_t> neighbours;
+
+    [[nodiscard]] index_t rows() const { return static_cast<index_t>(offsets.size()) - 1; }
+    [[nodiscard]] index_t degree(index_t i) const {
+        return offsets[static_cast<std::size_t>(i) + 1] - offsets[static_cast<std::size_t>(i)];
+    }
+    [[nodiscard]] notch::csr_graph view() const { return {offsets, neighbours}; }
+
+    /// Pairs (to, from), sorted.
+    static edge_list of(const std::vector<std::pair<int, int>>& edges, index_t nodes) {
+        edge_list list;
+        list.offsets.assign(static_cast<std::size_t>(nodes) + 1, 0);
+        for (const auto& [to, from] : edges) {
+            ++list.offsets[static_cast<std::size_t>(to) + 1];
+            list.neighbours.push_back(from);
+        }
+        for (std::size_t i = 1; i < list.offsets.size(); ++i) list.offsets[i] += list.offsets[i - 1];
+        return list;
+    }
+};
+
 /// Nodes with features (u8 codes that stand for code / 255), classes, and undirected edges in both directions.
 struct graph {
     index_t nodes = 0, features = 0, classes = 0;
     std::vector<std::uint8_t> x; ///< [nodes][features]
     std::vector<int> labels;
     std::vector<char> trained; ///< 1: its label is used in training
-    std::vector<index_t> offsets;
-    std::vector<std::int32_t> neighbours; ///< with each node itself
-    std::vector<float> weights;           ///< 1 / sqrt(d_i d_j), d with the node itself (Kipf & Welling 2017, eq. 2)
+    edge_list others;          ///< of GraphSAGE: without the node itself
+    edge_list with_self;       ///< of graph convolutions: and with it
+    std::vector<float>
+        weights; ///< of with_self: 1 / sqrt(d_i d_j), d with the node itself (Kipf & Welling 2017, eq. 2)
 
     void connect(std::vector<std::pair<int, int>> edges) {
-        for (std::size_t e = 0, n = edges.size(); e < n; ++e) edges.emplace_back(edges[e].second, edges[e].first);
-        for (int i = 0; i < static_cast<int>(nodes); ++i) edges.emplace_back(i, i);
-        std::sort(edges.begin(), edges.end());
-        edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
-        offsets.assign(static_cast<std::size_t>(nodes) + 1, 0);
-        for (const auto& [to, from] : edges) {
-            ++offsets[static_cast<std::size_t>(to) + 1];
-            neighbours.push_back(from);
-        }
-        for (std::size_t i = 1; i < offsets.size(); ++i) offsets[i] += offsets[i - 1];
-        const auto degree = [&](int i) {
-            const auto at = static_cast<std::size_t>(i);
-            return static_cast<float>(offsets[at + 1] - offsets[at]);
+        const auto tidy = [&] {
+            std::sort(edges.begin(), edges.end());
+            edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
         };
-        for (const auto& [to, from] : edges) weights.push_back(1.0f / std::sqrt(degree(to) * degree(from)));
+        for (std::size_t e = 0, n = edges.size(); e < n; ++e) edges.emplace_back(edges[e].second, edges[e].first);
+        tidy();
+        others = edge_list::of(edges, nodes);
+        for (int i = 0; i < static_cast<int>(nodes); ++i) edges.emplace_back(i, i);
+        tidy();
+        with_self = edge_list::of(edges, nodes);
+        for (const auto& [to, from] : edges)
+            weights.push_back(1.0f / std::sqrt(static_cast<float>(with_self.degree(to)) *
+                                               static_cast<float>(with_self.degree(from))));
     }
 };
 
