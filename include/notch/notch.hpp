@@ -14,6 +14,7 @@
 #include <notch/core/view.hpp>
 #include <notch/core/workspace.hpp>
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/aggregate.hpp>
 #include <notch/kernels/concat.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/conv1d.hpp>
@@ -50,6 +51,7 @@
 #include <notch/ptq/soft_rounding.hpp>
 #include <notch/ptq/weight_shape.hpp>
 #include <notch/ref/add.hpp>
+#include <notch/ref/aggregate.hpp>
 #include <notch/ref/concat.hpp>
 #include <notch/ref/conv.hpp>
 #include <notch/ref/embedding.hpp>

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/aggregate.hpp>
 #include <notch/kernels/concat.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
@@ -84,7 +85,7 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
     }
 }
 
-TEST_CASE("activations, softmax, norms, products, concat and embedding allocate nothing") {
+TEST_CASE("activations, softmax, norms, products, concat, embedding and aggregation allocate nothing") {
     using u8 = std::uint8_t;
     const index_t rows = 9, cols = 130;
     const std::vector<u8> x(static_cast<std::size_t>(rows * cols), 9);
@@ -102,6 +103,9 @@ TEST_CASE("activations, softmax, norms, products, concat and embedding allocate 
     const matrix_view<const u8> in(x.data(), rows, cols), two[] = {in, in};
     const matrix_view<u8> out(y.data(), rows, cols);
     const embedding_table<u8> words{in, scale, {}};
+    const index_t offsets[] = {0, 2, 3};
+    const std::int8_t edge_weights[] = {3, -7, 1};
+    const neighbourhood edges{{offsets, indices}, edge_weights, scale};
     for (isa i : available_isas()) {
         const context ctx(i);
         const long before = allocations;
@@ -114,6 +118,8 @@ TEST_CASE("activations, softmax, norms, products, concat and embedding allocate 
         embedding(in, std::span<const std::int32_t>(indices), matrix_view<u8>(y.data(), 3, cols), ctx);
         embedding(words, std::span<const std::int32_t>(indices), matrix_view<float>(real.data(), 3, cols), ctx);
         embedding(words, std::span<const std::int32_t>(indices), q, matrix_view<u8>(y.data(), 3, cols), ctx);
+        aggregate(edges, in, p, q, matrix_view<u8>(y.data(), 2, cols), ctx);
+        aggregate(edges, in, p, matrix_view<float>(real.data(), 2, cols), ctx);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);

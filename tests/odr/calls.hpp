@@ -11,6 +11,7 @@
 #include <span>
 
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/aggregate.hpp>
 #include <notch/kernels/concat.hpp>
 #include <notch/kernels/conv.hpp>
 #include <notch/kernels/depthwise.hpp>
@@ -254,6 +255,16 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     embedding(word_table, std::span<const std::int32_t>(word_indices), matrix_view<float>(word_values.data(), m, k),
               ctx);
     d.add(word_values);
+    buffer<index_t> edge_offsets(m + 1); // each row has one neighbour
+    for (index_t i = 1; i <= m; ++i) edge_offsets[i] = i;
+    const neighbourhood edges{{edge_offsets, word_indices}, {}, {}};
+    aggregate(edges, x_view, x_params, y_params, code_rows, ctx);
+    d.add(sum);
+    aggregate(edges, x_view, x_params, matrix_view<float>(word_values.data(), m, k), ctx);
+    d.add(word_values);
+    buffer<std::int32_t> edge_sums(m * k);
+    aggregate(edges, x_view, x_params.zero_point, matrix_view<std::int32_t>(edge_sums.data(), m, k), ctx);
+    d.add(edge_sums);
 
     const auto values = random.floats(1001);
     buffer<std::uint8_t> codes(values.size());

@@ -28,6 +28,7 @@
 #endif
 
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/aggregate.hpp>
 #include <notch/kernels/conv_tile.hpp>
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/embedding.hpp>

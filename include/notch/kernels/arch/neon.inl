@@ -240,8 +240,8 @@ NOTCH_OP acc16 rounded_steps(acc16 x, const round_factors& f) {
 }
 /// a * low half of w + b * high half of w; a, b in 0..255.
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
-    NOTCH_EACH4(
-        a.v[i] = vmlaq_s32(vmulq_s32(a.v[i], vandq_s32(w.v[i], vdupq_n_s32(0xffff))), b.v[i], vshrq_n_s32(w.v[i], 16)));
+    NOTCH_EACH4(a.v[i] = vmlaq_s32(vmulq_s32(a.v[i], vshrq_n_s32(vshlq_n_s32(w.v[i], 16), 16)), b.v[i],
+                                   vshrq_n_s32(w.v[i], 16)));
     return a;
 }
 

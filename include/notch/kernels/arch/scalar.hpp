@@ -184,7 +184,7 @@ NOTCH_OP acc16 rounded_steps(acc16 x, const round_factors& f) {
     return x;
 }
 NOTCH_OP acc16 mul_pairs(acc16 a, acc16 b, acc16 w) {
-    NOTCH_EACH16(a.v[i] = a.v[i] * (w.v[i] & 0xffff) + b.v[i] * (w.v[i] >> 16));
+    NOTCH_EACH16(a.v[i] = a.v[i] * static_cast<std::int16_t>(w.v[i] & 0xffff) + b.v[i] * (w.v[i] >> 16));
     return a;
 }
 
