@@ -37,6 +37,46 @@ TEST_CASE("add: the gradient ends half a step outside the codes, ties to even") 
     CHECK(dy == std::vector<float>{1, 2, 0, 4, 0, 0});
 }
 
+TEST_CASE("add: with a nonlinearity, in float and in codes") {
+    const float va[] = {-3, -1, 0, 2, 5, 7}, vb[] = {1, 1, 0, -1, 1, 1}; // sums -2 0 0 1 6 8
+    struct expected {
+        nonlinearity f;
+        std::vector<float> values, gradient;
+    };
+    for (const expected& e : {expected{nonlinearity::relu, {0, 0, 0, 1, 6, 8}, {0, 0, 0, 4, 5, 6}},
+                              expected{nonlinearity::relu6, {0, 0, 0, 1, 6, 6}, {0, 0, 0, 4, 0, 0}}}) {
+        add_layer add(e.f);
+        activation a, b, y;
+        for (activation* x : {&a, &b}) {
+            x->reshape(1, 1, 1, 6);
+            x->values = buffer<float>(6);
+        }
+        std::copy(std::begin(va), std::end(va), a.values.begin());
+        std::copy(std::begin(vb), std::end(vb), b.values.begin());
+        add.forward(a, b, y, phase::calibrate, true, context{});
+        CHECK(std::vector<float>(y.values.begin(), y.values.end()) == e.values);
+        CHECK(add.output_observer.range().min == 0.0f); // what the nonlinearity leaves
+        std::vector<float> dy{1, 2, 3, 4, 5, 6};
+        add.backward(dy);
+        CHECK(dy == e.gradient);
+
+        quantize_input(a, {1.0f, 128});
+        quantize_input(b, {1.0f, 128});
+        for (const std::int32_t zero_point : {0, 100}) { // with 100 there are codes below zero, which must not appear
+            add.fixed_params = quant_params{0.5f, zero_point};
+            for (const bool training : {false, true}) {
+                add.forward(a, b, y, phase::quantized, training, context{});
+                for (index_t i = 0; i < 6; ++i)
+                    CHECK(y.codes[i] == static_cast<int>(2 * e.values[static_cast<std::size_t>(i)]) + zero_point);
+            }
+            dy = {1, 2, 3, 4, 5, 6};
+            add.backward(dy);
+            CHECK(dy == e.gradient);
+        }
+    }
+    CHECK_THROWS_AS(add_layer(static_cast<nonlinearity>(3)), notch::error);
+}
+
 TEST_CASE("a dynamic layer: ranges on one side of zero, zeros alone, and nothing finite") {
     layer_spec s;
     s.in_channels = 4;

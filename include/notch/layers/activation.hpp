@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <optional>
 
 #include <notch/core/buffer.hpp>
@@ -134,6 +135,14 @@ inline void quantize_input(activation& a, quant_params params, const context& ct
 }
 
 namespace detail {
+
+/// The real bounds of a nonlinearity.
+[[nodiscard]] inline float lower_bound(nonlinearity f) noexcept {
+    return f == nonlinearity::none ? -std::numeric_limits<float>::infinity() : 0.0f;
+}
+[[nodiscard]] inline float upper_bound(nonlinearity f) noexcept {
+    return f == nonlinearity::relu6 ? 6.0f : std::numeric_limits<float>::infinity();
+}
 
 /// make_epilogue with the stage of a nonlinearity.
 template <class Packed, class... Stages>

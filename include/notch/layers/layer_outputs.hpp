@@ -42,7 +42,7 @@ protected:
 
     /// The nonlinearity of real outputs, in place. training keeps the mask.
     void clamp_outputs(activation& y, nonlinearity f, bool training) {
-        const float lo = lower_bound(f), hi = upper_bound(f);
+        const float lo = detail::lower_bound(f), hi = detail::upper_bound(f);
         if (training) keep_inside(y, lo, hi);
         for (index_t i = 0; i < y.size(); ++i) {
             const float v = y.values[i] < lo ? lo : y.values[i];
@@ -60,7 +60,7 @@ protected:
             y.values.resize_discard(y.size());
             detail::convolve(packed, detail::epilogue_with(o.function, packed, stage::bias{b}, dequantize_stage),
                              x.code_view(), y.value_view(), inner);
-            if (training) keep_inside(y, lower_bound(o.function), upper_bound(o.function));
+            if (training) keep_inside(y, detail::lower_bound(o.function), detail::upper_bound(o.function));
             return;
         }
         y.quantized = true;
@@ -105,12 +105,6 @@ protected:
     buffer<std::uint8_t> mask_;
 
 private:
-    static float lower_bound(nonlinearity f) noexcept {
-        return f == nonlinearity::none ? -std::numeric_limits<float>::infinity() : 0.0f;
-    }
-    static float upper_bound(nonlinearity f) noexcept {
-        return f == nonlinearity::relu6 ? 6.0f : std::numeric_limits<float>::infinity();
-    }
     /// Outputs that overflowed to infinity pass no gradient on. No branch, which would be taken at random.
     void keep_inside(const activation& y, float lo, float hi) {
         mask_.resize_discard(y.size());

@@ -12,6 +12,7 @@
 #include <span>
 
 #include <notch/kernels/add.hpp>
+#include <notch/kernels/epilogue_plan.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/layers/activation.hpp>
 #include <notch/observe/moving_average.hpp>
@@ -166,10 +167,16 @@ private:
     buffer<std::byte> workspace_;
 };
 
-/// y = a + b, elementwise. The gradient goes to both unchanged where the sum was not clipped.
+/// y = f(a + b), elementwise. The gradient goes to both unchanged where the sum was not clipped. Not thread-safe.
 class add_layer {
 public:
     explicit add_layer(float range_momentum = 0.9f) : output_observer(range_momentum) {}
+    /// f: such as the relu behind the residual of a ResNet; in integers it costs nothing.
+    explicit add_layer(nonlinearity f, float range_momentum = 0.9f) : output_observer(range_momentum), function_(f) {
+        if (f < nonlinearity::none || f > nonlinearity::relu6)
+            fail(errc::invalid_argument,
+                 detail::cat("add_layer: the nonlinearity is ", static_cast<int>(f), ", not one of the enumeration"));
+    }
     moving_average output_observer;
     std::optional<quant_params> fixed_params; ///< if set, instead of the observer's, which then sees nothing
 
@@ -183,26 +190,27 @@ public:
             fail(errc::invalid_argument, "add_layer: quantized arithmetic needs inputs with codes");
         detail::shape_output("add_layer", y, {&a, &b}, a.n, a.h, a.w, a.c);
         y.quantized = p == phase::quantized;
+        const float lo = detail::lower_bound(function_), hi = detail::upper_bound(function_);
+        if (training) mask_.resize_discard(y.size());
         if (!y.quantized || training) {
             const std::span<const float> ra = real_values(a, a_, ctx), rb = real_values(b, b_, ctx);
             y.values.resize_discard(y.size());
-            for (index_t i = 0; i < y.size(); ++i)
-                y.values[i] = ra[static_cast<std::size_t>(i)] + rb[static_cast<std::size_t>(i)];
+            for (index_t i = 0; i < y.size(); ++i) {
+                const float sum = ra[static_cast<std::size_t>(i)] + rb[static_cast<std::size_t>(i)];
+                if (training) mask_[i] = function_ == nonlinearity::none || (sum > lo && sum < hi);
+                const float above = sum < lo ? lo : sum;
+                y.values[i] = above > hi ? hi : above;
+            }
             if ((p == phase::calibrate || y.quantized) && !fixed_params) output_observer.observe(y.values);
         }
-        if (y.quantized) {
-            y.params = output_params();
-            y.codes.resize_discard(y.size());
-            add(a.codes, b.codes, make_add(a.params, b.params, y.params), y.codes, ctx);
-        }
-        if (training) {
-            mask_.resize_discard(y.size());
-            for (index_t i = 0; i < y.size(); ++i) {
-                const float code =
-                    y.quantized ? std::nearbyint(y.values[i] / y.params.scale) + static_cast<float>(y.params.zero_point)
-                                : 0.0f;
-                mask_[i] = !y.quantized || (code >= 0.0f && code <= 255.0f);
-            }
+        if (!y.quantized) return;
+        y.params = output_params();
+        y.codes.resize_discard(y.size());
+        const code_range range{detail::bound_code(lo, y.params, 0, 255), detail::bound_code(hi, y.params, 0, 255)};
+        add(a.codes, b.codes, make_add(a.params, b.params, y.params, range), y.codes, ctx);
+        for (index_t i = 0; training && i < y.size(); ++i) {
+            const float code = std::nearbyint(y.values[i] / y.params.scale) + static_cast<float>(y.params.zero_point);
+            mask_[i] = mask_[i] && code >= 0.0f && code <= 255.0f;
         }
     }
     /// dy becomes the gradient of both a and b.
@@ -216,7 +224,10 @@ public:
         return detail::output_params_of("add_layer", fixed_params, output_observer.range());
     }
 
+    [[nodiscard]] nonlinearity function() const noexcept { return function_; }
+
 private:
+    nonlinearity function_ = nonlinearity::none;
     buffer<float> a_, b_;
     buffer<std::uint8_t> mask_;
 };
