@@ -35,12 +35,14 @@
 #include <notch/kernels/pack_lowbit.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/recurrent.hpp>
 #include <notch/kernels/softmax.hpp>
 #include <notch/kernels/stages.hpp>
 #include <notch/kernels/table.hpp>
 #include <notch/kernels/tflite.hpp>
 #include <notch/kernels/weight_only.hpp>
 #include <notch/layers/frozen.hpp>
+#include <notch/layers/frozen_recurrent.hpp>
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/brecq.hpp>
 #include <notch/ptq/equalize.hpp>
@@ -64,6 +66,7 @@
 #include <notch/ref/norm.hpp>
 #include <notch/ref/pool.hpp>
 #include <notch/ref/quantize.hpp>
+#include <notch/ref/recurrent.hpp>
 #include <notch/ref/softmax.hpp>
 #include <notch/ref/tflite.hpp>
 #include <notch/ref/weight_only.hpp>

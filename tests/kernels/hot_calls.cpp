@@ -23,6 +23,7 @@
 #include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/recurrent.hpp>
 #include <notch/kernels/softmax.hpp>
 #include <notch/kernels/weight_only.hpp>
 
@@ -85,7 +86,8 @@ TEST_CASE("a kernel call allocates nothing, on every instruction set") {
     }
 }
 
-TEST_CASE("activations, softmax, norms, products, concat, embedding and aggregation allocate nothing") {
+TEST_CASE(
+    "activations, softmax, norms, products, concat, embedding, aggregation and recurrent steps allocate nothing") {
     using u8 = std::uint8_t;
     const index_t rows = 9, cols = 130;
     const std::vector<u8> x(static_cast<std::size_t>(rows * cols), 9);
@@ -106,6 +108,13 @@ TEST_CASE("activations, softmax, norms, products, concat, embedding and aggregat
     const index_t offsets[] = {0, 2, 3};
     const std::int8_t edge_weights[] = {3, -7, 1};
     const neighbourhood edges{{offsets, indices}, edge_weights, scale};
+    const index_t hidden = 33;
+    const std::vector<std::int16_t> sums(static_cast<std::size_t>(2 * 4 * hidden), 700);
+    std::vector<std::int16_t> state(static_cast<std::size_t>(2 * hidden));
+    const matrix_view<std::int16_t> states(state.data(), 2, hidden);
+    const matrix_view<const std::int16_t> four(sums.data(), 2, 4 * hidden), three(sums.data(), 2, 3 * hidden);
+    const lstm_params lstm = make_lstm(11, {1.0f / 128.0f, 128});
+    const gru_params gru = make_gru({1.0f / 128.0f, 128});
     for (isa i : available_isas()) {
         const context ctx(i);
         const long before = allocations;
@@ -120,6 +129,8 @@ TEST_CASE("activations, softmax, norms, products, concat, embedding and aggregat
         embedding(words, std::span<const std::int32_t>(indices), q, matrix_view<u8>(y.data(), 3, cols), ctx);
         aggregate(edges, in, p, q, matrix_view<u8>(y.data(), 2, cols), ctx);
         aggregate(edges, in, p, matrix_view<float>(real.data(), 2, cols), ctx);
+        lstm_step(four, four, states, lstm, states, matrix_view<u8>(y.data(), 2, hidden), {}, ctx);
+        gru_step(three, three, states, gru, states, matrix_view<u8>(y.data(), 2, hidden), {}, ctx);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <notch/layers/frozen.hpp>
+#include <notch/layers/frozen_recurrent.hpp>
 
 using namespace notch;
 
@@ -59,6 +60,40 @@ TEST_CASE("forward of a frozen or a dynamic layer allocates nothing, on every in
     check(frozen_depthwise(some_spec(true, false, true)), codes, real);
     check(dynamic_conv2d(some_spec(false, true, true)), values, real);
     check(dynamic_depthwise(some_spec(true, true, true)), values, real);
+}
+
+TEST_CASE("forward and step of a frozen LSTM or GRU allocate nothing, on every instruction set") {
+    const index_t n = 3, steps = 4, in = 5, hidden = 18;
+    const auto run = [&]<class Layer>(const Layer*) {
+        recurrent_spec s;
+        s.in_channels = in;
+        s.hidden = hidden;
+        s.weights = buffer<std::int8_t>(Layer::gates * hidden * in);
+        s.recurrent_weights = buffer<std::int8_t>(Layer::gates * hidden * hidden);
+        s.w_scales = s.u_scales = buffer<float>(1);
+        s.w_scales[0] = s.u_scales[0] = 0.01f;
+        s.x = s.h = {1.0f / 128.0f, 128};
+        const Layer layer(s);
+        const std::vector<std::uint8_t> x(static_cast<std::size_t>(n * steps * in), 90);
+        std::vector<std::uint8_t> y(static_cast<std::size_t>(n * steps * hidden));
+        std::vector<std::int16_t> state(static_cast<std::size_t>(n * hidden));
+        std::vector<std::byte> memory(static_cast<std::size_t>(layer.workspace_size(n, steps)));
+        const matrix_view<std::int16_t> states(state.data(), n, hidden);
+        const matrix_view<std::uint8_t> h(y.data(), n, hidden);
+        for (isa i : available_isas()) {
+            const context ctx(i, {}, memory);
+            const long before = allocations;
+            layer.forward(nhwc_view<const std::uint8_t>(x.data(), n, 1, steps, in),
+                          nhwc_view<std::uint8_t>(y.data(), n, 1, steps, hidden), ctx);
+            layer.start(states, h);
+            layer.step(matrix_view<const std::uint8_t>(x.data(), n, in), states, h, ctx);
+            const long after = allocations;
+            INFO(to_string(i));
+            CHECK(after == before);
+        }
+    };
+    run(static_cast<const frozen_lstm*>(nullptr));
+    run(static_cast<const frozen_gru*>(nullptr));
 }
 
 #endif

@@ -25,6 +25,7 @@
 #include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/recurrent.hpp>
 #include <notch/kernels/softmax.hpp>
 #include <notch/kernels/tflite.hpp>
 #include <notch/kernels/weight_only.hpp>
@@ -265,6 +266,16 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     buffer<std::int32_t> edge_sums(m * k);
     aggregate(edges, x_view, x_params.zero_point, matrix_view<std::int32_t>(edge_sums.data(), m, k), ctx);
     d.add(edge_sums);
+    buffer<std::int16_t> states(m * k), cell_sums(m * 4 * k), gates(m * 5 * k);
+    for (std::int16_t& v : cell_sums) v = static_cast<std::int16_t>(random.next());
+    const matrix_view<std::int16_t> state_rows(states.data(), m, k);
+    const matrix_view<const std::int16_t> lstm_sums(cell_sums.data(), m, 4 * k), gru_sums(cell_sums.data(), m, 3 * k);
+    lstm_step(lstm_sums, lstm_sums, state_rows, make_lstm(11, {0.008f, 128}), state_rows, code_rows,
+              matrix_view<std::int16_t>(gates.data(), m, 5 * k), ctx);
+    gru_step(gru_sums, gru_sums, state_rows, make_gru({0.008f, 128}), state_rows, code_rows, {}, ctx);
+    d.add(states);
+    d.add(gates);
+    d.add(sum);
 
     const auto values = random.floats(1001);
     buffer<std::uint8_t> codes(values.size());

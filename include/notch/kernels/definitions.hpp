@@ -40,5 +40,6 @@
 #include <notch/kernels/norm.hpp>
 #include <notch/kernels/pool.hpp>
 #include <notch/kernels/quantize.hpp>
+#include <notch/kernels/recurrent.hpp>
 #include <notch/kernels/softmax.hpp>
 #include <notch/kernels/weight_only.hpp>
