@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LSTM and GRU in integers: handwritten digits, a row a step, and spoken digits, a frame a step. fp32, quantized after
-// training, and trained with quantization. Fails if the frozen network gives another code than the training forward, or
-// INT8 loses more than one point.
+// LSTM and GRU in integers: handwritten digits, a row a step, and spoken digits, a frame a step: fp32, quantized after
+// training, and trained with quantization; and Silero VAD, quantized after training (vad.hpp). Fails if the frozen
+// network gives another code than the training forward, or INT8 loses more than one point.
 #include <CLI/CLI.hpp>
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -13,8 +12,9 @@
 #include <random>
 
 #include "../../mnist/training.hpp"
-#include "../results.hpp"
 #include "network.hpp"
+#include "report.hpp"
+#include "vad.hpp"
 
 namespace rnn {
 namespace {
@@ -86,26 +86,6 @@ template <class Net, class F> double evaluate(Net& net, const sequences& s, phas
     return 100.0 * static_cast<double>(right) / static_cast<double>(count);
 }
 constexpr auto ignore = [](auto&&...) {};
-
-/// The median of 200 calls.
-template <class F> double median_ms(const F& f) {
-    std::vector<double> times;
-    for (int i = 0; i < 220; ++i) {
-        const auto begin = std::chrono::steady_clock::now();
-        f();
-        if (i >= 20)
-            times.push_back(
-                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
-    }
-    std::nth_element(times.begin(), times.begin() + 100, times.end());
-    return times[100];
-}
-
-struct report {
-    std::vector<models::result> rows;
-    std::int64_t different = 0;
-    bool lost = false;
-};
 
 /// One sequence of median length.
 struct example {
@@ -204,6 +184,10 @@ void experiment(report& to, const std::string& model, const sequences& data, con
     add_row(to, model, "static, per channel", "w4a8", copy(four), test, fp32, 100.0);
     train(four, data, phase::quantized, p.qat_epochs, 0.002f, seed + 1);
     add_row(to, model, "trained, per channel", "w4a8", four, test, fp32, 100.0);
+    classifier<Cell, per_channel_q<2>> two(data.channels, p.hidden, classes);
+    add_row(to, model, "static, per channel", "w2a8", copy(two), test, fp32, 100.0);
+    train(two, data, phase::quantized, p.qat_epochs, 0.002f, seed + 1);
+    add_row(to, model, "trained, per channel", "w2a8", two, test, fp32, 100.0);
     train(net, data, phase::quantized, p.qat_epochs, 0.001f, seed + 1);
     add_row(to, model, "trained, per channel", "w8a8", net, test, fp32, p.allowed);
 }
@@ -212,12 +196,13 @@ void experiment(report& to, const std::string& model, const sequences& data, con
 } // namespace rnn
 
 int main(int argc, char** argv) {
-    std::string data = NOTCH_DEMO_DATA, fsdd, out;
+    std::string data = NOTCH_DEMO_DATA, fsdd, vad, out;
     unsigned seed = 1;
     bool quick = false;
-    CLI::App app("LSTM and GRU in INT8: written and spoken digits");
+    CLI::App app("LSTM and GRU in INT8: written and spoken digits, voice activity");
     app.add_option("--data", data, "folder of the IDX files of the digits")->capture_default_str();
     app.add_option("--fsdd", fsdd, "spoken digits: a file of scripts/fsdd_features.py");
+    app.add_option("--vad", vad, "Silero VAD: a file of scripts/silero_frames.py");
     app.add_option("--out", out, "file of the results");
     app.add_option("--seed", seed, "of the weights")->capture_default_str();
     app.add_flag("--quick", quick, "fewer digits and epochs");
@@ -237,6 +222,10 @@ int main(int argc, char** argv) {
             rnn::experiment<notch::lstm_cell>(r, "lstm fsdd", spoken, unheard, q, seed);
             rnn::experiment<notch::gru_cell>(r, "gru fsdd", spoken, unheard, q, seed);
         }
+        if (vad.empty())
+            std::printf("no --vad: Silero VAD is skipped\n");
+        else
+            rnn::vad_experiment(r, vad);
         if (!out.empty()) models::write_results(out, r.rows);
         if (r.different == 0 && !r.lost) return 0;
         std::fprintf(stderr, "models_rnn: %lld codes differ%s\n", static_cast<long long>(r.different),
