@@ -41,6 +41,7 @@
 #include <notch/kernels/table.hpp>
 #include <notch/kernels/tflite.hpp>
 #include <notch/kernels/weight_only.hpp>
+#include <notch/layers/attention.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/layers/frozen_recurrent.hpp>
 #include <notch/ptq/bias_correction.hpp>

@@ -219,4 +219,17 @@ TEST_CASE("products of activations refuse what does not fit") {
         gemm_batched<rhs::transposed>(two, twob, operand, ep, batch_view<std::int32_t>(acc, 2, 1, 2, 2, 1), with),
         contains_text("overlap"));
     CHECK_NOTHROW(gemm_batched<rhs::transposed>(two, twob, operand, ep, batch_view<std::int32_t>(acc, 2, 1, 2), with));
+
+    // Matrices side by side in the rows of one: rows of 4 hold two of 2 columns. Rows of 3 do not.
+    std::int32_t apart[8], beside[8];
+    const batch_view<const std::uint8_t> both(z.data(), 2, 2, 4, 4, 0);
+    gemm_batched<rhs::transposed>(both, twob, operand, ep, batch_view<std::int32_t>(apart, 2, 2, 2), with);
+    gemm_batched<rhs::transposed>(both, twob, operand, ep, batch_view<std::int32_t>(beside, 2, 2, 2, 4, 2), with);
+    for (int n = 0; n < 8; ++n) CHECK(beside[n] == apart[n / 2 % 2 * 4 + n / 4 * 2 + n % 2]);
+    CHECK_THROWS_WITH(
+        gemm_batched<rhs::transposed>(both, twob, operand, ep, batch_view<std::int32_t>(beside, 2, 2, 2, 3, 2), with),
+        contains_text("overlap"));
+    CHECK_THROWS_WITH(
+        gemm_batched<rhs::transposed>(both, twob, operand, ep, batch_view<std::int32_t>(beside, 2, 2, 2, 4, 1), with),
+        contains_text("overlap"));
 }

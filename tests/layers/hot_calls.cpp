@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <vector>
 
+#include <notch/layers/attention.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/layers/frozen_recurrent.hpp>
 
@@ -94,6 +95,27 @@ TEST_CASE("forward and step of a frozen LSTM or GRU allocate nothing, on every i
     };
     run(static_cast<const frozen_lstm*>(nullptr));
     run(static_cast<const frozen_gru*>(nullptr));
+}
+
+TEST_CASE("attention allocates nothing when it runs") {
+    attention_spec s;
+    s.heads = 3;
+    s.head_size = 8;
+    s.keys = 9;
+    s.q = s.k = s.v = s.y = {0.02f, 3};
+    const attention a(s);
+    const std::vector<std::int8_t> x(9 * 24, 5);
+    std::vector<std::uint8_t> y(9 * 24);
+    const matrix_view<const std::int8_t> in(x.data(), 9, 24);
+    for (isa i : available_isas()) {
+        std::vector<std::byte> memory(static_cast<std::size_t>(a.workspace_size(9, context(i))));
+        const context ctx(i, {}, memory);
+        const long before = allocations;
+        a.run(in, in, in, {y.data(), 9, 24}, ctx);
+        const long after = allocations;
+        INFO(to_string(i));
+        CHECK(after == before);
+    }
 }
 
 #endif

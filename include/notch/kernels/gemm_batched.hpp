@@ -136,7 +136,8 @@ template <class T> void check_batch(std::string_view where, std::string_view nam
 /// x: B x M x K codes (u8, or s8 if the epilogue has stage::s8_input); z: B x N x K (rhs::transposed) or
 /// B x K x N (rhs::plain) codes of the type of make_operand; y: B x M x N. ep was made for the operand;
 /// w_scales of its stages is the scale of z. on_tile sees row b * M + m. Threads share the batches.
-/// Workspace: gemm_batched_workspace_size. y must not overlap x or z, nor its matrices each other.
+/// Workspace: gemm_batched_workspace_size. y must not overlap x or z, nor its matrices each other; they lie one after
+/// the other, or side by side (the heads of attention in the columns of one matrix).
 template <rhs Layout, class X, class Z, class Out, class F, class Y>
 void gemm_batched(batch_view<X> x, batch_view<Z> z, const activation_operand& operand, const epilogue<Out, F>& ep,
                   batch_view<Y> y, const context& ctx) {
@@ -167,8 +168,11 @@ void gemm_batched(batch_view<X> x, batch_view<Z> z, const activation_operand& op
     detail::check_input_type<code>(where, ep.x_signed);
     if (std::is_signed_v<z_code> != operand.is_signed)
         fail(errc::invalid_argument, "gemm_batched: make_operand was called for another type of codes than z has");
-    if (x.batches > 1 && x.rows > 0 && y.cols > 0 && y.batch_stride < (y.rows - 1) * y.stride + y.cols)
-        fail(errc::invalid_argument, "gemm_batched: the matrices of y overlap");
+    if (x.batches > 1 && x.rows > 0 && y.cols > 0) {
+        const bool behind = y.batch_stride >= (y.rows - 1) * y.stride + y.cols; // one matrix after the other
+        const bool beside = y.batch_stride >= y.cols && y.stride >= (y.batches - 1) * y.batch_stride + y.cols;
+        if (!behind && !beside) fail(errc::invalid_argument, "gemm_batched: the matrices of y overlap");
+    }
     if (x.batches == 0 || x.rows == 0 || operand.n == 0) return;
     const index_t threads = ctx.executor.concurrency();
     std::byte* base = detail::workspace_begin(where, "gemm_batched_workspace_size", ctx.workspace,

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <Eigen/Core>
+#include <unsupported/Eigen/SpecialFunctions>
+
+#include <cmath>
+
+#include "float_ops.hpp"
+
+namespace {
+
+using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using rows_map = Eigen::Map<const matrix, 0, Eigen::OuterStride<>>;
+using row = Eigen::Map<Eigen::Array<float, 1, Eigen::Dynamic>>;
+using const_row = Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>>;
+
+void product(const float* x, std::int64_t rows, std::int64_t k, const float* w, std::int64_t n, const float* bias,
+             float* y) {
+    Eigen::Map<matrix> out(y, rows, n);
+    out.noalias() = Eigen::Map<const matrix>(x, rows, k) * Eigen::Map<const matrix>(w, n, k).transpose();
+    for (std::int64_t i = 0; i < rows; ++i) out.row(i).array() += const_row(bias, n);
+}
+
+void attention(const float* qkv, std::int64_t rows, std::int64_t heads, std::int64_t size, float* y) {
+    const std::int64_t width = heads * size;
+    const Eigen::OuterStride<> stride(3 * width);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    matrix scores(rows, rows);
+    for (std::int64_t h = 0; h < heads; ++h) {
+        const float* at = qkv + h * size;
+        scores.noalias() =
+            rows_map(at, rows, size, stride) * rows_map(at + width, rows, size, stride).transpose();
+        for (std::int64_t i = 0; i < rows; ++i) {
+            auto s = scores.row(i).array();
+            s = ((s - s.maxCoeff()) * scale).exp();
+            s *= 1.0f / s.sum();
+        }
+        Eigen::Map<matrix, 0, Eigen::OuterStride<>>(y + h * size, rows, size, Eigen::OuterStride<>(width)).noalias() =
+            scores * rows_map(at + 2 * width, rows, size, stride);
+    }
+}
+
+void gelu(float* x, std::int64_t n) {
+    constexpr std::int64_t block = 1024; // stays in L1
+    for (std::int64_t i = 0; i < n; i += block) {
+        row part(x + i, n - i < block ? n - i : block);
+        part *= 0.5f + 0.5f * (part * 0.70710678f).erf();
+    }
+}
+
+void add_norm(float* y, float* x, std::int64_t rows, std::int64_t cols, const float* gamma, const float* beta,
+              float epsilon) {
+    const const_row g(gamma, cols), b(beta, cols);
+    for (std::int64_t i = 0; i < rows; ++i) {
+        row sum(y + i * cols, cols), out(x + i * cols, cols);
+        sum += out;
+        const float mean = sum.mean();
+        const float variance = (sum - mean).square().mean();
+        out = (sum - mean) * (1.0f / std::sqrt(variance + epsilon)) * g + b;
+    }
+}
+
+} // namespace
+
+const minilm::float_ops* MINILM_FLOAT_NAME(MINILM_ISA)() {
+    static constexpr minilm::float_ops ops{product, attention, gelu, add_norm};
+    return &ops;
+}
