@@ -247,8 +247,7 @@ def compare(a):
                   f"{os.path.getsize(paths[name]) / 1e6:6.1f} MB")
     fastest = lambda kind: min((n for n in theirs if kind in n), key=theirs.get)
     for row in rows:
-        name = row["method"] if row["bits"] != "fp32" else "fp32"
-        row["latency_ms"] = ours.get(name, row["latency_ms"])
+        row["latency_ms"] = ours[row["method"] + " " + row["bits"]]
         row["peer"] = fastest("fp32" if row["bits"] == "fp32" else "dynamic" if "dynamic" in row["method"] else "INT8")
         row["peer_latency_ms"] = theirs[row["peer"]]
     for (name, part), c in cosines.items():

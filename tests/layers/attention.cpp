@@ -59,12 +59,14 @@ struct problem {
     /// From the reference operations.
     [[nodiscard]] std::vector<std::uint8_t> reference() const {
         const index_t keys = spec.keys, size = spec.head_size;
-        std::vector<std::uint8_t> y(static_cast<std::size_t>(queries * ld), 7), p(static_cast<std::size_t>(queries * keys));
+        std::vector<std::uint8_t> y(static_cast<std::size_t>(queries * ld), 7),
+            p(static_cast<std::size_t>(queries * keys));
         std::vector<std::int32_t> s(p.size());
-        const auto softmax = make_softmax_s32(
-            static_cast<float>(static_cast<double>(spec.q.scale) * static_cast<double>(spec.k.scale)),
-            static_cast<float>(1.0 / std::sqrt(static_cast<double>(size))));
-        const auto m = static_cast<float>(static_cast<double>(spec.v.scale) / 256.0 / static_cast<double>(spec.y.scale));
+        const auto softmax =
+            make_softmax_s32(static_cast<float>(static_cast<double>(spec.q.scale) * static_cast<double>(spec.k.scale)),
+                             static_cast<float>(1.0 / std::sqrt(static_cast<double>(size))));
+        const auto m =
+            static_cast<float>(static_cast<double>(spec.v.scale) / 256.0 / static_cast<double>(spec.y.scale));
         for (index_t h = 0; h < spec.heads; ++h) {
             for (index_t i = 0; i < queries; ++i)
                 for (index_t j = 0; j < keys; ++j) {
@@ -121,7 +123,8 @@ struct problem {
                                  std::fabs(vj);
                     }
                     const double code = std::clamp(real / ys + spec.y.zero_point, 0.0, 255.0);
-                    worst = std::max(worst, std::fabs(code - y[static_cast<std::size_t>(i * ld + d)]) - 0.502 - bound / ys);
+                    worst =
+                        std::max(worst, std::fabs(code - y[static_cast<std::size_t>(i * ld + d)]) - 0.502 - bound / ys);
                 }
             }
         return worst;
@@ -136,11 +139,12 @@ TEST_CASE("attention is the composition of the reference operations, on every in
         const auto heads = static_cast<index_t>(1 + g() % 5), size = static_cast<index_t>(1 + g() % 40),
                    keys = static_cast<index_t>(1 + g() % 50);
         const bool causal = trial % 3 == 0;
-        const index_t queries = causal ? static_cast<index_t>(1 + g() % static_cast<unsigned>(keys))
-                                       : static_cast<index_t>(g() % 30);
+        const index_t queries =
+            causal ? static_cast<index_t>(1 + g() % static_cast<unsigned>(keys)) : static_cast<index_t>(g() % 30);
         const problem p(g, heads, size, queries, keys, causal);
         const auto want = p.reference();
-        INFO(heads << " heads of " << size << ", " << queries << " queries, " << keys << " keys" << (causal ? ", causal" : ""));
+        INFO(heads << " heads of " << size << ", " << queries << " queries, " << keys << " keys"
+                   << (causal ? ", causal" : ""));
         CHECK(p.beyond_bound(want) <= 0.0);
         for (isa i : available_isas())
             for (index_t threads : {1, 2, 7}) {
@@ -173,8 +177,8 @@ TEST_CASE("attention by hand: equal scores give the mean of the values, causal t
     s.keys = 0;
     const attention none(s);
     std::vector<std::byte> memory(static_cast<std::size_t>(none.workspace_size(0)));
-    CHECK_NOTHROW(none.run({zero.data(), 0, 2}, {zero.data(), 0, 2}, {zero.data(), 0, 2}, {y.data(), 0, 2},
-                           context(memory)));
+    CHECK_NOTHROW(
+        none.run({zero.data(), 0, 2}, {zero.data(), 0, 2}, {zero.data(), 0, 2}, {y.data(), 0, 2}, context(memory)));
 }
 
 TEST_CASE("attention refuses what does not fit") {

@@ -27,8 +27,7 @@ void attention(const float* qkv, std::int64_t rows, std::int64_t heads, std::int
     matrix scores(rows, rows);
     for (std::int64_t h = 0; h < heads; ++h) {
         const float* at = qkv + h * size;
-        scores.noalias() =
-            rows_map(at, rows, size, stride) * rows_map(at + width, rows, size, stride).transpose();
+        scores.noalias() = rows_map(at, rows, size, stride) * rows_map(at + width, rows, size, stride).transpose();
         for (std::int64_t i = 0; i < rows; ++i) {
             auto s = scores.row(i).array();
             s = ((s - s.maxCoeff()) * scale).exp();

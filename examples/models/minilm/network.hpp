@@ -209,7 +209,8 @@ public:
         }
         }
     }
-    void run(const buffer<float>& x, index_t rows, buffer<float>& y, scratch_memory& scratch, const context& ctx) const {
+    void run(const buffer<float>& x, index_t rows, buffer<float>& y, scratch_memory& scratch,
+             const context& ctx) const {
         const matrix_view<const float> in(x.data(), rows, w_->k);
         const matrix_view<float> out(y.data(), rows, w_->n);
         switch (kind_) {
@@ -217,8 +218,8 @@ public:
             ops_->product(x.data(), rows, w_->k, w_->w.data(), w_->n, w_->b.data(), y.data());
             break;
         case product_kind::dynamic:
-            notch::gemm_dynamic<notch::affine<8>>(
-                in, packed_, epilogue_, out, scratch.with(ctx, notch::gemm_dynamic_workspace_size(rows, w_->k)));
+            notch::gemm_dynamic<notch::affine<8>>(in, packed_, epilogue_, out,
+                                                  scratch.with(ctx, notch::gemm_dynamic_workspace_size(rows, w_->k)));
             break;
         case product_kind::group4_a8:
             notch::gemm_group_a8_dynamic(in, groups_, out, w_->b.span(),
@@ -351,7 +352,9 @@ public:
         if (p == place::attention) observe_input(layer, of_out, x, s ? &s->out : nullptr);
     }
     [[nodiscard]] const notch::histogram& operator()(index_t layer, place p) const { return seen_[at(layer, p)]; }
-    [[nodiscard]] const notch::histogram& operator()(index_t layer, input of) const { return inputs_[three(layer, of)]; }
+    [[nodiscard]] const notch::histogram& operator()(index_t layer, input of) const {
+        return inputs_[three(layer, of)];
+    }
     /// Queries, keys or values.
     [[nodiscard]] const notch::histogram& part(index_t layer, index_t of) const { return parts_[three(layer, of)]; }
 
@@ -379,12 +382,13 @@ private:
     static std::size_t three(index_t layer, index_t of) { return static_cast<std::size_t>(layer * 3 + of); }
 
     void observe_part(index_t layer, index_t part, std::span<const float> qkv) {
-        const float* divisor = part == 2 && !smooth_.empty() ? smooth_[static_cast<std::size_t>(layer)].out.data()
-                                                             : nullptr;
+        const float* divisor =
+            part == 2 && !smooth_.empty() ? smooth_[static_cast<std::size_t>(layer)].out.data() : nullptr;
         values_.clear();
         for (std::size_t row = 0; row < qkv.size(); row += 3 * width)
             for (index_t c = 0; c < width; ++c)
-                values_.push_back(qkv[row + static_cast<std::size_t>(part * width + c)] / (divisor ? divisor[c] : 1.0f));
+                values_.push_back(qkv[row + static_cast<std::size_t>(part * width + c)] /
+                                  (divisor ? divisor[c] : 1.0f));
         parts_[three(layer, part)].observe(values_);
     }
     void observe_input(index_t layer, input of, std::span<const float> x, const buffer<float>* divisor) {
@@ -528,9 +532,7 @@ private:
     void make_layer(index_t l, const layer_weights& w, const statistics& seen, const integer_options& o) {
         using notch::stage::bias;
         layer& y = layer_[static_cast<std::size_t>(l)];
-        const auto params = [&](const notch::histogram& h) {
-            return notch::calibrate<notch::affine<8>>(h, o.clip);
-        };
+        const auto params = [&](const notch::histogram& h) { return notch::calibrate<notch::affine<8>>(h, o.clip); };
         const auto signed_params = [&](index_t part) {
             return notch::calibrate<notch::symmetric<8>>(seen.part(l, part), o.clip);
         };
@@ -560,16 +562,15 @@ private:
             notch::smooth_source(qkv.b.span().subspan(2 * width), {1, width, 1}, s.out.span());
         }
         // One product, three output grids: what they differ by goes into the scales of the weights.
-        const auto fill = [&](auto& to, const linear_weights& from, quant_params in, auto output,
-                              const auto& factor) {
+        const auto fill = [&](auto& to, const linear_weights& from, quant_params in, auto output, const auto& factor) {
             const weight_codes codes = quantize_weights(o.weight_bits, from.w.span(), from.layout());
             to.w = notch::pack(matrix_view<const std::int8_t>(codes.codes.data(), from.n, from.k));
             buffer<float> scales(from.n);
             buffer<std::int32_t> b(from.n);
             for (index_t i = 0; i < from.n; ++i) {
-                b[i] = static_cast<std::int32_t>(std::nearbyint(static_cast<double>(from.b[i]) /
-                                                                (static_cast<double>(in.scale) *
-                                                                 static_cast<double>(codes.scales[i]))));
+                b[i] = static_cast<std::int32_t>(
+                    std::nearbyint(static_cast<double>(from.b[i]) /
+                                   (static_cast<double>(in.scale) * static_cast<double>(codes.scales[i]))));
                 scales[i] = codes.scales[i] * factor(i);
             }
             output.x = in;
@@ -603,7 +604,8 @@ private:
     template <class From>
     void set_norms(two_norms<From>& to, const norm_weights& w, quant_params in, quant_params residual,
                    quant_params codes, const buffer<float>* smooth) {
-        to.residual = notch::make_layer_norm<From, Residual>(width, in, epsilon, w.gamma.span(), w.beta.span(), residual);
+        to.residual =
+            notch::make_layer_norm<From, Residual>(width, in, epsilon, w.gamma.span(), w.beta.span(), residual);
         buffer<float> gamma = w.gamma, beta = w.beta;
         if (smooth) {
             notch::smooth_source(gamma.span(), {1, width, 1}, smooth->span());

@@ -73,8 +73,8 @@ public:
         return detail::workspace_bytes(plan(queries, ctx).bytes);
     }
 
-    /// q, y: queries x heads * head_size; k, v: keys x heads * head_size; any row strides. y must not overlap the others.
-    /// Threads share the heads. Causal attention has at most as many queries as keys. Without keys y is real 0.
+    /// q, y: queries x heads * head_size; k, v: keys x heads * head_size; any row strides. y must not overlap the
+    /// others. Threads share the heads. Causal attention has at most as many queries as keys. Without keys y is real 0.
     void run(matrix_view<const std::int8_t> q, matrix_view<const std::int8_t> k, matrix_view<const std::int8_t> v,
              matrix_view<std::uint8_t> y, const context& ctx) const {
         constexpr const char* where = "attention";
@@ -93,8 +93,8 @@ public:
         if (spec_.causal && rows > keys)
             fail(errc::shape_mismatch, detail::cat(where, ": ", rows, " queries for ", keys, " keys"));
         const layout l = plan(rows, ctx);
-        std::byte* memory = detail::workspace_begin(where, "attention.workspace_size", ctx.workspace,
-                                                    detail::workspace_bytes(l.bytes));
+        std::byte* memory =
+            detail::workspace_begin(where, "attention.workspace_size", ctx.workspace, detail::workspace_bytes(l.bytes));
         if (rows == 0) return;
         auto* s = reinterpret_cast<std::int32_t*>(memory);
         auto* p = reinterpret_cast<std::uint8_t*>(memory + l.probabilities);
@@ -104,16 +104,16 @@ public:
         for (index_t head = 0; head < spec_.heads; head += l.together) {
             const index_t n = spec_.heads - head < l.together ? spec_.heads - head : l.together, at = head * size;
             const auto part = [&](const auto& m) { return batch_view(m.data + at, n, m.rows, size, m.stride, size); };
-            gemm_batched<rhs::transposed>(part(q), part(k), scores_, score_,
-                                          batch_view<std::int32_t>(s, n, rows, keys), inner);
+            gemm_batched<rhs::transposed>(part(q), part(k), scores_, score_, batch_view<std::int32_t>(s, n, rows, keys),
+                                          inner);
             if (spec_.causal)
                 for (index_t i = 0; i < n * rows; ++i)
                     for (index_t j = i % rows + keys - rows + 1; j < keys; ++j)
                         s[i * keys + j] = std::numeric_limits<std::int32_t>::min();
             softmax(matrix_view<const std::int32_t>(s, n * rows, keys), softmax_,
                     matrix_view<std::uint8_t>(p, n * rows, keys), inner);
-            gemm_batched<rhs::plain>(batch_view<const std::uint8_t>(p, n, rows, keys), part(v), values_, value_, part(y),
-                                     inner);
+            gemm_batched<rhs::plain>(batch_view<const std::uint8_t>(p, n, rows, keys), part(v), values_, value_,
+                                     part(y), inner);
         }
     }
 
@@ -131,7 +131,8 @@ private:
                                                       detail::round_up(spec_.keys, 16));
         l.probabilities = detail::checked_product(where, count, 4);
         l.rest = detail::round_up(l.probabilities + count, 64);
-        const index_t a = detail::batched_bytes(where, scores_, threads), b = detail::batched_bytes(where, values_, threads);
+        const index_t a = detail::batched_bytes(where, scores_, threads),
+                      b = detail::batched_bytes(where, values_, threads);
         l.bytes = l.rest + (a > b ? a : b);
         return l;
     }
