@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the image networks of this folder share. A network is one template over the kind of its layers: training_layers,
+// or frozen_layers for what ships. It has each(x, run), which calls run(name, layer, inputs..., output) for each layer
+// in order, and gets its forward passes from forward_passes.
+#pragma once
+
+#include <type_traits>
+
+#include <notch/layers/frozen.hpp>
+#include <notch/layers/pool.hpp>
+#include <notch/layers/train.hpp>
+
+namespace models {
+
+using notch::activation;
+using notch::buffer;
+using notch::context;
+using notch::index_t;
+using notch::phase;
+
+inline constexpr index_t image_size = 224, image_classes = 1000;
+
+/// Training layers with one quantizer for the pointwise layers, and one for stem and depthwise layers, which have few
+/// weights and lose most.
+template <class Range, class SensitiveRange = Range, bool PerChannel = true> struct training_layers {
+    static constexpr bool frozen = false;
+    template <class R, int Axis>
+    using weights = notch::fake_quant<R, std::conditional_t<PerChannel, notch::per_channel<Axis>, notch::per_tensor>>;
+    using stem = notch::conv2d_layer<weights<SensitiveRange, 0>>;
+    using pointwise = notch::conv2d_layer<weights<Range, 0>>;
+    using depthwise = notch::depthwise_layer<weights<SensitiveRange, 2>>;
+    using linear = notch::linear_layer<weights<Range, 0>>;
+};
+struct frozen_layers {
+    static constexpr bool frozen = true;
+    using stem = notch::frozen_conv2d;
+    using pointwise = notch::frozen_conv2d;
+    using depthwise = notch::frozen_depthwise;
+    using linear = notch::frozen_linear;
+};
+
+template <class Network, class Layers> class forward_passes {
+public:
+    /// Of training layers.
+    const activation& forward(const activation& x, phase p, bool training,
+                              const context& ctx) requires(!Layers::frozen) {
+        return static_cast<Network&>(*this).each(
+            x, [&](const auto&, auto& layer, auto&... a) { layer.forward(a..., p, training, ctx); });
+    }
+    /// Of frozen layers.
+    const activation& forward(const activation& x, const context& ctx) requires(Layers::frozen) {
+        return static_cast<Network&>(*this).each(x, [&](const auto&, auto& layer, const activation& in, auto&... a) {
+            if constexpr (requires { layer.forward(in, a..., ctx); }) {
+                context inner = ctx;
+                const index_t need = layer.workspace_size(in.n, in.h, in.w, ctx);
+                if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
+                inner.workspace = workspace_;
+                layer.forward(in, a..., inner);
+            } else {
+                layer.forward(in, a..., phase::quantized, false, ctx);
+            }
+        });
+    }
+
+private:
+    buffer<std::byte> workspace_;
+};
+
+/// Makes a network of frozen layers out of the layers of a calibrated or trained one, in the order in which they run.
+class freezer {
+public:
+    /// x: of the network's input.
+    explicit freezer(notch::quant_params x) : x_(x) {}
+
+    /// The parameters of what the last layer gives. Set them where a layer reads something else.
+    [[nodiscard]] notch::quant_params& params() noexcept { return x_; }
+    /// A layer with weights.
+    template <class Layer> [[nodiscard]] auto weights(Layer& layer) {
+        auto twin = notch::freeze(layer, x_);
+        if (!layer.options().float_output) x_ = layer.output_params();
+        return twin;
+    }
+    /// A layer without, with an output on a grid of its own.
+    template <class Layer> [[nodiscard]] Layer plain(const Layer& layer) {
+        Layer twin = layer;
+        x_ = layer.output_params();
+        twin.fixed_params = x_;
+        return twin;
+    }
+
+private:
+    notch::quant_params x_;
+};
+
+} // namespace models

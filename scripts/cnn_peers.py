@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of models_cnn in INT8 on other libraries, in turns with notch's: batch 1, one or more threads.
+
+usage: cnn_peers.py --program build/.../models_cnn [--threads N] [--rounds N] [--seconds S] [--out FILE]
+
+The same shapes with random weights are built as ONNX models and quantized statically by ONNX Runtime's own tool
+(QDQ, u8 activations, s8 weights per channel). ONNX Runtime and OpenVINO run them, each with its default
+optimizations. Each round times every library for S seconds, one after the other; printed is the median of the
+rounds' medians, and written, with --out, as rows like those of models_cnn. Needs numpy, onnx, onnxruntime, openvino.
+"""
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import quantization
+
+
+class Graph:
+    """Layers one after the other, as ONNX nodes with He-initialized weights."""
+
+    def __init__(self, seed=1):
+        self.nodes, self.weights = [], []
+        self.random = np.random.default_rng(seed)
+
+    def add(self, op, inputs, **attributes):
+        name = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, values):
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def conv(self, x, inputs, outputs, kernel=1, stride=1, groups=1, act=None, pads=None):
+        fan_in = inputs // groups * kernel * kernel
+        w = self.random.normal(0, (2 / fan_in) ** 0.5, (outputs, inputs // groups, kernel, kernel)).astype(np.float32)
+        pads = pads or [kernel // 2] * 4
+        y = self.add("Conv", [x, self.constant(w), self.constant(np.zeros(outputs, np.float32))],
+                     kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads, group=groups)
+        if act == "relu6":
+            return self.add("Clip", [y, self.constant(np.float32(0)), self.constant(np.float32(6))])
+        return self.add("Relu", [y]) if act == "relu" else y
+
+    def classify(self, x, channels):
+        x = self.add("Flatten", [self.add("GlobalAveragePool", [x])])
+        w = self.random.normal(0, 0.03, (channels, 1000)).astype(np.float32)
+        return self.add("Gemm", [x, self.constant(w), self.constant(np.zeros(1000, np.float32))])
+
+    def model(self, y):
+        graph = helper.make_graph(
+            self.nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 224, 224])],
+            [helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 1000])], self.weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def same(size, kernel, stride):
+    pad = (-(-size // stride) - 1) * stride + kernel - size
+    return [pad // 2, pad // 2, pad - pad // 2, pad - pad // 2]
+
+
+def mobilenet_v2():
+    g, size = Graph(), 112
+    x = g.conv("x", 3, 32, 3, 2, act="relu6", pads=same(224, 3, 2))
+    for stride, expand, inputs, outputs, repeats in [(1, 1, 32, 16, 1), (2, 6, 16, 24, 2), (2, 6, 24, 32, 3),
+                                                     (2, 6, 32, 64, 4), (1, 6, 64, 96, 3), (2, 6, 96, 160, 3),
+                                                     (1, 6, 160, 320, 1)]:
+        for i in range(repeats):
+            start, inputs, stride = x, inputs if i == 0 else outputs, stride if i == 0 else 1
+            wide = inputs * expand
+            if expand != 1:
+                x = g.conv(x, inputs, wide, act="relu6")
+            x = g.conv(x, wide, wide, 3, stride, wide, "relu6", same(size, 3, stride))
+            size //= stride
+            x = g.conv(x, wide, outputs)
+            if stride == 1 and inputs == outputs:
+                x = g.add("Add", [start, x])
+    return g.model(g.classify(g.conv(x, 320, 1280, act="relu6"), 1280))
+
+
+def resnet(repeats, bottleneck):
+    g, inputs, width = Graph(), 64, 64
+    x = g.add("MaxPool", [g.conv("x", 3, 64, 7, 2, act="relu")], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    for stage, count in enumerate(repeats):
+        for i in range(count):
+            stride, outputs, start = 2 if stage and not i else 1, width * (4 if bottleneck else 1), x
+            if bottleneck:
+                x = g.conv(g.conv(x, inputs, width, act="relu"), width, width, 3, stride, act="relu")
+            else:
+                x = g.conv(x, inputs, width, 3, stride, act="relu")
+            x = g.conv(x, width, outputs, 1 if bottleneck else 3)
+            if stride != 1 or inputs != outputs:
+                start = g.conv(start, inputs, outputs, 1, stride)
+            x, inputs = g.add("Relu", [g.add("Add", [x, start])]), outputs
+        width *= 2
+    return g.model(g.classify(x, inputs))
+
+
+class Images(quantization.CalibrationDataReader):
+    def __init__(self, count=4):
+        random = np.random.default_rng(2)
+        self.rest = [{"x": random.uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)} for _ in range(count)]
+
+    def get_next(self):
+        return self.rest.pop() if self.rest else None
+
+
+def quantize(model, folder, name):
+    plain, prepared, result = (str(folder / f"{name}{end}.onnx") for end in ("", "_prepared", "_int8"))
+    onnx.save(model, plain)
+    quantization.shape_inference.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+    quantization.quantize_static(prepared, result, Images(), per_channel=True, activation_type=quantization.QuantType.QUInt8,
+                                 weight_type=quantization.QuantType.QInt8, quant_format=quantization.QuantFormat.QDQ)
+    return result
+
+
+def onnxruntime_call(path, threads):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = Images(1).get_next()
+    return lambda: session.run(None, feed)
+
+
+def openvino_call(path, threads):
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+                                                                 "PERFORMANCE_HINT": "LATENCY"})
+    request, feed = compiled.create_infer_request(), Images(1).get_next()
+    request.infer(feed)
+    return lambda: request.infer()
+
+
+def median_ms(call, seconds):
+    call()
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        begin = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    networks = {"mobilenet_v2": mobilenet_v2(), "resnet18": resnet([2, 2, 2, 2], False),
+                "resnet50": resnet([3, 4, 6, 3], True)}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in networks.items():
+            path = quantize(model, pathlib.Path(folder), name)
+            calls = {f"onnxruntime {onnxruntime.__version__}": onnxruntime_call(path, args.threads),
+                     f"openvino {openvino.__version__.split('-')[0]}": openvino_call(path, args.threads)}
+            times = {"notch": []} | {peer: [] for peer in calls}
+            for _ in range(args.rounds):
+                line = subprocess.run([args.program, "--time", name, "--threads", str(args.threads), "--seconds",
+                                       str(args.seconds)], check=True, capture_output=True, text=True).stdout
+                times["notch"].append(float(re.search(r"median ([\d.]+) ms", line)[1]))
+                for peer, call in calls.items():
+                    times[peer].append(median_ms(call, args.seconds))
+            ours = statistics.median(times["notch"])
+            print(f"{name}, {args.threads} threads: notch {ours:.3f} ms", end="")
+            for peer in calls:
+                theirs = statistics.median(times[peer])
+                ratio = statistics.median(t / o for t, o in zip(times[peer], times["notch"]))
+                print(f"; {peer} {theirs:.3f} ms, {ratio:.2f} times ours", end="")
+                rows.append({"model": name, "method": f"static, per channel, {args.threads} threads", "bits": "w8a8",
+                             "metric": "latency", "value": ours, "fp32_value": None, "bytes": None, "latency_ms": ours,
+                             "peer": peer, "peer_latency_ms": theirs})
+            print(flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
