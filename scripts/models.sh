@@ -49,6 +49,7 @@ done
 # The programs models_<name>, each with the folder of --data that it needs; none: its data comes with notch.
 models=(
     "gnn"
+    "cnn"
 )
 
 if [[ -n $build ]]; then

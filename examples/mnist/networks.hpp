@@ -200,34 +200,16 @@ template <class Scheme> struct mobile_net {
 template <template <class> class Layer>
 inline constexpr bool is_dynamic = std::is_same_v<Layer<notch::packed_weights>, notch::dynamic_conv2d>;
 
-/// Runs one layer into an activation; buffers are kept from call to call.
-template <class L> void run(L& layer, const activation& x, activation& y, const context& ctx) {
-    const notch::layer_spec& s = layer.spec();
-    y.reshape(x.n, s.geometry.out_h(x.h), s.geometry.out_w(x.w), s.out_channels);
-    if constexpr (requires { notch::dynamic_layer(layer); }) {
-        y.values.resize_discard(y.size());
-        layer.forward(notch::nhwc_view<const float>(x.values.data(), x.n, x.h, x.w, x.c), y.value_view(), ctx);
-    } else if (s.float_output) {
-        y.values.resize_discard(y.size());
-        layer.forward(x.code_view(), y.value_view(), ctx);
-    } else {
-        y.quantized = true;
-        y.params = s.y;
-        y.codes.resize_discard(y.size());
-        layer.forward(x.code_view(), y.code_view(), ctx);
-    }
-}
-
 template <template <class> class Layer> struct frozen_small_cnn {
     Layer<notch::packed_weights> conv, dense;
     notch::max_pool_layer pool{window::square(2, 2)};
     activation conv_out, pool_out, logits;
 
     const activation& forward(const activation& x, const context& ctx) {
-        run(conv, x, conv_out, ctx);
+        conv.forward(x, conv_out, ctx);
         pool.forward(conv_out, pool_out, is_dynamic<Layer> ? phase::dynamic : phase::quantized, false, ctx);
         pool_out.reshape(x.n, 1, 1, 13 * 13 * 32);
-        run(dense, pool_out, logits, ctx);
+        dense.forward(pool_out, logits, ctx);
         return logits;
     }
     template <class F> void layers(F&& f) {
@@ -251,16 +233,16 @@ template <template <class> class Layer> struct frozen_mobile_net {
 
     const activation& forward(const activation& x, const context& ctx) {
         constexpr phase p = is_dynamic<Layer> ? phase::dynamic : phase::quantized;
-        run(stem, x, stem_out, ctx);
-        run(dw1, stem_out, dw1_out, ctx);
-        run(pw1, dw1_out, pw1_out, ctx);
+        stem.forward(x, stem_out, ctx);
+        dw1.forward(stem_out, dw1_out, ctx);
+        pw1.forward(dw1_out, pw1_out, ctx);
         residual.forward(stem_out, pw1_out, sum, p, false, ctx);
-        run(dw2, sum, dw2_out, ctx);
-        run(pw2, dw2_out, pw2_out, ctx);
-        run(dw3, pw2_out, dw3_out, ctx);
-        run(pw3, dw3_out, pw3_out, ctx);
+        dw2.forward(sum, dw2_out, ctx);
+        pw2.forward(dw2_out, pw2_out, ctx);
+        dw3.forward(pw2_out, dw3_out, ctx);
+        pw3.forward(dw3_out, pw3_out, ctx);
         average.forward(pw3_out, mean, p, false, ctx);
-        run(dense, mean, logits, ctx);
+        dense.forward(mean, logits, ctx);
         return logits;
     }
     template <class F> void layers(F&& f) {

@@ -440,3 +440,46 @@ TEST_CASE("add: no gradient where the sum was clipped") {
     add.backward(dy);
     CHECK(dy == std::vector<float>{0, 1, 0, 1});
 }
+
+TEST_CASE("frozen and dynamic layers go from activation to activation") {
+    std::mt19937 g(8);
+    const context ctx;
+    activation x = random_input(g, 2, 5, 4, 3), y, out, z;
+    conv2d_layer<> layer(3, 6, window::square(3, 2, 1), {.function = nonlinearity::relu});
+    layer.initialize([&] { return static_cast<double>(g()) / 4294967296.0; });
+    layer.forward(x, y, phase::calibrate, false, ctx);
+    auto dynamic = freeze_dynamic(layer);
+    buffer<std::byte> memory(dynamic.workspace_size(2, 5, 4));
+    const context with_memory{std::span<std::byte>(memory)};
+    layer.forward(x, y, phase::dynamic, false, ctx);
+    dynamic.forward(x, out, with_memory);
+    CHECK((out.n == 2 && out.h == 3 && out.w == 2 && out.c == 6 && !out.quantized));
+    CHECK(std::equal(y.values.begin(), y.values.end(), out.values.begin(), out.values.end()));
+
+    const activation real = x;
+    quantize_input(x, {0.02f, 100});
+    CHECK_THROWS_AS(dynamic.forward(x, out, with_memory), notch::error);
+    for (const bool floats : {false, true}) {
+        linear_layer<> last(3, 2, {.float_output = floats});
+        last.initialize([&] { return static_cast<double>(g()) / 4294967296.0; });
+        activation row = real;
+        row.reshape(40, 1, 1, 3);
+        last.forward(row, y, phase::calibrate, false, ctx);
+        quantize_input(row, {0.02f, 100});
+        last.forward(row, y, phase::quantized, false, ctx);
+        const frozen_linear frozen = freeze(last, row.params);
+        frozen.forward(row, z, ctx);
+        CHECK(z.quantized == !floats);
+        CHECK((z.n == 40 && z.h == 1 && z.w == 1 && z.c == 2));
+        if (!floats) CHECK(z.params == y.params);
+        CHECK(std::equal(y.codes.begin(), y.codes.end(), z.codes.begin(), z.codes.end()));
+        if (floats) CHECK(std::equal(y.values.begin(), y.values.end(), z.values.begin(), z.values.end()));
+        activation other = row;
+        other.params.zero_point = 99; // another grid than the layer was frozen for
+        CHECK_THROWS_AS(frozen.forward(other, z, ctx), notch::error);
+        other = row;
+        other.quantized = false;
+        CHECK_THROWS_AS(frozen.forward(other, z, ctx), notch::error);
+        CHECK_THROWS_AS(frozen.forward(row, row, ctx), notch::error);
+    }
+}

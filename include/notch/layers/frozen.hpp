@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/layers/frozen.hpp: inference layers. They own their packed weights, take views, and never
-// allocate in forward.
+// allocate in forward; between activations, they allocate for outputs of another shape than before.
 //
 //   frozen_conv2d, frozen_depthwise, frozen_linear      u8 codes in; u8 codes or float out
 //   dynamic_conv2d, dynamic_depthwise, dynamic_linear   float in, quantized image by image; float out
@@ -160,6 +160,24 @@ public:
         if (!spec_.float_output) fail(errc::invalid_argument, "frozen_layer: this layer was frozen with code output");
         detail::convolve(packed_, to_float_, x, y, ctx);
     }
+    /// From activation to activation. x has codes of the parameters that the layer was frozen for; y gets its shape,
+    /// parameters and memory, which it keeps from call to call.
+    void forward(const activation& x, activation& y, const context& ctx) const {
+        detail::check_activation("frozen_layer", x);
+        if (!x.quantized || x.params != spec_.x)
+            fail(errc::invalid_argument, "frozen_layer: x must have codes of the parameters spec().x");
+        detail::shape_output("frozen_layer", y, {&x}, x.n, spec_.geometry.out_h(x.h), spec_.geometry.out_w(x.w),
+                             spec_.out_channels);
+        y.quantized = !spec_.float_output;
+        if (spec_.float_output) {
+            y.values.resize_discard(y.size());
+            forward(x.code_view(), y.value_view(), ctx);
+        } else {
+            y.params = spec_.y;
+            y.codes.resize_discard(y.size());
+            forward(x.code_view(), y.code_view(), ctx);
+        }
+    }
 
 private:
     layer_spec spec_;
@@ -216,6 +234,16 @@ public:
             out.data = y.data + i * y.stride_n;
             detail::convolve(packed_, ep_, nhwc_view<const std::uint8_t>(codes, 1, x.h, x.w, x.c), out, inner);
         }
+    }
+    /// From activation to activation, both with real values; y gets its shape and memory.
+    void forward(const activation& x, activation& y, const context& ctx) {
+        detail::check_activation("dynamic_layer", x);
+        if (x.quantized) fail(errc::invalid_argument, "dynamic_layer: x must have real values");
+        detail::shape_output("dynamic_layer", y, {&x}, x.n, spec_.geometry.out_h(x.h), spec_.geometry.out_w(x.w),
+                             spec_.out_channels);
+        y.quantized = false;
+        y.values.resize_discard(y.size());
+        forward(x.value_view(), y.value_view(), ctx);
     }
 
 private:
