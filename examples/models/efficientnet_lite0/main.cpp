@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// EfficientNet-Lite0 on labelled ImageNet images: the pretrained network in fp32, quantized after training in several
+// ways, and frozen. Fails if a frozen network gives another code than the training layers' quantized forward, on any
+// instruction set. scripts/efficientnet_lite0.py makes the files that this reads.
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <random>
+#include <type_traits>
+
+#include <notch/io/safetensors.hpp>
+#include <notch/observe/histogram.hpp>
+#include <notch/ptq/bias_correction.hpp>
+#include <notch/ptq/calibrate.hpp>
+#include <notch/ptq/equalize.hpp>
+
+#include "../results.hpp"
+#include "network.hpp"
+
+namespace efficientnet {
+namespace {
+
+template <class Layer> constexpr bool has_weights = requires(Layer& l) { l.weight; };
+
+/// The training network that holds the floats; how it would quantize its weights does not matter.
+using float_network = network<training_layers<notch::symmetric<8>>>;
+
+struct image_set {
+    std::vector<std::uint8_t> pixels;
+    std::vector<std::int32_t> labels; ///< empty: none
+    index_t count = 0;
+
+    [[nodiscard]] static image_set load(const std::string& path, index_t most) {
+        const auto file = notch::safetensors::load(path);
+        constexpr index_t size = image_size * image_size * 3;
+        const auto pixels = file.tensor<std::uint8_t>("images", {-1, image_size, image_size, 3});
+        image_set s;
+        s.count = std::min(static_cast<index_t>(pixels.size()) / size, most);
+        if (s.count == 0) notch::fail(notch::errc::invalid_argument, path + ": no images");
+        s.pixels.assign(pixels.begin(), pixels.begin() + s.count * size);
+        if (file.contains("labels")) {
+            const auto labels = file.tensor<std::int32_t>("labels", {static_cast<index_t>(pixels.size()) / size});
+            s.labels.assign(labels.begin(), labels.begin() + s.count);
+        }
+        return s;
+    }
+    /// Noise, and labels of the first class.
+    [[nodiscard]] static image_set noise(index_t count) {
+        std::mt19937 random(2);
+        image_set s;
+        s.count = count;
+        s.labels.assign(static_cast<std::size_t>(count), 0);
+        s.pixels.resize(static_cast<std::size_t>(count * image_size * image_size * 3));
+        for (std::uint8_t& p : s.pixels) p = static_cast<std::uint8_t>(random());
+        return s;
+    }
+    /// n images from the first on, as codes or as real values.
+    void get(index_t first, index_t n, bool codes, activation& x) const {
+        constexpr index_t size = image_size * image_size * 3;
+        x.reshape(n, image_size, image_size, 3);
+        x.params = pixel;
+        x.quantized = codes;
+        const std::uint8_t* from = pixels.data() + first * size;
+        if (codes) {
+            x.codes.resize_discard(x.size());
+            std::copy_n(from, x.size(), x.codes.begin());
+            return;
+        }
+        x.values.resize_discard(x.size());
+        for (index_t i = 0; i < x.size(); ++i)
+            x.values[i] = static_cast<float>(from[i] - pixel.zero_point) * pixel.scale;
+    }
+};
+
+void load_weights(float_network& net, const notch::safetensors& file) {
+    net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) {
+            const auto fill = [&](const std::string& key, buffer<float>& to) {
+                const auto from = file.tensor<float>(key);
+                notch::detail::check_equal(key, "the number of values", static_cast<index_t>(from.size()), to.size());
+                std::copy(from.begin(), from.end(), to.begin());
+            };
+            fill(name + ".weight", layer.weight);
+            fill(name + ".bias", layer.bias);
+        }
+    });
+}
+
+/// Random weights of a usual size.
+void initialize(float_network& net) {
+    std::mt19937 random(1);
+    net.each(activation{}, [&](const auto&, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>)
+            layer.initialize([&] { return static_cast<double>(random()) / 4294967296.0; });
+    });
+}
+
+/// What the calibration images showed of a layer.
+struct statistics {
+    notch::histogram output{4096};
+    std::vector<double> input_sums; ///< by channel
+    index_t pixels = 0;
+    [[nodiscard]] std::vector<float> input_means() const {
+        std::vector<float> means;
+        for (double s : input_sums) means.push_back(static_cast<float>(s / static_cast<double>(pixels)));
+        return means;
+    }
+};
+
+/// A float network and what was seen of it.
+struct calibrated {
+    float_network net;
+    std::map<std::string, statistics> seen;
+
+    void watch(const image_set& images) {
+        activation x;
+        const context ctx;
+        for (index_t i = 0; i < images.count; ++i) {
+            images.get(i, 1, false, x);
+            net.each(x, [&](const std::string& name, auto& layer, const activation& in, auto&... rest) {
+                layer.forward(in, rest..., phase::fp32, false, ctx);
+                statistics& s = seen[name];
+                const activation& y = std::get<sizeof...(rest) - 1>(std::tie(rest...));
+                s.output.observe(y.values);
+                s.input_sums.resize(static_cast<std::size_t>(in.c));
+                for (index_t p = 0; p < in.pixels(); ++p)
+                    for (index_t c = 0; c < in.c; ++c)
+                        s.input_sums[static_cast<std::size_t>(c)] += static_cast<double>(in.values[p * in.c + c]);
+                s.pixels += in.pixels();
+            });
+        }
+    }
+};
+
+template <class Layer> notch::weight_shape shape_of(const Layer& layer) {
+    const index_t out = layer.math().out, taps = layer.math().geometry.kernel_h * layer.math().geometry.kernel_w;
+    if constexpr (std::remove_cvref_t<decltype(layer.math())>::depthwise) return notch::depthwise_weights(taps, out);
+    return notch::conv_weights(out, taps, layer.math().in);
+}
+
+/// Cross-layer equalization; a network with ReLU instead of ReLU6.
+void equalize(float_network& net) {
+    std::vector<notch::layer_pair> pairs;
+    net.chains([&](auto& first, auto& second) {
+        pairs.push_back({first.weight, shape_of(first), first.bias, second.weight, shape_of(second)});
+    });
+    notch::cross_layer_equalize(pairs);
+}
+
+/// How a network is quantized after training.
+struct recipe {
+    const char *method, *bits;
+    notch::clip activations = notch::clip::min_max();
+    bool correct_bias = false;
+};
+
+/// The floats of a network into another of any quantizers.
+template <class Layers> void copy_weights(float_network& from, network<Layers>& to) {
+    std::map<std::string, std::pair<const buffer<float>*, const buffer<float>*>> floats;
+    from.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) floats[name] = {&layer.weight, &layer.bias};
+    });
+    to.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) {
+            layer.weight = *floats.at(name).first;
+            layer.bias = *floats.at(name).second;
+        }
+    });
+}
+
+template <class Layers> network<Layers> quantize(calibrated& from, const recipe& r, nonlinearity function) {
+    auto net = make_network<Layers>(function);
+    copy_weights(from.net, net);
+    net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        const statistics& s = from.seen.at(name);
+        layer.fixed_params = notch::calibrate<notch::affine<8>>(s.output, r.activations);
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) {
+            if (!r.correct_bias) return;
+            const auto values = layer.weight_quantizer.forward(layer.weight);
+            notch::correct_bias(layer.weight, values, shape_of(layer), s.input_means(), layer.bias);
+        }
+    });
+    return net;
+}
+
+struct measured {
+    double top1 = 0, agreement = 0, latency_ms = 0;
+    std::vector<index_t> predictions;
+};
+
+/// Runs the images one by one. forward(x) gives the logits; reference are the predictions to agree with.
+template <class Forward>
+measured evaluate(const image_set& images, bool codes, const std::vector<index_t>& reference, const Forward& forward) {
+    measured m;
+    std::vector<double> times;
+    activation x;
+    index_t right = 0, same = 0;
+    for (index_t i = 0; i < images.count; ++i) {
+        images.get(i, 1, codes, x);
+        const auto begin = std::chrono::steady_clock::now();
+        const activation& z = forward(x);
+        times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+        m.predictions.push_back(std::max_element(z.values.begin(), z.values.end()) - z.values.begin());
+        right += m.predictions.back() == images.labels[static_cast<std::size_t>(i)];
+        same += !reference.empty() && m.predictions.back() == reference[static_cast<std::size_t>(i)];
+    }
+    std::nth_element(times.begin(), times.begin() + images.count / 2, times.end());
+    m.latency_ms = times[static_cast<std::size_t>(images.count / 2)];
+    m.top1 = 100.0 * static_cast<double>(right) / static_cast<double>(images.count);
+    m.agreement = 100.0 * static_cast<double>(same) / static_cast<double>(images.count);
+    return m;
+}
+
+/// Outputs of one layer in which two networks differ; logits by their bits.
+index_t different(const activation& a, const activation& b) {
+    index_t n = 0;
+    for (index_t i = 0; i < a.size(); ++i)
+        n += a.quantized ? a.codes[i] != b.codes[i] : std::memcmp(&a.values[i], &b.values[i], sizeof(float)) != 0;
+    return n;
+}
+
+/// The outputs in which the frozen network differs from the training layers on the first images.
+template <class Layers>
+index_t compare(network<Layers>& net, network<frozen_layers>& frozen, const image_set& images, index_t count) {
+    activation x;
+    index_t n = 0;
+    images.get(0, std::min(count, images.count), true, x);
+    net.forward(x, phase::quantized, false, context());
+    std::map<std::string, const activation*> outputs;
+    const auto last = [](const auto&... a) -> const activation& { return std::get<sizeof...(a) - 1>(std::tie(a...)); };
+    net.each(x, [&](const std::string& name, auto&, auto&... a) { outputs[name] = &last(a...); });
+    for (notch::isa i : notch::available_isas()) {
+        frozen.forward(x, context(i));
+        frozen.each(x,
+                    [&](const std::string& name, auto&, auto&... a) { n += different(*outputs.at(name), last(a...)); });
+    }
+    return n;
+}
+
+/// Weights densely packed, scales and biases.
+std::int64_t bytes_of(network<frozen_layers>& net) {
+    std::int64_t bytes = 0;
+    net.each(activation{}, [&](const auto&, auto& layer, auto&...) {
+        if constexpr (requires { layer.spec(); }) {
+            const notch::layer_spec& s = layer.spec();
+            bytes += (s.weights.size() * s.weight_bits + 7) / 8 + 4 * (s.w_scales.size() + s.bias.size()) + 2 * 5;
+        } else {
+            bytes += 5; // scale and zero point of its output
+        }
+    });
+    return bytes;
+}
+
+/// Weights and biases in fp32.
+std::int64_t bytes_of(float_network& net) {
+    std::int64_t bytes = 0;
+    net.each(activation{}, [&](const auto&, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>)
+            bytes += 4 * (layer.weight.size() + layer.bias.size());
+    });
+    return bytes;
+}
+
+class experiment {
+public:
+    /// net: with ReLU6. compared: so many images are compared code by code.
+    experiment(float_network net, image_set images, image_set calibration, index_t compared)
+        : images_(std::move(images)), calibration_(std::move(calibration)),
+          compared_(compared), plain_{std::move(net), {}} {
+        fp32_ = fp32(plain_.net, {});
+        add("", "fp32", fp32_, bytes_of(plain_.net));
+    }
+    void run() {
+        using notch::symmetric;
+        using per_channel = training_layers<symmetric<8>>;
+        using per_tensor = training_layers<symmetric<8>, symmetric<8>, false>;
+        plain_.watch(calibration_);
+        const auto clamped = nonlinearity::relu6;
+        row<per_tensor>(plain_, {"static, per tensor", "w8a8"}, clamped);
+        row<per_channel>(plain_, {"static, per channel", "w8a8"}, clamped);
+        row<per_channel>(plain_, {"percentile 99.99", "w8a8", notch::clip::percentile(99.99)}, clamped);
+        row<per_channel>(plain_, {"least squared error", "w8a8", notch::clip::error()}, clamped);
+        row<per_channel>(plain_, {"bias correction", "w8a8", notch::clip::min_max(), true}, clamped);
+
+        // Factors do not commute with the upper bound of ReLU6.
+        calibrated equal{make_network<per_channel>(nonlinearity::relu), {}};
+        copy_weights(plain_.net, equal.net);
+        equalize(equal.net);
+        add("equalized, ReLU for ReLU6", "fp32", fp32(equal.net, fp32_.predictions), bytes_of(equal.net));
+        equal.watch(calibration_);
+        row<per_tensor>(equal, {"equalized, per tensor", "w8a8"}, nonlinearity::relu);
+        row<per_tensor>(equal, {"equalized + bias correction, per tensor", "w8a8", notch::clip::min_max(), true},
+                        nonlinearity::relu);
+    }
+    [[nodiscard]] const std::vector<models::result>& rows() const { return rows_; }
+    [[nodiscard]] index_t different_codes() const { return different_; }
+
+private:
+    measured fp32(float_network& net, const std::vector<index_t>& reference) const {
+        const context ctx;
+        return evaluate(images_, false, reference, [&](const activation& x) -> const activation& {
+            return net.forward(x, phase::fp32, false, ctx);
+        });
+    }
+    template <class Layers> void row(calibrated& from, const recipe& r, nonlinearity function) {
+        auto net = quantize<Layers>(from, r, function);
+        auto frozen = freeze(net);
+        different_ += compare(net, frozen, images_, compared_);
+        const context ctx;
+        const measured m = evaluate(images_, true, fp32_.predictions,
+                                    [&](const activation& x) -> const activation& { return frozen.forward(x, ctx); });
+        add(r.method, r.bits, m, bytes_of(frozen));
+    }
+    void add(const char* method, const char* bits, const measured& m, std::int64_t bytes) {
+        const bool quantized = *method != '\0';
+        std::printf("%-34s %-5s  top-1 %6.2f %%", method, bits, m.top1);
+        if (quantized) std::printf("  agreement %6.2f %%", m.agreement);
+        std::printf("  %8.2f ms  %9lld bytes\n", m.latency_ms, static_cast<long long>(bytes));
+        std::fflush(stdout);
+        const auto note = [&](const char* metric, double value, double fp32) {
+            rows_.push_back({"efficientnet-lite0", method, bits, metric, value, fp32, bytes, m.latency_ms, {}, {}});
+        };
+        note("top1 %", m.top1, fp32_.top1);
+        if (quantized) note("agreement %", m.agreement, 100.0);
+    }
+
+    image_set images_, calibration_;
+    index_t compared_, different_ = 0;
+    calibrated plain_;
+    measured fp32_;
+    std::vector<models::result> rows_;
+};
+
+} // namespace
+} // namespace efficientnet
+
+int main(int argc, char** argv) {
+    std::string weights, images, calibration, out;
+    bool quick = false;
+    CLI::App app(
+        "EfficientNet-Lite0 on labelled images, in fp32 and quantized. Without files: random weights and noise, "
+        "whose codes are compared");
+    auto* w = app.add_option("--weights", weights, "weights.safetensors of scripts/efficientnet_lite0.py");
+    auto* i = app.add_option("--images", images, "images.safetensors: labelled images")->needs(w);
+    auto* c = app.add_option("--calibration", calibration, "calibration.safetensors: other images")->needs(i);
+    w->needs(c);
+    app.add_option("--out", out, "file of the results")->needs(w);
+    app.add_flag("--quick", quick, "50 images, 16 for calibration");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        using namespace efficientnet;
+        const index_t all = index_t{1} << 20;
+        auto net = make_network<training_layers<notch::symmetric<8>>>();
+        image_set test = image_set::noise(2), other = image_set::noise(2);
+        if (weights.empty()) {
+            initialize(net);
+        } else {
+            load_weights(net, notch::safetensors::load(weights));
+            test = image_set::load(images, quick ? 50 : all);
+            other = image_set::load(calibration, quick ? 16 : all);
+            if (test.labels.empty()) notch::fail(notch::errc::invalid_argument, images + ": no labels");
+        }
+        experiment e(std::move(net), std::move(test), std::move(other), quick || weights.empty() ? 1 : 4);
+        e.run();
+        if (!out.empty()) models::write_results(out, e.rows());
+        if (e.different_codes() == 0) return 0;
+        std::fprintf(stderr, "models_efficientnet_lite0: %lld codes differ\n",
+                     static_cast<long long>(e.different_codes()));
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "models_efficientnet_lite0: %s\n", e.what());
+    }
+    return 1;
+}
