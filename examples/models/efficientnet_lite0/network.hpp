@@ -4,9 +4,8 @@
 // excitation) for 224 x 224 images, composed from notch's layers:
 //
 //     stem      3 x 3 convolution, stride 2, 32 channels
-//     16 blocks of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381): 1 x 1 to `expand` times the channels,
-//     depthwise,
-//               1 x 1 down, plus the block's input where the shapes agree
+//     16 blocks of MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381):
+//               1 x 1 to `expand` times the channels, depthwise, 1 x 1 down, plus its input where the shapes agree
 //     head      1 x 1 to 1280 channels, mean of all pixels, classifier
 //
 // One template is both networks: of training layers, and of the frozen ones that ship.
