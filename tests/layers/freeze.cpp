@@ -53,6 +53,12 @@ template <class L> void check_freeze(L layer, activation x, std::mt19937& g) {
             const context on(i, {}, memory);
             INFO(to_string(i) << " training " << training);
             const auto xv = std::as_const(x).code_view();
+            activation z;
+            frozen.forward(x, z, on);
+            CHECK((z.n == y.n && z.h == y.h && z.w == y.w && z.c == y.c && z.quantized == y.quantized));
+            if (y.quantized) CHECK(z.params == y.params);
+            CHECK(std::ranges::equal(z.codes, y.quantized ? y.codes.span() : std::span<std::uint8_t>()));
+            CHECK(std::ranges::equal(z.values, y.quantized ? std::span<float>() : y.values.span()));
             if (layer.options().float_output) {
                 buffer<float> out(y.size());
                 frozen.forward(xv, nhwc_view<float>(out.data(), y.n, y.h, y.w, y.c), on);
@@ -86,6 +92,10 @@ template <class L> void check_dynamic(L layer, const activation& x, std::mt19937
         for (index_t k = 0; k < y.size(); ++k) wrong += out[k] != y.values[k];
         INFO(to_string(i));
         CHECK(wrong == 0);
+        activation z;
+        frozen.forward(x, z, context(i, {}, memory));
+        CHECK((z.n == y.n && z.h == y.h && z.w == y.w && z.c == y.c && !z.quantized));
+        CHECK(std::ranges::equal(z.values, y.values));
     }
 }
 
@@ -339,6 +349,29 @@ TEST_CASE("poolings and add in integers follow their float forms within a step")
     for (index_t i = 0; i < mean.size(); ++i)
         CHECK(std::fabs(static_cast<float>(mean.codes[i] - mean.params.zero_point) * mean.params.scale -
                         real_mean[i]) <= mean.params.scale + sum.params.scale);
+}
+
+TEST_CASE("frozen layers refuse activations of another kind or of other parameters") {
+    std::mt19937 g(5);
+    conv2d_layer<> layer(3, 4, window::square(1));
+    randomize(layer, g);
+    activation x = random_input(g, 1, 2, 2, 3), y;
+    layer.forward(x, y, phase::calibrate, false, context());
+    dynamic_conv2d dynamic = freeze_dynamic(layer);
+    const quant_params p = params_from_range<affine<8>>({-1.0f, 1.0f});
+    const frozen_conv2d frozen = freeze(layer, p);
+    buffer<std::byte> memory(dynamic.workspace_size(1, 2, 2) + frozen.workspace_size(1, 2, 2));
+    const context ctx{std::span<std::byte>(memory)};
+    CHECK_THROWS_AS(frozen.forward(x, y, ctx), error); // real values
+    quantize_input(x, p);
+    CHECK_NOTHROW(frozen.forward(x, y, ctx));
+    CHECK_THROWS_AS(dynamic.forward(x, y, ctx), error); // codes
+    CHECK_THROWS_AS(frozen.forward(x, x, ctx), error);  // in place
+    ++x.params.zero_point;
+    CHECK_THROWS_AS(frozen.forward(x, y, ctx), error);
+    x.params = p;
+    ++x.h; // more than there is memory for
+    CHECK_THROWS_AS(frozen.forward(x, y, ctx), error);
 }
 
 TEST_CASE("training layers refuse inputs of the wrong kind") {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <exception>
 #include <map>
+#include <optional>
 #include <random>
 #include <type_traits>
 
@@ -19,6 +20,7 @@
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/calibrate.hpp>
 #include <notch/ptq/equalize.hpp>
+#include <notch/ptq/gptq.hpp>
 
 #include "../results.hpp"
 #include "network.hpp"
@@ -106,6 +108,7 @@ struct statistics {
     notch::histogram output{4096};
     std::vector<double> input_sums; ///< by channel
     index_t pixels = 0;
+    std::optional<notch::input_moments> moments; ///< of the inputs of a pointwise layer
     [[nodiscard]] std::vector<float> input_means() const {
         std::vector<float> means;
         for (double s : input_sums) means.push_back(static_cast<float>(s / static_cast<double>(pixels)));
@@ -133,8 +136,23 @@ struct calibrated {
                     for (index_t c = 0; c < in.c; ++c)
                         s.input_sums[static_cast<std::size_t>(c)] += static_cast<double>(in.values[p * in.c + c]);
                 s.pixels += in.pixels();
+                if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>)
+                    if (layer.weight.size() == layer.math().out * in.c) observe_moments(s, in);
             });
         }
+    }
+
+private:
+    /// At most 49 pixels of an image, spread evenly: they are alike.
+    static void observe_moments(statistics& s, const activation& x) {
+        if (!s.moments) s.moments.emplace(x.c);
+        const index_t n = std::min<index_t>(x.pixels(), 49);
+        std::vector<float> rows;
+        for (index_t k = 0; k < n; ++k) {
+            const float* from = x.values.data() + k * x.pixels() / n * x.c;
+            rows.insert(rows.end(), from, from + x.c);
+        }
+        s.moments->observe({rows.data(), n, x.c});
     }
 };
 
@@ -158,7 +176,33 @@ struct recipe {
     const char *method, *bits;
     notch::clip activations = notch::clip::min_max();
     bool correct_bias = false;
+    notch::clip weights = notch::clip::min_max();
+    bool gptq = false; ///< of the pointwise layers, after the ranges
 };
+
+/// Ranges of weights, by layer or by channel as its quantizer has them, and codes: what the layer will take for its
+/// weights and quantize without further error.
+template <class Layer> void quantize_weights(Layer& layer, const recipe& r, const statistics& s) {
+    using range = typename std::remove_cvref_t<decltype(layer.weight_quantizer)>::range;
+    const notch::channel_layout layout = layer.weight_quantizer.layout();
+    std::vector<notch::quant_params> params(static_cast<std::size_t>(layout.count()));
+    notch::calibrate<range>(layer.weight, layout, r.weights, params);
+    buffer<float> clipped = layer.weight;
+    for (index_t i = 0; i < clipped.size(); ++i) {
+        const notch::real_range bounds = notch::range_of<range>(params[static_cast<std::size_t>(layout.index_of(i))]);
+        clipped[i] = std::clamp(clipped[i], bounds.min, bounds.max);
+    }
+    layer.weight_quantizer.observe(clipped); // from now on these are its ranges
+    if (!r.gptq || !s.moments) return;
+    const auto scales = layer.weight_quantizer.params();
+    const index_t in = s.moments->inputs(), out = layer.math().out;
+    std::vector<std::int8_t> codes(static_cast<std::size_t>(layer.weight.size()));
+    notch::gptq<range>({layer.weight.data(), out, in}, *s.moments, scales, {codes.data(), out, in});
+    for (index_t k = 0; k < layer.weight.size(); ++k) {
+        const float scale = scales[static_cast<std::size_t>(layout.index_of(k))].scale;
+        layer.weight[k] = static_cast<float>(codes[static_cast<std::size_t>(k)]) * scale;
+    }
+}
 
 /// The floats of a network into another of any quantizers.
 template <class Layers> void copy_weights(float_network& from, network<Layers>& to) {
@@ -181,9 +225,11 @@ template <class Layers> network<Layers> quantize(calibrated& from, const recipe&
         const statistics& s = from.seen.at(name);
         layer.fixed_params = notch::calibrate<notch::affine<8>>(s.output, r.activations);
         if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) {
+            const buffer<float> real = layer.weight;
+            quantize_weights(layer, r, s);
             if (!r.correct_bias) return;
             const auto values = layer.weight_quantizer.forward(layer.weight);
-            notch::correct_bias(layer.weight, values, shape_of(layer), s.input_means(), layer.bias);
+            notch::correct_bias(real, values, shape_of(layer), s.input_means(), layer.bias);
         }
     });
     return net;
@@ -284,9 +330,18 @@ public:
         const auto clamped = nonlinearity::relu6;
         row<per_tensor>(plain_, {"static, per tensor", "w8a8"}, clamped);
         row<per_channel>(plain_, {"static, per channel", "w8a8"}, clamped);
-        row<per_channel>(plain_, {"percentile 99.99", "w8a8", notch::clip::percentile(99.99)}, clamped);
-        row<per_channel>(plain_, {"least squared error", "w8a8", notch::clip::error()}, clamped);
+        row<per_channel>(plain_, {"percentile 99.99 of activations", "w8a8", notch::clip::percentile(99.99)}, clamped);
+        row<per_channel>(plain_, {"least squared error of activations", "w8a8", notch::clip::error()}, clamped);
         row<per_channel>(plain_, {"bias correction", "w8a8", notch::clip::min_max(), true}, clamped);
+
+        // Four bits for the pointwise layers and the classifier, where nearly all weights are.
+        using four_bits = training_layers<symmetric<4>, symmetric<8>>;
+        const auto min_max = notch::clip::min_max(), error = notch::clip::error();
+        row<four_bits>(plain_, {"static, per channel", "w4a8"}, clamped);
+        row<four_bits>(plain_, {"least squared error", "w4a8", min_max, false, error}, clamped);
+        row<four_bits>(plain_, {"least squared error + bias correction", "w4a8", min_max, true, error}, clamped);
+        row<four_bits>(plain_, {"GPTQ", "w4a8", min_max, false, error, true}, clamped);
+        row<four_bits>(plain_, {"GPTQ + bias correction", "w4a8", min_max, true, error, true}, clamped);
 
         // Factors do not commute with the upper bound of ReLU6.
         calibrated equal{make_network<per_channel>(nonlinearity::relu), {}};
@@ -319,7 +374,7 @@ private:
     }
     void add(const char* method, const char* bits, const measured& m, std::int64_t bytes) {
         const bool quantized = *method != '\0';
-        std::printf("%-34s %-5s  top-1 %6.2f %%", method, bits, m.top1);
+        std::printf("%-39s %-5s  top-1 %6.2f %%", method, bits, m.top1);
         if (quantized) std::printf("  agreement %6.2f %%", m.agreement);
         std::printf("  %8.2f ms  %9lld bytes\n", m.latency_ms, static_cast<long long>(bytes));
         std::fflush(stdout);
