@@ -329,6 +329,7 @@ public:
         plain_.watch(calibration_);
         const auto clamped = nonlinearity::relu6;
         row<per_tensor>(plain_, {"static, per tensor", "w8a8"}, clamped);
+        row<per_tensor>(plain_, {"bias correction, per tensor", "w8a8", notch::clip::min_max(), true}, clamped);
         row<per_channel>(plain_, {"static, per channel", "w8a8"}, clamped);
         row<per_channel>(plain_, {"percentile 99.99 of activations", "w8a8", notch::clip::percentile(99.99)}, clamped);
         row<per_channel>(plain_, {"least squared error of activations", "w8a8", notch::clip::error()}, clamped);
