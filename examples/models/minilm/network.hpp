@@ -33,6 +33,7 @@
 #include <notch/layers/attention.hpp>
 #include <notch/observe/histogram.hpp>
 #include <notch/ptq/calibrate.hpp>
+#include <notch/ptq/gptq.hpp>
 #include <notch/ptq/smooth_quant.hpp>
 
 #include "float_ops.hpp"
@@ -61,7 +62,6 @@ inline buffer<float> copy(std::span<const float> x) {
 struct linear_weights {
     index_t n = 0, k = 0;
     buffer<float> w, b;
-    [[nodiscard]] notch::channel_layout layout() const { return {1, n, k}; }
 };
 struct norm_weights {
     buffer<float> gamma, beta;
@@ -125,18 +125,25 @@ struct weight_codes {
     buffer<std::int8_t> codes;
     buffer<float> scales;
 };
-template <int Bits> weight_codes quantize_weights(std::span<const float> w, const notch::channel_layout& layout) {
+/// group: weights of a row that share a scale. inputs: for GPTQ; null rounds to nearest.
+template <int Bits>
+weight_codes quantize_weights(const linear_weights& w, index_t group, const notch::input_moments* inputs = nullptr) {
     using range = notch::symmetric<Bits>;
+    const notch::channel_layout layout{1, w.n * w.k / group, group};
     std::vector<quant_params> params(static_cast<std::size_t>(layout.count()));
     // At 8 bits the largest weight is kept; at 4 bits the least squared error clips it.
-    notch::calibrate<range>(w, layout, Bits < 8 ? notch::clip::error() : notch::clip::min_max(), params);
-    weight_codes q{buffer<std::int8_t>(static_cast<index_t>(w.size())), buffer<float>(layout.count())};
-    notch::quantize<range>(w, layout, params, q.codes.span());
+    notch::calibrate<range>(w.w.span(), layout, Bits < 8 ? notch::clip::error() : notch::clip::min_max(), params);
+    weight_codes q{buffer<std::int8_t>(w.w.size()), buffer<float>(layout.count())};
+    if (inputs)
+        notch::gptq<range>({w.w.data(), w.n, w.k}, *inputs, params, {q.codes.data(), w.n, w.k}, {.group = group});
+    else
+        notch::quantize<range>(w.w.span(), layout, params, q.codes.span());
     for (index_t i = 0; i < q.scales.size(); ++i) q.scales[i] = params[static_cast<std::size_t>(i)].scale;
     return q;
 }
-inline weight_codes quantize_weights(int bits, std::span<const float> w, const notch::channel_layout& layout) {
-    return bits == 8 ? quantize_weights<8>(w, layout) : quantize_weights<4>(w, layout);
+inline weight_codes quantize_weights(int bits, const linear_weights& w, index_t group,
+                                     const notch::input_moments* inputs) {
+    return bits == 8 ? quantize_weights<8>(w, group, inputs) : quantize_weights<4>(w, group, inputs);
 }
 /// The bytes of codes and scales, densely packed.
 inline std::int64_t bytes_of(const weight_codes& q, int bits) {
@@ -147,7 +154,7 @@ inline std::int64_t bytes_of(const weight_codes& q, int bits) {
 struct word_table {
     weight_codes q;
     explicit word_table(const buffer<float>& words)
-        : q(quantize_weights<8>(words.span(), {1, words.size() / width, width})) {}
+        : q(quantize_weights<8>({words.size() / width, width, words, {}}, width)) {}
 };
 
 inline void check_ids(std::span<const std::int32_t> ids, index_t vocabulary, index_t longest) {
@@ -188,13 +195,14 @@ enum class product_kind { fp32, dynamic, group8, group4, group4_a8 };
 
 class float_linear {
 public:
-    float_linear(const linear_weights& w, product_kind kind, const float_ops& ops) : kind_(kind), w_(&w), ops_(&ops) {
+    float_linear(const linear_weights& w, product_kind kind, const float_ops& ops, const notch::input_moments* inputs)
+        : kind_(kind), w_(&w), ops_(&ops) {
         constexpr index_t group = 64;
         bytes_ = 4 * w.b.size();
         switch (kind) {
         case product_kind::fp32: bytes_ += 4 * w.w.size(); break;
         case product_kind::dynamic: {
-            const weight_codes q = quantize_weights<8>(w.w.span(), w.layout());
+            const weight_codes q = quantize_weights<8>(w, w.k);
             packed_ = notch::pack(matrix_view<const std::int8_t>(q.codes.data(), w.n, w.k));
             epilogue_ = notch::make_epilogue(packed_, notch::stage::dequantize_rows{q.scales.span()},
                                              notch::stage::real_bias{w.b.span()});
@@ -203,7 +211,7 @@ public:
         }
         default: {
             const int bits = kind == product_kind::group8 ? 8 : 4;
-            const weight_codes q = quantize_weights(bits, w.w.span(), {1, w.n * w.k / group, group});
+            const weight_codes q = quantize_weights(bits, w, group, inputs);
             groups_ = notch::pack_groups({q.codes.data(), w.n, w.k}, bits, group, q.scales.span());
             bytes_ += bytes_of(q, bits);
         }
@@ -245,11 +253,13 @@ enum class place { sum0, x, qkv, attention, out, sum1, norm1, up, gelu, down, su
 
 class float_network {
 public:
-    /// w must outlive the network.
-    float_network(const weights& w, product_kind kind, const float_ops& ops) : w_(&w), ops_(&ops) {
+    /// w must outlive the network. inputs: of the products of all layers, for GPTQ of group-wise weights; empty: none.
+    float_network(const weights& w, product_kind kind, const float_ops& ops,
+                  std::span<const notch::input_moments> inputs = {})
+        : w_(&w), ops_(&ops) {
         for (const layer_weights& l : w.layer)
             for (const linear_weights* p : {&l.qkv, &l.out, &l.up, &l.down}) {
-                products_.emplace_back(*p, kind, ops);
+                products_.emplace_back(*p, kind, ops, inputs.empty() ? nullptr : &inputs[products_.size()]);
                 bytes_ += products_.back().bytes();
             }
         if (kind != product_kind::fp32) words_ = std::make_unique<word_table>(w.words);
@@ -331,7 +341,9 @@ public:
     /// The inputs of products, which SmoothQuant divides by its factors.
     enum input { of_qkv, of_up, of_out };
 
-    explicit statistics(std::vector<smoothing> s = {}) : smooth_(std::move(s)) {
+    /// With moments it also keeps what GPTQ needs.
+    explicit statistics(std::vector<smoothing> s = {}, bool moments = false) : smooth_(std::move(s)) {
+        for (index_t i = 0; i < layers * 4 && moments; ++i) moments_.emplace_back(i % 4 == 3 ? inner : width);
         for (index_t i = 0; i < (layers + 1) * places; ++i) seen_.emplace_back(2048);
         for (index_t i = 0; i < layers * 3; ++i) {
             inputs_.emplace_back(2048);
@@ -350,6 +362,7 @@ public:
         if (p == place::x) observe_input(layer, of_qkv, x, s ? &s->qkv : nullptr);
         if (p == place::norm1) observe_input(layer, of_up, x, s ? &s->up : nullptr);
         if (p == place::attention) observe_input(layer, of_out, x, s ? &s->out : nullptr);
+        if (p == place::gelu) observe_moments(layer, 3, x);
     }
     [[nodiscard]] const notch::histogram& operator()(index_t layer, place p) const { return seen_[at(layer, p)]; }
     [[nodiscard]] const notch::histogram& operator()(index_t layer, input of) const {
@@ -357,6 +370,9 @@ public:
     }
     /// Queries, keys or values.
     [[nodiscard]] const notch::histogram& part(index_t layer, index_t of) const { return parts_[three(layer, of)]; }
+
+    /// Of the inputs of qkv, out, up and down of each layer; empty without moments.
+    [[nodiscard]] std::span<const notch::input_moments> moments() const { return moments_; }
 
     /// The factors for these weights by the magnitudes seen.
     [[nodiscard]] std::vector<smoothing> smooth(const weights& w, double alpha) const {
@@ -400,11 +416,18 @@ private:
             if (divisor) values_[i] /= (*divisor)[c];
         }
         inputs_[three(layer, of)].observe(values_);
+        observe_moments(layer, of == of_qkv ? 0 : of == of_out ? 1 : 2, values_);
+    }
+    void observe_moments(index_t layer, index_t product, std::span<const float> x) {
+        if (moments_.empty()) return;
+        notch::input_moments& m = moments_[static_cast<std::size_t>(layer * 4 + product)];
+        m.observe({x.data(), static_cast<index_t>(x.size()) / m.inputs(), m.inputs()});
     }
 
     std::vector<smoothing> smooth_;
     std::vector<notch::histogram> seen_, inputs_, parts_;
     std::vector<buffer<float>> magnitudes_;
+    std::vector<notch::input_moments> moments_;
     std::vector<float> values_;
 };
 
@@ -415,6 +438,7 @@ struct integer_options {
     int weight_bits = 8;
     notch::clip clip = notch::clip::min_max(); ///< of the activations
     std::vector<smoothing> smooth;             ///< SmoothQuant; empty: none
+    bool gptq = false;                         ///< by the moments of the statistics
 };
 
 /// Residual: the codes of the sums around each block and of their norms, std::int16_t or std::uint8_t.
@@ -562,8 +586,11 @@ private:
             notch::smooth_source(qkv.b.span().subspan(2 * width), {1, width, 1}, s.out.span());
         }
         // One product, three output grids: what they differ by goes into the scales of the weights.
-        const auto fill = [&](auto& to, const linear_weights& from, quant_params in, auto output, const auto& factor) {
-            const weight_codes codes = quantize_weights(o.weight_bits, from.w.span(), from.layout());
+        const auto fill = [&](index_t number, auto& to, const linear_weights& from, quant_params in, auto output,
+                              const auto& factor) {
+            const auto at = static_cast<std::size_t>(4 * l + number);
+            const weight_codes codes =
+                quantize_weights(o.weight_bits, from, from.k, o.gptq ? &seen.moments()[at] : nullptr);
             to.w = notch::pack(matrix_view<const std::int8_t>(codes.codes.data(), from.n, from.k));
             buffer<float> scales(from.n);
             buffer<std::int32_t> b(from.n);
@@ -579,13 +606,14 @@ private:
             bytes_ += bytes_of(codes, o.weight_bits) + 4 * b.size();
         };
         const auto none = [](index_t) { return 1.0f; };
-        fill(y.qkv, qkv, y.x_codes, notch::stage::requantize<notch::symmetric<8>>{{}, {}, {1.0f, 0}}, [&](index_t i) {
-            return 1.0f / (i < width ? q.scale : i < 2 * width ? k.scale : v.scale);
-        });
+        fill(0, y.qkv, qkv, y.x_codes, notch::stage::requantize<notch::symmetric<8>>{{}, {}, {1.0f, 0}},
+             [&](index_t i) {
+                 return 1.0f / (i < width ? q.scale : i < 2 * width ? k.scale : v.scale);
+             });
         using to_residual = notch::stage::requantize<residual_range>;
         const auto out_params = wide ? y.sum1 : params(seen(l, place::out)),
                    down_params = wide ? y.sum2 : params(seen(l, place::down));
-        fill(y.out, out, c, to_residual{{}, {}, out_params}, none);
+        fill(1, y.out, out, c, to_residual{{}, {}, out_params}, none);
         if constexpr (!wide) {
             y.add1 = notch::make_add(y.x, out_params, y.sum1);
             y.add2 = notch::make_add(y.middle, down_params, y.sum2);
@@ -595,9 +623,9 @@ private:
         up_range.min = std::max(up_range.min, -5.0f);
         const quant_params before = notch::params_from_range<notch::affine<8>>(up_range),
                            after = params(seen(l, place::gelu));
-        fill(y.up, up, y.middle_codes, notch::stage::requantize<notch::affine<8>>{{}, {}, before}, none);
+        fill(2, y.up, up, y.middle_codes, notch::stage::requantize<notch::affine<8>>{{}, {}, before}, none);
         y.gelu = notch::make_lookup<std::uint8_t, std::uint8_t>(notch::functions::gelu, before, after);
-        fill(y.down, w.down, after, to_residual{{}, {}, down_params}, none);
+        fill(3, y.down, w.down, after, to_residual{{}, {}, down_params}, none);
         bytes_ += 4 * 4 * width;
     }
 
