@@ -48,7 +48,7 @@ def paragraphs():
 
 
 def make_sets(tokenizer, count, longest):
-    """Sentences of 8 to 80 tokens; passages of `longest` tokens; for calibration every tenth topic, for nothing else."""
+    """Sentences of 8 to 80 tokens; passages of `longest` tokens; every tenth topic is for calibration."""
     sets = {"sentences": [], "passages": [], "calibration": []}
     seen = set()
     for i, (_, blocks) in enumerate(paragraphs()):
@@ -280,7 +280,7 @@ def compare(a):
     fastest = lambda kind: min((n for n in theirs if kind in n), key=theirs.get)
     for row in rows:
         row["latency_ms"] = ours[row["method"] + " " + row["bits"]]
-        row["peer"] = fastest("fp32" if row["bits"] == "fp32" else "dynamic" if "dynamic" in row["method"] else "INT8")
+        row["peer"] = fastest("fp32" if row["bits"] == "fp32" else "INT8")
         row["peer_latency_ms"] = theirs[row["peer"]]
     for (name, part), c in cosines.items():
         if "INT8" in name:

