@@ -110,11 +110,10 @@ TEST_CASE(
     const neighbourhood edges{{offsets, indices}, edge_weights, scale};
     const index_t hidden = 33;
     const std::vector<std::int16_t> sums(static_cast<std::size_t>(2 * 4 * hidden), 700);
-    std::vector<std::int16_t> state(static_cast<std::size_t>(2 * hidden));
-    const matrix_view<std::int16_t> states(state.data(), 2, hidden);
+    std::vector<std::int32_t> state(static_cast<std::size_t>(2 * hidden));
+    const matrix_view<std::int32_t> states(state.data(), 2, hidden);
     const matrix_view<const std::int16_t> four(sums.data(), 2, 4 * hidden), three(sums.data(), 2, 3 * hidden);
-    const lstm_params lstm = make_lstm(11, {1.0f / 128.0f, 128});
-    const gru_params gru = make_gru({1.0f / 128.0f, 128});
+    const recurrent_params cell = make_recurrent({1.0f / 128.0f, 128});
     for (isa i : available_isas()) {
         const context ctx(i);
         const long before = allocations;
@@ -129,8 +128,8 @@ TEST_CASE(
         embedding(words, std::span<const std::int32_t>(indices), q, matrix_view<u8>(y.data(), 3, cols), ctx);
         aggregate(edges, in, p, q, matrix_view<u8>(y.data(), 2, cols), ctx);
         aggregate(edges, in, p, matrix_view<float>(real.data(), 2, cols), ctx);
-        lstm_step(four, four, states, lstm, states, matrix_view<u8>(y.data(), 2, hidden), {}, ctx);
-        gru_step(three, three, states, gru, states, matrix_view<u8>(y.data(), 2, hidden), {}, ctx);
+        lstm_step(four, four, states, cell, states, matrix_view<u8>(y.data(), 2, hidden), {}, ctx);
+        gru_step(three, three, states, cell, states, matrix_view<u8>(y.data(), 2, hidden), {}, ctx);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);

@@ -2,6 +2,7 @@
 #include "../catch.hpp"
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include <notch/kernels/recurrent.hpp>
@@ -12,13 +13,14 @@
 using namespace notch;
 using u8 = std::uint8_t;
 using s16 = std::int16_t;
+using s32 = std::int32_t;
 
 namespace {
 
 /// One call of step, with every view a slice of wider rows that end at a page without access.
-template <class Params, class Ref, class Step>
-void check(std::mt19937& g, index_t gates, index_t kept, index_t rows, index_t hidden, const Params& p, const Ref& ref,
-           const Step& step) {
+template <class Ref, class Step>
+void check(std::mt19937& g, index_t gates, index_t kept, index_t rows, index_t hidden, const recurrent_params& p,
+           const Ref& ref, const Step& step) {
     const index_t pad = static_cast<index_t>(g() % 3);
     const auto stride = [&](index_t blocks) { return blocks * hidden + pad; };
     const auto size = [&](index_t blocks) {
@@ -27,15 +29,16 @@ void check(std::mt19937& g, index_t gates, index_t kept, index_t rows, index_t h
     const guard side = g() % 2 ? guard::before : guard::after;
     const bool extremes = g() % 2;
     const guarded<s16> wx(random_codes<s16>(g, size(gates), -32768, 32767, extremes), side),
-        uh(random_codes<s16>(g, size(gates), -32768, 32767, extremes), side),
-        state(random_codes<s16>(g, size(1), -32768, 32767, extremes), side);
+        uh(random_codes<s16>(g, size(gates), -32768, 32767, extremes), side);
+    const guarded<s32> state(random_codes<s32>(g, size(1), -(1 << 30), (1 << 30) - 1, extremes), side);
     const auto view = [&](auto& v, index_t blocks) {
         return matrix_view(v.data(), rows, blocks * hidden, stride(blocks));
     };
     const auto read = [&](const auto& v, index_t blocks) {
-        return matrix_view<const s16>(v.data(), rows, blocks * hidden, stride(blocks));
+        return matrix_view(&std::as_const(*v.data()), rows, blocks * hidden, stride(blocks));
     };
-    std::vector<s16> want_next(size(1), 77), want_gates(size(kept), 77);
+    std::vector<s32> want_next(size(1), 77);
+    std::vector<s16> want_gates(size(kept), 77);
     std::vector<u8> want_h(size(1), 77);
     ref(read(wx, gates), read(uh, gates), read(state, 1), p, view(want_next, 1), view(want_h, 1),
         view(want_gates, kept));
@@ -45,14 +48,15 @@ void check(std::mt19937& g, index_t gates, index_t kept, index_t rows, index_t h
             const thread_team team{threads};
             const context ctx(i, team);
             INFO(to_string(i) << " " << rows << " x " << hidden << " threads " << threads);
-            guarded<s16> next(std::vector<s16>(size(1), 77), side), trace(std::vector<s16>(size(kept), 77), side);
+            guarded<s32> next(std::vector<s32>(size(1), 77), side);
+            guarded<s16> trace(std::vector<s16>(size(kept), 77), side);
             guarded<u8> h(std::vector<u8>(size(1), 77), side);
             step(read(wx, gates), read(uh, gates), read(state, 1), p, view(next, 1), view(h, 1), view(trace, kept),
                  ctx);
-            CHECK(std::vector<s16>(next.begin(), next.end()) == want_next);
+            CHECK(std::vector<s32>(next.begin(), next.end()) == want_next);
             CHECK(std::vector<u8>(h.begin(), h.end()) == want_h);
             CHECK(std::vector<s16>(trace.begin(), trace.end()) == want_gates);
-            guarded<s16> in_place(state, side); // and without gates
+            guarded<s32> in_place(state, side); // and without gates
             step(read(wx, gates), read(uh, gates), read(in_place, 1), p, view(in_place, 1), view(h, 1),
                  matrix_view<s16>{}, ctx);
             for (index_t r = 0; r < rows; ++r)
@@ -86,9 +90,10 @@ TEST_CASE("gate tables: all inputs are as near as they say") {
 
 TEST_CASE("every kernel looks gates up as the table does, for all inputs") {
     // A GRU with uh = 0, z = 0 and a state of 0 shows tanh(wx), and its gates are sigmoid(wx).
-    const gru_params p = make_gru({1.0f / 128.0f, 128});
+    const recurrent_params p = make_recurrent({1.0f / 128.0f, 128});
     const index_t n = 65536;
-    std::vector<s16> wx(3 * n), uh(3 * n), state(n), next(n), gates(3 * n);
+    std::vector<s16> wx(3 * n), uh(3 * n), gates(3 * n);
+    std::vector<s32> state(n), next(n);
     std::vector<u8> h(n);
     for (index_t j = 0; j < 3 * n; ++j) wx[static_cast<std::size_t>(j)] = static_cast<s16>(j % n - 32768);
     for (isa i : available_isas()) {
@@ -108,16 +113,19 @@ TEST_CASE("every kernel looks gates up as the table does, for all inputs") {
 TEST_CASE("lstm_step and gru_step agree with ref on every instruction set") {
     std::mt19937 g(1);
     const auto lstm = [&](index_t rows, index_t hidden) {
-        const lstm_params p = make_lstm(static_cast<std::int32_t>(g() % 15), {g() % 4   ? 0.0079f
-                                                                              : g() % 2 ? 0x1p-15f
-                                                                                        : 1.0f,
-                                                                              static_cast<int>(g() % 256)});
+        const recurrent_params p = make_recurrent({g() % 4   ? 0.0079f
+                                                   : g() % 2 ? 0x1p-15f
+                                                             : 1.0f,
+                                                   static_cast<int>(g() % 256)});
         check(
             g, 4, 5, rows, hidden, p, [](const auto&... a) { ref::lstm_step(a...); },
             [](const auto&... a) { lstm_step(a...); });
     };
     const auto gru = [&](index_t rows, index_t hidden) {
-        const gru_params p = make_gru({g() % 4 ? 0.0079f : g() % 2 ? 0x1p-15f : 1.0f, static_cast<int>(g() % 256)});
+        const recurrent_params p = make_recurrent({g() % 4   ? 0.0079f
+                                                   : g() % 2 ? 0x1p-15f
+                                                             : 1.0f,
+                                                   static_cast<int>(g() % 256)});
         check(
             g, 3, 3, rows, hidden, p, [](const auto&... a) { ref::gru_step(a...); },
             [](const auto&... a) { gru_step(a...); });
@@ -136,34 +144,61 @@ TEST_CASE("lstm_step and gru_step agree with ref on every instruction set") {
 
 TEST_CASE("lstm_step and gru_step: values by hand") {
     // z = 0 in all gates: i = f = o = 0.5, g = 0; c halves, h = tanh(c') / 2.
-    const lstm_params p = make_lstm(11, {1.0f / 256.0f, 128});
-    const s16 zero[4] = {}, c[1] = {4096};
+    const recurrent_params p = make_recurrent({1.0f / 256.0f, 128});
+    constexpr s32 one = 1 << 23, most = (1 << 30) - 1;
+    const s16 zero[4] = {};
+    const s32 c[1] = {2 * one};
     for (isa i : available_isas()) {
-        s16 next[1], gates[5];
+        s32 next[1];
+        s16 gates[5];
         u8 h[1];
         lstm_step({zero, 1, 4}, {zero, 1, 4}, {c, 1, 1}, p, {next, 1, 1}, {h, 1, 1}, {gates, 1, 5}, context(i));
-        CHECK(next[0] == 2048);                 // 2 -> 1
+        CHECK(next[0] == one);
         CHECK(h[0] == 128 + 97);                // tanh(1) / 2 = 0.38080 = 97.48 / 256
         CHECK(gates[0] == 16384);               // sigmoid(0)
         CHECK(std::abs(gates[4] - 24956) <= 2); // tanh(1)
-        // Open input and forget gates, g = 1: c grows until it saturates.
-        const s16 open[4] = {32767, 32767, 32767, 32767}, full[1] = {32767};
+        // Half a unit rounds up, also where it comes from the low half of c.
+        for (s32 odd : {1, 32769, -1}) {
+            const s32 small[1] = {odd};
+            lstm_step({zero, 1, 4}, {zero, 1, 4}, {small, 1, 1}, p, {next, 1, 1}, {h, 1, 1}, {}, context(i));
+            CHECK(next[0] == (odd + 1) / 2);
+        }
+        // Open input and forget gates: c forgets the least that it can, and adds g = 1.
+        const s16 open[4] = {32767, 32767, 32767, 32767};
+        const s32 full[1] = {most};
         lstm_step({open, 1, 4}, {zero, 1, 4}, {full, 1, 1}, p, {next, 1, 1}, {h, 1, 1}, {}, context(i));
-        CHECK(next[0] == 32767);
-        // GRU: r = z = 0.5; n = tanh(1 + 0.5 * 2 * ...): wx = 0.5, uh = 1 -> tanh(1); half of it and half of the state.
-        const gru_params q = make_gru({1.0f / 128.0f, 0});
-        const s16 wx[3] = {0, 0, 2048}, uh[3] = {0, 0, 4096}, state[1] = {-16384};
+        CHECK(next[0] == most); // 128 * (1 - 3.4e-4) + 1 saturates
+        // GRU: r = z = 0.5; wx = 0.5, uh = 1: n = tanh(0.5 + 0.5 * 1), and the mean of that and the state.
+        const recurrent_params q = make_recurrent({1.0f / 128.0f, 0});
+        const s16 wx[3] = {0, 0, 2048}, uh[3] = {0, 0, 4096};
+        const s32 state[1] = {-(1 << 29)};
         gru_step({wx, 1, 3}, {uh, 1, 3}, {state, 1, 1}, q, {next, 1, 1}, {h, 1, 1}, {gates, 1, 3}, context(i));
-        CHECK(std::abs(next[0] - (24956 - 16384) / 2) <= 2);
+        CHECK(std::fabs(next[0] * 0x1p-30 - (std::tanh(1.0) - 0.5) / 2) < 1e-4);
         CHECK(h[0] == 17); // 0.1308 * 128 = 16.7
     }
+}
+
+TEST_CASE("a state is let go, however slowly") {
+    // The gate that keeps is as near 1 as it gets, 1 - 3.4e-4: int16 would hold c where a step changes half a unit.
+    const recurrent_params p = make_recurrent({1.0f / 128.0f, 128});
+    const s16 wx[4] = {-32768, 32767, 0, 0}, zero[4] = {};
+    s32 c[1] = {40 << 23};
+    u8 h[1];
+    for (int t = 0; t < 30000; ++t) lstm_step({wx, 1, 4}, {zero, 1, 4}, {c, 1, 1}, p, {c, 1, 1}, {h, 1, 1});
+    const double keep = p.sigmoid(32767) / 32768.0;
+    CHECK(c[0] * 0x1p-23 == Approx(40.0 * std::pow(keep, 30000)).epsilon(0.02)); // 0.0016
+    const s16 hold[3] = {0, 32767, 0};
+    s32 state[1] = {1 << 29};
+    for (int t = 0; t < 30000; ++t) gru_step({hold, 1, 3}, {zero, 1, 3}, {state, 1, 1}, p, {state, 1, 1}, {h, 1, 1});
+    CHECK(state[0] * 0x1p-30 == Approx(0.5 * std::pow(keep, 30000)).epsilon(0.02)); // 0.00002
 }
 
 TEST_CASE("a chain of steps stays near the cell in real numbers") {
     std::mt19937 g(5);
     const index_t hidden = 40;
-    const lstm_params p = make_lstm(12, {1.0f / 127.0f, 128});
-    std::vector<s16> c(static_cast<std::size_t>(hidden)), wx(4 * c.size()), uh(4 * c.size());
+    const recurrent_params p = make_recurrent({1.0f / 127.0f, 128});
+    std::vector<s32> c(static_cast<std::size_t>(hidden));
+    std::vector<s16> wx(4 * c.size()), uh(4 * c.size());
     std::vector<u8> h(c.size());
     std::vector<double> real(c.size());
     double worst = 0;
@@ -174,23 +209,24 @@ TEST_CASE("a chain of steps stays near the cell in real numbers") {
         for (std::size_t j = 0; j < real.size(); ++j) {
             const auto z = [&](std::size_t k) { return wx[k * real.size() + j] / 4096.0; };
             real[j] = sigmoid(z(1)) * real[j] + sigmoid(z(0)) * std::tanh(z(2));
-            worst = std::max(worst, std::fabs(real[j] - c[j] / 4096.0));
+            worst = std::max(worst, std::fabs(real[j] - c[j] * 0x1p-23));
             const double out = sigmoid(z(3)) * std::tanh(real[j]);
             CHECK(std::fabs(out - (h[j] - 128) / 127.0) < 0.5 / 127.0 + 0.001);
         }
     }
-    CHECK(worst < 0.001); // some 4 units: f <= 0.88 forgets errors
+    CHECK(worst < 0.0005); // gates are 2^-14 off, and f <= 0.88 forgets that
 }
 
 TEST_CASE("recurrent steps refuse what does not fit") {
     const s16 in[8] = {};
-    s16 out[8];
+    s16 trace[8];
+    s32 out[8] = {};
     u8 h[2];
-    const lstm_params p = make_lstm(11, {1.0f / 128.0f, 128});
+    const recurrent_params p = make_recurrent({1.0f / 128.0f, 128});
     const auto invalid = errc::invalid_argument;
-    const auto run = [&](index_t wx, index_t uh, index_t c, index_t gates, const lstm_params& params) {
-        lstm_step({in, 1, wx}, {in, 1, uh}, {in, 1, c}, params, {out, 1, 2}, {h, 1, 2},
-                  gates ? matrix_view<s16>{out, 1, gates} : matrix_view<s16>{});
+    const auto run = [&](index_t wx, index_t uh, index_t c, index_t gates, const recurrent_params& params) {
+        lstm_step({in, 1, wx}, {in, 1, uh}, {out, 1, c}, params, {out, 1, 2}, {h, 1, 2},
+                  gates ? matrix_view<s16>{trace, 1, gates} : matrix_view<s16>{});
     };
     run(8, 8, 2, 0, p);
     const auto shape = errc::shape_mismatch;
@@ -198,13 +234,12 @@ TEST_CASE("recurrent steps refuse what does not fit") {
     CHECK(error_text(shape, [&] { run(8, 6, 2, 0, p); }).find("columns of uh") != std::string::npos);
     CHECK(error_text(shape, [&] { run(8, 8, 1, 0, p); }).find("columns of the state") != std::string::npos);
     CHECK(error_text(shape, [&] { run(8, 8, 2, 8, p); }).find("columns of the gates") != std::string::npos);
-    CHECK(error_text(invalid, [&] { run(8, 8, 2, 0, lstm_params{}); }).find("make_lstm") != std::string::npos);
-    CHECK(error_text(invalid, [&] { (void)make_lstm(15, p.h); }).find("cell_bits is 15") != std::string::npos);
-    CHECK(error_text(invalid, [&] { (void)make_lstm(-1, p.h); }).find("cell_bits is -1") != std::string::npos);
-    CHECK(error_text(invalid, [&] { (void)make_gru({0x1p-16f, 0}); }).find("h.scale") != std::string::npos);
-    CHECK(error_text(invalid, [&] { (void)make_gru({2.0f, 0}); }).find("h.scale") != std::string::npos);
-    CHECK(error_text(invalid, [&] { (void)make_gru({0.01f, 256}); }).find("h.zero_point") != std::string::npos);
+    CHECK(error_text(invalid, [&] { run(8, 8, 2, 0, recurrent_params{}); }).find("make_recurrent") !=
+          std::string::npos);
+    CHECK(error_text(invalid, [&] { (void)make_recurrent({0x1p-16f, 0}); }).find("h.scale") != std::string::npos);
+    CHECK(error_text(invalid, [&] { (void)make_recurrent({2.0f, 0}); }).find("h.scale") != std::string::npos);
+    CHECK(error_text(invalid, [&] { (void)make_recurrent({0.01f, 256}); }).find("h.zero_point") != std::string::npos);
     CHECK(error_text(invalid, [&] {
-              gru_step({nullptr, 1, 6}, {in, 1, 6}, {in, 1, 2}, make_gru(p.h), {out, 1, 2}, {h, 1, 2});
+              gru_step({nullptr, 1, 6}, {in, 1, 6}, {out, 1, 2}, p, {out, 1, 2}, {h, 1, 2});
           }).find("wx is null") != std::string::npos);
 }

@@ -77,9 +77,9 @@ TEST_CASE("forward and step of a frozen LSTM or GRU allocate nothing, on every i
         const Layer layer(s);
         const std::vector<std::uint8_t> x(static_cast<std::size_t>(n * steps * in), 90);
         std::vector<std::uint8_t> y(static_cast<std::size_t>(n * steps * hidden));
-        std::vector<std::int16_t> state(static_cast<std::size_t>(n * hidden));
+        std::vector<std::int32_t> state(static_cast<std::size_t>(n * hidden));
         std::vector<std::byte> memory(static_cast<std::size_t>(layer.workspace_size(n, steps)));
-        const matrix_view<std::int16_t> states(state.data(), n, hidden);
+        const matrix_view<std::int32_t> states(state.data(), n, hidden);
         const matrix_view<std::uint8_t> h(y.data(), n, hidden);
         for (isa i : available_isas()) {
             const context ctx(i, {}, memory);

@@ -266,13 +266,14 @@ template <class T = void> void run_all(digest& d, notch::isa isa, bool parallel)
     buffer<std::int32_t> edge_sums(m * k);
     aggregate(edges, x_view, x_params.zero_point, matrix_view<std::int32_t>(edge_sums.data(), m, k), ctx);
     d.add(edge_sums);
-    buffer<std::int16_t> states(m * k), cell_sums(m * 4 * k), gates(m * 5 * k);
+    buffer<std::int32_t> states(m * k);
+    buffer<std::int16_t> cell_sums(m * 4 * k), gates(m * 5 * k);
     for (std::int16_t& v : cell_sums) v = static_cast<std::int16_t>(random.next());
-    const matrix_view<std::int16_t> state_rows(states.data(), m, k);
+    const matrix_view<std::int32_t> state_rows(states.data(), m, k);
     const matrix_view<const std::int16_t> lstm_sums(cell_sums.data(), m, 4 * k), gru_sums(cell_sums.data(), m, 3 * k);
-    lstm_step(lstm_sums, lstm_sums, state_rows, make_lstm(11, {0.008f, 128}), state_rows, code_rows,
+    lstm_step(lstm_sums, lstm_sums, state_rows, make_recurrent({0.008f, 128}), state_rows, code_rows,
               matrix_view<std::int16_t>(gates.data(), m, 5 * k), ctx);
-    gru_step(gru_sums, gru_sums, state_rows, make_gru({0.008f, 128}), state_rows, code_rows, {}, ctx);
+    gru_step(gru_sums, gru_sums, state_rows, make_recurrent({0.008f, 128}), state_rows, code_rows, {}, ctx);
     d.add(states);
     d.add(gates);
     d.add(sum);

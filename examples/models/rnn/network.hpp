@@ -70,7 +70,7 @@ template <class Cell> struct frozen_classifier {
     notch::frozen_linear head;
     std::vector<std::byte> memory;
     std::vector<std::uint8_t> h;
-    std::vector<std::int16_t> state;
+    std::vector<std::int32_t> state;
 
     template <class Weights>
     frozen_classifier(classifier<Cell, Weights>& net, notch::quant_params x)
@@ -90,7 +90,7 @@ template <class Cell> struct frozen_classifier {
         reserve(1, 1);
         ctx.workspace = memory;
         const notch::matrix_view<std::uint8_t> now(h.data(), 1, hidden);
-        const notch::matrix_view<std::int16_t> states(state.data(), 1, hidden);
+        const notch::matrix_view<std::int32_t> states(state.data(), 1, hidden);
         cell.start(states, now);
         for (index_t t = 0; t < steps; ++t) {
             cell.step({x + t * in, 1, in}, states, now, ctx);

@@ -109,7 +109,7 @@ struct frozen_vad {
     notch::frozen_lstm lstm;
     notch::frozen_linear head;
     std::vector<u8> a, b, h, positive;
-    std::vector<std::int16_t> state;
+    std::vector<std::int32_t> state;
     std::vector<std::byte> memory;
 
     template <class Weights> frozen_vad(vad<Weights>& net) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/layers/frozen_recurrent.hpp: LSTM and GRU for inference: u8 codes in, u8 codes of h out, 8-bit weights, 16-bit
-// gates and state (ref/recurrent.hpp).
+// gates, 32-bit state (ref/recurrent.hpp).
 //
 //     notch::frozen_lstm lstm(spec);                                   // freeze(layer, x) of layers/recurrent.hpp
 //     lstm.forward(x, h, ctx);                                         // whole sequences: n x 1 x steps x channels
@@ -36,14 +36,14 @@ struct recurrent_spec {
     buffer<float> w_scales, u_scales;               ///< one, or one for each row
     buffer<std::int32_t> bias, recurrent_bias;      ///< on the grids x.scale * w_scale, h.scale * u_scale; or empty
     quant_params x, h;                              ///< u8; h.scale 2^-15 ... 1
-    std::int32_t cell_bits = 11;                    ///< LSTM: the unit of c is 2^-cell_bits, 0..14
 
     NOTCH_INLINE_SPECIAL_MEMBERS(recurrent_spec);
 };
 
 /// Where forward leaves what a backward pass needs, for row i * steps + t; every view dense.
 struct recurrent_trace {
-    matrix_view<std::int16_t> uh, state, gates; ///< gates: what lstm_step and gru_step give
+    matrix_view<std::int16_t> uh, gates; ///< gates: what lstm_step and gru_step give
+    matrix_view<std::int32_t> state;
 };
 
 NOTCH_NAMESPACE_END
@@ -53,14 +53,10 @@ NOTCH_KEYED_BEGIN
 /// The cells that frozen_recurrent and recurrent_layer are made of.
 struct lstm_cell {
     static constexpr index_t gates = 4, kept = 5; ///< blocks of the products; of recurrent_trace::gates
-    using params = lstm_params;
-    [[nodiscard]] static params make(const recurrent_spec& s) { return make_lstm(s.cell_bits, s.h); }
     template <class... Args> static void step(Args&&... args) { lstm_step(std::forward<Args>(args)...); }
 };
 struct gru_cell {
     static constexpr index_t gates = 3, kept = 3;
-    using params = gru_params;
-    [[nodiscard]] static params make(const recurrent_spec& s) { return make_gru(s.h); }
     template <class... Args> static void step(Args&&... args) { gru_step(std::forward<Args>(args)...); }
 };
 
@@ -102,6 +98,7 @@ inline std::string spec_fault(const recurrent_spec& s, index_t gates) {
 template <class Cell> class frozen_recurrent {
 public:
     using s16 = std::int16_t;
+    using s32 = std::int32_t;
     static constexpr index_t gates = Cell::gates;
 
     frozen_recurrent() = default;
@@ -109,7 +106,7 @@ public:
         if (const std::string fault = detail::spec_fault(spec_, gates); !fault.empty())
             fail(errc::invalid_argument, detail::cat("frozen_recurrent: ", fault));
         const index_t rows = gates * spec_.hidden;
-        params_ = Cell::make(spec_);
+        params_ = make_recurrent(spec_.h);
         w_ = pack({spec_.weights.data(), rows, spec_.in_channels});
         u_ = pack({spec_.recurrent_weights.data(), rows, spec_.hidden});
         to_wx_ = make_epilogue(w_, stage::bias{spec_.bias},
@@ -123,11 +120,11 @@ public:
     [[nodiscard]] index_t workspace_size(index_t n, index_t steps) const {
         const index_t rows = detail::checked_size("frozen_recurrent.workspace_size", n, steps + 1, gates, spec_.hidden);
         const index_t states = detail::checked_size("frozen_recurrent.workspace_size", n, 1, 1, spec_.hidden);
-        return detail::workspace_bytes(2 * rows + 3 * states + 4 * 64);
+        return detail::workspace_bytes(2 * rows + 5 * states + 64);
     }
 
     /// The state and the h before the first step: real 0. Rows are sequences.
-    void start(matrix_view<s16> state, matrix_view<std::uint8_t> h) const {
+    void start(matrix_view<s32> state, matrix_view<std::uint8_t> h) const {
         check_states("frozen_recurrent.start", state, h);
         for (index_t i = 0; i < h.rows; ++i)
             for (index_t j = 0; j < h.cols; ++j) {
@@ -136,9 +133,9 @@ public:
             }
     }
 
-    /// One step of each sequence: x rows x in_channels; state (c of an LSTM, the 16-bit h of a GRU) and h, both rows x
+    /// One step of each sequence: x rows x in_channels; state (c of an LSTM, the 31-bit h of a GRU) and h, both rows x
     /// hidden, are those of the step before and become those of this one.
-    void step(matrix_view<const std::uint8_t> x, matrix_view<s16> state, matrix_view<std::uint8_t> h,
+    void step(matrix_view<const std::uint8_t> x, matrix_view<s32> state, matrix_view<std::uint8_t> h,
               const context& ctx) const {
         constexpr const char* where = "frozen_recurrent.step";
         check_states(where, state, h);
@@ -172,21 +169,21 @@ public:
         if (trace) check_trace(where, *trace, n * steps);
         auto* memory = reinterpret_cast<s16*>(
             detail::workspace_begin(where, "frozen_recurrent.workspace_size", ctx.workspace, workspace_size(n, steps)));
-        s16* const wx = memory;
+        s32* const state = reinterpret_cast<s32*>(memory);
+        s16* const wx = reinterpret_cast<s16*>(state + n * hidden);
         s16* const uh = wx + n * steps * cols;
-        s16* const state = uh + n * cols;
-        auto* const first = reinterpret_cast<std::uint8_t*>(state + n * hidden);
+        auto* const first = reinterpret_cast<std::uint8_t*>(uh + n * cols);
         start({state, n, hidden}, {first, n, hidden});
         gemm(matrix_view<const std::uint8_t>(x.data, n * steps, x.c), w_, to_wx_, matrix_view<s16>(wx, n * steps, cols),
              ctx);
         matrix_view<const std::uint8_t> h(first, n, hidden);
-        matrix_view<s16> last(state, n, hidden);
+        matrix_view<s32> last(state, n, hidden);
         for (index_t t = 0; t < steps; ++t) {
             const auto rows_at = [&](auto* base, index_t width) {
                 return matrix_view(base + t * width, n, width, steps * width);
             };
             const matrix_view<s16> product = trace ? rows_at(trace->uh.data, cols) : matrix_view<s16>(uh, n, cols);
-            const matrix_view<s16> next = trace ? rows_at(trace->state.data, hidden) : last;
+            const matrix_view<s32> next = trace ? rows_at(trace->state.data, hidden) : last;
             const matrix_view<std::uint8_t> out = rows_at(y.data, hidden);
             gemm(h, u_, to_uh_, product, ctx);
             Cell::step(rows_at(wx, cols), product, last, params_, next, out,
@@ -197,7 +194,7 @@ public:
     }
 
 private:
-    void check_states(const char* where, const matrix_view<s16>& state, const matrix_view<std::uint8_t>& h) const {
+    void check_states(const char* where, const matrix_view<s32>& state, const matrix_view<std::uint8_t>& h) const {
         detail::check_view(where, "the state", state);
         detail::check_view(where, "h", h);
         detail::check_equal(where, "the number of columns of h", h.cols, spec_.hidden);
@@ -205,21 +202,19 @@ private:
         detail::check_equal(where, "the number of rows of the state", state.rows, h.rows);
     }
     void check_trace(const char* where, const recurrent_trace& t, index_t rows) const {
-        const struct {
-            const char* name;
-            const matrix_view<s16>& v;
-            index_t blocks;
-        } all[] = {{"trace.uh", t.uh, gates}, {"trace.state", t.state, 1}, {"trace.gates", t.gates, Cell::kept}};
-        for (const auto& a : all) {
-            detail::check_view(where, a.name, a.v);
-            detail::check_equal(where, a.name, a.v.rows, rows);
-            detail::check_equal(where, a.name, a.v.cols, a.blocks * spec_.hidden);
-            detail::check_equal(where, a.name, a.v.stride, a.v.cols);
-        }
+        const auto check = [&](const char* name, const auto& v, index_t blocks) {
+            detail::check_view(where, name, v);
+            detail::check_equal(where, name, v.rows, rows);
+            detail::check_equal(where, name, v.cols, blocks * spec_.hidden);
+            detail::check_equal(where, name, v.stride, v.cols);
+        };
+        check("trace.uh", t.uh, gates);
+        check("trace.gates", t.gates, Cell::kept);
+        check("trace.state", t.state, 1);
     }
 
     recurrent_spec spec_;
-    typename Cell::params params_;
+    recurrent_params params_;
     packed_weights w_, u_;
     epilogue<s16> to_wx_, to_uh_;
 };

@@ -9,8 +9,8 @@
 //
 // phase::quantized runs frozen_recurrent itself. backward is back-propagation through time (Werbos 1990) with the
 // values that forward used: dequantized gates, states and codes of h, and quantized weights. Straight-through: rounding
-// has slope 1; an h whose code is clamped and a c at the end of int16 pass nothing on; a gate whose input saturates at
-// 8 needs no mask, its own slope is below 2^-11 there. Ranges follow what forward has seen, from the next forward on.
+// has slope 1; an h whose code is clamped passes nothing on; a gate whose input saturates at 8 needs no mask, its own
+// slope is below 2^-11 there. The range of h follows what forward has seen, from the next forward on.
 #pragma once
 
 #include <Eigen/Core>
@@ -36,8 +36,7 @@ using float_row = Eigen::Map<Eigen::Array<float, 1, Eigen::Dynamic>>;
 using const_float_row = Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>>;
 
 /// The float arithmetic of one row of a cell. forward: zx and zh are W x + b and U h + b'; kept what backward reads.
-/// backward: dh of the row, dstate of the next state, which becomes that of the state before. state_open is null, or 0
-/// where the state was clamped.
+/// backward: dh of the row, dstate of the next state, which becomes that of the state before.
 template <class Cell> struct cell_math;
 
 template <> struct cell_math<lstm_cell> {
@@ -60,13 +59,12 @@ template <> struct cell_math<lstm_cell> {
         t = const_float_row(next, n).tanh();
         float_row(h, n) = o * t;
     }
-    static void backward(const float* k, const float* state, const float* dh_row, index_t n,
-                         const std::uint8_t* state_open, float* dstate_row, float* dzx, float*) {
+    static void backward(const float* k, const float* state, const float* dh_row, index_t n, float* dstate_row,
+                         float* dzx, float*) {
         const const_float_row i(k, n), f(k + n, n), g(k + 2 * n, n), o(k + 3 * n, n), t(k + 4 * n, n), dh(dh_row, n),
             c(state, n);
         float_row dc(dstate_row, n);
         dc += dh * o * (1.0f - t * t);
-        for (index_t j = 0; state_open && j < n; ++j) dc[j] = state_open[j] ? dc[j] : 0.0f;
         float_row(dzx, n) = dc * g * i * (1.0f - i);
         float_row(dzx + n, n) = dc * c * f * (1.0f - f);
         float_row(dzx + 2 * n, n) = dc * i * (1.0f - g * g);
@@ -93,8 +91,8 @@ template <> struct cell_math<gru_cell> {
         float_row(next, n) = (1.0f - z) * c + z * const_float_row(state, n);
         float_row(h, n) = const_float_row(next, n);
     }
-    static void backward(const float* k, const float* state, const float* dh, index_t n, const std::uint8_t*,
-                         float* dstate_row, float* dzx, float* dzh) {
+    static void backward(const float* k, const float* state, const float* dh, index_t n, float* dstate_row, float* dzx,
+                         float* dzh) {
         const const_float_row r(k, n), z(k + n, n), c(k + 2 * n, n), u(k + 3 * n, n), last(state, n);
         float_row d(dstate_row, n);
         d += const_float_row(dh, n);
@@ -158,8 +156,8 @@ public:
     /// W and b, U and b': weight, bias, their gradients and weight_quantizer, as in the other training layers. Rows are
     /// gates x hidden in the order of PyTorch (recurrent_spec).
     weights input, recurrent;
-    /// Ranges of h, and of c of an LSTM.
-    OutputObserver output_observer, state_observer;
+    /// The range of h.
+    OutputObserver output_observer;
     /// If set, the parameters of h instead of the observer's: scale 2^-15 ... 1.
     std::optional<quant_params> fixed_params;
 
@@ -191,7 +189,6 @@ public:
         recurrent.weight = o.recurrent.weight;
         recurrent.bias = o.recurrent.bias;
         output_observer = o.output_observer;
-        state_observer = o.state_observer;
         fixed_params = o.fixed_params;
     }
 
@@ -201,19 +198,6 @@ public:
         p.scale = std::clamp(p.scale, 0x1p-15f, 1.0f);
         return p;
     }
-    /// The finest unit of c with which int16 reaches half as far again as what was seen, so that a range that grows in
-    /// training is followed.
-    [[nodiscard]] std::int32_t cell_bits() const {
-        const real_range r = state_observer.range();
-        if (r.empty())
-            fail(errc::invalid_argument,
-                 "recurrent_layer: the range of the state was never observed; run phase::calibrate first");
-        const float most = 1.5f * std::max(std::fabs(r.min), std::fabs(r.max));
-        std::int32_t bits = 14;
-        while (bits > 0 && std::ldexp(1.0f, 15 - bits) < most) --bits;
-        return bits;
-    }
-
     /// y is reshaped as needed. training keeps what backward needs, and lets the ranges follow (quantized). There is no
     /// phase::dynamic.
     void forward(const activation& x, activation& y, phase p, bool training, const context& ctx) {
@@ -264,8 +248,7 @@ public:
                 const index_t row = i * steps_ + t;
                 math::backward(kept_.data() + row * math::kept * hidden_,
                                t > 0 ? state_.data() + (row - 1) * hidden_ : zero_.data(), dy.data() + row * hidden_,
-                               hidden_, quantized_ ? state_open_.data() + row * hidden_ : nullptr,
-                               d_state_.data() + i * hidden_, dzx_.data() + row * cols, dzh + row * cols);
+                               hidden_, d_state_.data() + i * hidden_, dzx_.data() + row * cols, dzh + row * cols);
             }
             if (t == 0) break;
             // What h of the step before gets back through U, and through its code.
@@ -296,7 +279,6 @@ public:
         s.weight_bits = WeightQuantizer::range::bits;
         s.x = x;
         s.h = output_params();
-        s.cell_bits = gates == 4 ? cell_bits() : 14;
         const auto fill = [&](weights& w, quant_params in, buffer<std::int8_t>& codes, buffer<float>& scales,
                               buffer<std::int32_t>& bias) {
             w.check_parameters();
@@ -353,9 +335,7 @@ private:
                               y.values.data() + row * hidden_);
             }
         }
-        if (p != phase::calibrate) return;
-        if (!fixed_params) output_observer.observe(y.values);
-        state_observer.observe(state_);
+        if (p == phase::calibrate && !fixed_params) output_observer.observe(y.values);
     }
 
     void forward_quantized(const activation& x, activation& y, bool training, const context& ctx) {
@@ -376,8 +356,8 @@ private:
         state_codes_.resize_discard(rows * hidden_);
         gate_codes_.resize_discard(rows * Cell::kept * hidden_);
         const recurrent_trace trace{{uh_.data(), rows, gates * hidden_},
-                                    {state_codes_.data(), rows, hidden_},
-                                    {gate_codes_.data(), rows, Cell::kept * hidden_}};
+                                    {gate_codes_.data(), rows, Cell::kept * hidden_},
+                                    {state_codes_.data(), rows, hidden_}};
         twin.forward(x.code_view(), y.code_view(), inner, &trace);
         keep(y, twin.spec());
     }
@@ -386,10 +366,9 @@ private:
     void keep(const activation& y, const recurrent_spec& s) {
         resize();
         mask_.resize_discard(y.size());
-        state_open_.resize_discard(y.size());
         h_real_.resize_discard(y.size());
         const index_t rows = n_ * steps_;
-        const float unit = gates == 4 ? std::ldexp(1.0f, -s.cell_bits) : 0x1p-15f;
+        const float unit = gates == 4 ? 0x1p-23f : 0x1p-30f; // of the state
         for (index_t row = 0; row < rows; ++row) {
             float* k = kept_.data() + row * math::kept * hidden_;
             const std::int16_t* codes = gate_codes_.data() + row * Cell::kept * hidden_;
@@ -400,9 +379,7 @@ private:
                         static_cast<float>(uh_[(row * gates + gates - 1) * hidden_ + j]) * gate_params.scale;
             for (index_t j = 0; j < hidden_; ++j) {
                 const index_t at = row * hidden_ + j;
-                const std::int16_t c = state_codes_[at];
-                state_[at] = static_cast<float>(c) * unit;
-                state_open_[at] = c > -32768 && c < 32767;
+                state_[at] = static_cast<float>(state_codes_[at]) * unit;
                 h_real_[at] = math::output(k, state_.data() + row * hidden_, hidden_, j);
                 const float code = std::nearbyint(h_real_[at] / s.h.scale) + static_cast<float>(s.h.zero_point);
                 mask_[at] = code >= 0.0f && code <= 255.0f;
@@ -411,7 +388,6 @@ private:
             }
         }
         if (!fixed_params) output_observer.observe(h_real_);
-        state_observer.observe(state_);
     }
 
     index_t hidden_;
@@ -420,8 +396,9 @@ private:
     bool quantized_ = false, trained_ = false;
     buffer<float> zx_, zh_, kept_, state_, h_before_, h_real_, zero_, x_real_; ///< [n][steps][...]
     buffer<float> dzx_, dzh_, d_state_, d_h_;
-    buffer<std::int16_t> uh_, state_codes_, gate_codes_;
-    buffer<std::uint8_t> mask_, state_open_;
+    buffer<std::int16_t> uh_, gate_codes_;
+    buffer<std::int32_t> state_codes_;
+    buffer<std::uint8_t> mask_;
     buffer<std::byte> workspace_;
 };
 

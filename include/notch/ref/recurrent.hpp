@@ -2,24 +2,29 @@
 //
 // notch/ref/recurrent.hpp: the definition of what an LSTM (Hochreiter & Schmidhuber 1997) and a GRU (Cho et al. 2014,
 // arXiv:1406.1078, in the form of PyTorch and cuDNN) do between their matrix products, in integers. Q0.15 is an int16
-// in units of 2^-15, and so on; c is an int16 in units of 2^-cell_bits.
+// in units of 2^-15, and so on.
 //
 //     wx, uh   W x + b and U h + b', Q3.12: gemm with stage::requantize<symmetric<16>>{x, w_scales, gate_params}
 //     s(z)     sigmoid in 0 ... 1, tanh in -1 ... 1: Q3.12 to Q0.15, gate_table below
 //     >>       rounds half up; >>> rounds down; sat saturates to int16
+//     f * c    of Q0.15 and a state of int32: f (c >>> 15) + (f (c mod 2^15) >> 15)
 //
 //     lstm     i, f, o = sigmoid(sat(wx + uh)),  g = tanh(sat(wx + uh))          columns i f g o, as PyTorch has them
-//              c' = sat((f c + (i g >>> 15 - cell_bits)) >> 15)
-//              t  = tanh(c' in Q3.12)                    sat(c' << 12 - cell_bits), or c' >> cell_bits - 12
+//              c' = clamp(f * c + (i g >>> 7), -2^30, 2^30 - 1)                  int32 in units of 2^-23: -128 ... 128
+//              t  = tanh(sat(c' >> 11))
 //              h  = requantize_float(o t, 2^-30 / h.scale, h.zero_point)                                     u8
 //
 //     gru      r, z = sigmoid(sat(wx + uh)),  n = tanh(sat(wx + (r uh >> 15)))     columns r z n, as PyTorch has them
-//              H' = ((2^15 - z) n + z H) >> 15                     the state, Q0.15: a mean, which cannot overflow
-//              h  = requantize_float(H', 2^-15 / h.scale, h.zero_point)                                      u8
+//              H' = (2^15 - z) n + z * H                     int32 in units of 2^-30: a mean, which cannot overflow
+//              h  = requantize_float(H', 2^-30 / h.scale, h.zero_point)                                      u8
 //
-// h is what the next products take; the cell keeps c and H with 16 bits, so that what a long sequence adds up is not
-// rounded to 8 bits at each step. Errors, against the same formulas in real numbers with the same wx, uh, c (and H):
-// gates as gate_table says; c' 0.5 + 2^-15 units more than the gates give, H' 0.5 units; h as any requantization.
+// h is what the next products take; c and H, which a cell keeps, have 31 bits. With 16, as the LSTM of TensorFlow Lite
+// has, a change of less than half a unit is lost at each step, so a gate near 1 holds a value that it should let go:
+// where c goes to 40, as in Silero VAD, that costs more than all else (docs/rnn.md). It takes one multiplication more.
+//
+// Errors, against the same formulas in real numbers with the same wx, uh, c (and H): gates as gate_table says; c' 1.5
+// units of 2^-23 and H' 0.5 units of 2^-30 more than the gates give; h as any requantization. A sum of products beyond
+// -8 ... 8 saturates: sigmoid is then 3.4e-4 from its limit, so that a cell forgets no slower than by that a step.
 #pragma once
 
 #include <cmath>
@@ -55,22 +60,14 @@ struct gate_table {
     }
 };
 
-/// From make_lstm and make_gru. h.scale is 2^-15 ... 1.
-struct lstm_params {
+/// From make_recurrent.
+struct recurrent_params {
     gate_table sigmoid, tanh;
-    std::int32_t cell_bits = 0; ///< the unit of c is 2^-cell_bits, 0..14
-    quant_params h;
+    quant_params h; ///< scale 2^-15 ... 1
 
-    NOTCH_INLINE constexpr lstm_params() noexcept {}
-    /// Real value of h in units of o t.
+    NOTCH_INLINE constexpr recurrent_params() noexcept {}
+    /// Real value of h in units of 2^-30.
     [[nodiscard]] NOTCH_INLINE float multiplier() const noexcept { return 0x1p-30f / h.scale; }
-};
-struct gru_params {
-    gate_table sigmoid, tanh;
-    quant_params h;
-
-    NOTCH_INLINE constexpr gru_params() noexcept {}
-    [[nodiscard]] NOTCH_INLINE float multiplier() const noexcept { return 0x1p-15f / h.scale; }
 };
 
 NOTCH_NAMESPACE_END
@@ -101,46 +98,43 @@ inline void check_h_params(const char* where, quant_params h) {
 }
 /// What both steps check; gates: of the products, kept: of the trace.
 inline void check_step(const char* where, index_t gates, index_t kept, const matrix_view<const std::int16_t>& wx,
-                       const matrix_view<const std::int16_t>& uh, const matrix_view<const std::int16_t>& carry,
-                       const matrix_view<std::int16_t>& next, const matrix_view<std::uint8_t>& h,
-                       const matrix_view<std::int16_t>& trace, const gate_table& sigmoid, quant_params p) {
+                       const matrix_view<const std::int16_t>& uh, const matrix_view<const std::int32_t>& state,
+                       const matrix_view<std::int32_t>& next, const matrix_view<std::uint8_t>& h,
+                       const matrix_view<std::int16_t>& trace, const recurrent_params& p) {
     check_view(where, "h", h);
-    const struct {
-        const char *name, *rows, *cols;
-        matrix_view<const std::int16_t> v;
-        index_t blocks;
-    } all[] = {
-        {"wx", "the number of rows of wx", "the number of columns of wx", wx, gates},
-        {"uh", "the number of rows of uh", "the number of columns of uh", uh, gates},
-        {"the state", "the number of rows of the state", "the number of columns of the state", carry, 1},
-        {"the next state", "the number of rows of the next state", "the number of columns of the next state", next, 1},
-        {"the gates", "the number of rows of the gates", "the number of columns of the gates", trace, kept}};
-    for (const auto& a : all) {
-        if (&a == &all[4] && trace.data == nullptr && trace.rows == 0) break; // no gates are wanted
-        check_view(where, a.name, a.v);
-        check_equal(where, a.rows, a.v.rows, h.rows);
-        check_equal(where, a.cols, a.v.cols, a.blocks * h.cols);
-    }
-    check_h_params(where, p);
-    if (sigmoid.pairs[0] == 0)
-        fail(errc::invalid_argument, cat(where, ": the parameters do not come from make_lstm or make_gru"));
-}
-inline void check_cell_bits(const char* where, std::int32_t bits) {
-    if (bits < 0 || bits > 14) fail(errc::invalid_argument, cat(where, ": cell_bits is ", bits, ", must be 0..14"));
+    const auto check = [&](const char* name, const char* rows, const char* cols, const auto& v, index_t blocks) {
+        check_view(where, name, v);
+        check_equal(where, rows, v.rows, h.rows);
+        check_equal(where, cols, v.cols, blocks * h.cols);
+    };
+    check("wx", "the number of rows of wx", "the number of columns of wx", wx, gates);
+    check("uh", "the number of rows of uh", "the number of columns of uh", uh, gates);
+    check("the state", "the number of rows of the state", "the number of columns of the state", state, 1);
+    check("the next state", "the number of rows of the next state", "the number of columns of the next state", next, 1);
+    if (trace.data != nullptr || trace.rows != 0) // else no gates are wanted
+        check("the gates", "the number of rows of the gates", "the number of columns of the gates", trace, kept);
+    check_h_params(where, p.h);
+    if (p.sigmoid.pairs[0] == 0)
+        fail(errc::invalid_argument, cat(where, ": the parameters do not come from make_recurrent"));
 }
 
 NOTCH_INLINE std::int32_t saturate16(std::int32_t v) noexcept { return v < -32768 ? -32768 : v > 32767 ? 32767 : v; }
 
+/// factor * state >> 15, factor in 0 ... 2^15 - 1.
+NOTCH_INLINE std::int32_t scale_state(std::int32_t factor, std::int32_t state) noexcept {
+    return factor * (state >> 15) + ((factor * (state & 32767) + 16384) >> 15);
+}
+
 /// One element of an LSTM: wx, uh and gates point at its i, the others lie n further each; gates may be null.
-NOTCH_INLINE void lstm_element(const lstm_params& p, const std::int16_t* wx, const std::int16_t* uh, index_t n,
-                               std::int16_t c, std::int16_t& c_next, std::uint8_t& h, std::int16_t* gates) noexcept {
+NOTCH_INLINE void lstm_element(const recurrent_params& p, const std::int16_t* wx, const std::int16_t* uh, index_t n,
+                               std::int32_t c, std::int32_t& c_next, std::uint8_t& h, std::int16_t* gates) noexcept {
     const std::int32_t i = p.sigmoid(saturate16(wx[0] + uh[0])), f = p.sigmoid(saturate16(wx[n] + uh[n])),
                        g = p.tanh(saturate16(wx[2 * n] + uh[2 * n])), o = p.sigmoid(saturate16(wx[3 * n] + uh[3 * n]));
-    const std::int32_t sum = f * c + ((i * g) >> (15 - p.cell_bits)); // sigmoid < 2^15 - 1: within int32
-    const std::int32_t next = saturate16((sum + 16384) >> 15);
-    const int down = p.cell_bits - 12;
-    const std::int32_t t = p.tanh(down > 0 ? (next + (1 << (down - 1))) >> down : saturate16(next * (1 << -down)));
-    c_next = static_cast<std::int16_t>(next);
+    constexpr std::int32_t limit = 1 << 30;
+    const std::int32_t sum = scale_state(f, c) + ((i * g) >> 7); // below 2^30 + 2^15 + 2^23
+    const std::int32_t next = sum < -limit ? -limit : sum > limit - 1 ? limit - 1 : sum;
+    const std::int32_t t = p.tanh(saturate16((next + 1024) >> 11));
+    c_next = next;
     h = static_cast<std::uint8_t>(requantize_float(o * t, p.multiplier(), p.h.zero_point, {0, 255}));
     if (!gates) return;
     gates[0] = static_cast<std::int16_t>(i);
@@ -151,13 +145,12 @@ NOTCH_INLINE void lstm_element(const lstm_params& p, const std::int16_t* wx, con
 }
 
 /// One element of a GRU, likewise.
-NOTCH_INLINE void gru_element(const gru_params& p, const std::int16_t* wx, const std::int16_t* uh, index_t n,
-                              std::int16_t state, std::int16_t& next, std::uint8_t& h, std::int16_t* gates) noexcept {
+NOTCH_INLINE void gru_element(const recurrent_params& p, const std::int16_t* wx, const std::int16_t* uh, index_t n,
+                              std::int32_t state, std::int32_t& next, std::uint8_t& h, std::int16_t* gates) noexcept {
     const std::int32_t r = p.sigmoid(saturate16(wx[0] + uh[0])), z = p.sigmoid(saturate16(wx[n] + uh[n])),
                        c = p.tanh(saturate16(wx[2 * n] + ((r * uh[2 * n] + 16384) >> 15)));
-    const std::int32_t mean = ((32768 - z) * c + z * state + 16384) >> 15;
-    next = static_cast<std::int16_t>(mean);
-    h = static_cast<std::uint8_t>(requantize_float(mean, p.multiplier(), p.h.zero_point, {0, 255}));
+    next = (32768 - z) * c + scale_state(z, state);
+    h = static_cast<std::uint8_t>(requantize_float(next, p.multiplier(), p.h.zero_point, {0, 255}));
     if (!gates) return;
     gates[0] = static_cast<std::int16_t>(r);
     gates[n] = static_cast<std::int16_t>(z);
@@ -173,20 +166,10 @@ NOTCH_INLINE void gru_element(const gru_params& p, const std::int16_t* wx, const
     return detail::make_gate_table(functions::tanh, [](double y) { return -2.0 * y * std::fma(-y, y, 1.0); });
 }
 
-/// cell_bits: with 11, c saturates at -16 and 16. Set-up time.
-[[nodiscard]] inline lstm_params make_lstm(std::int32_t cell_bits, quant_params h) {
-    detail::check_cell_bits("make_lstm", cell_bits);
-    detail::check_h_params("make_lstm", h);
-    lstm_params p;
-    p.sigmoid = make_sigmoid_table();
-    p.tanh = make_tanh_table();
-    p.cell_bits = cell_bits;
-    p.h = h;
-    return p;
-}
-[[nodiscard]] inline gru_params make_gru(quant_params h) {
-    detail::check_h_params("make_gru", h);
-    gru_params p;
+/// For LSTM and GRU. h: the params of the codes of h, scale 2^-15 ... 1. Set-up time.
+[[nodiscard]] inline recurrent_params make_recurrent(quant_params h) {
+    detail::check_h_params("make_recurrent", h);
+    recurrent_params p;
     p.sigmoid = make_sigmoid_table();
     p.tanh = make_tanh_table();
     p.h = h;
@@ -195,13 +178,13 @@ NOTCH_INLINE void gru_element(const gru_params& p, const std::int16_t* wx, const
 
 namespace ref {
 
-/// One step for each row: wx and uh rows x 4 hidden, c and c_next rows x hidden (c_next may be c), h rows x hidden.
-/// gates, if not empty, rows x 5 hidden, receives i f g o tanh(c'), for a backward pass.
+/// One step for each row: wx and uh rows x 4 hidden, c and c_next rows x hidden (c_next may be c), h rows x hidden. c
+/// is -2^30 ... 2^30 - 1, as c_next is. gates, if not empty, rows x 5 hidden, receives i f g o tanh(c'), for a backward
+/// pass.
 inline void lstm_step(matrix_view<const std::int16_t> wx, matrix_view<const std::int16_t> uh,
-                      matrix_view<const std::int16_t> c, const lstm_params& p, matrix_view<std::int16_t> c_next,
+                      matrix_view<const std::int32_t> c, const recurrent_params& p, matrix_view<std::int32_t> c_next,
                       matrix_view<std::uint8_t> h, matrix_view<std::int16_t> gates = {}) {
-    detail::check_step("ref::lstm_step", 4, 5, wx, uh, c, c_next, h, gates, p.sigmoid, p.h);
-    detail::check_cell_bits("ref::lstm_step", p.cell_bits);
+    detail::check_step("ref::lstm_step", 4, 5, wx, uh, c, c_next, h, gates, p);
     for (index_t i = 0; i < h.rows; ++i)
         for (index_t j = 0; j < h.cols; ++j)
             detail::lstm_element(p, &wx(i, j), &uh(i, j), h.cols, c(i, j), c_next(i, j), h(i, j),
@@ -210,9 +193,9 @@ inline void lstm_step(matrix_view<const std::int16_t> wx, matrix_view<const std:
 
 /// The same for a GRU: wx and uh rows x 3 hidden; gates, if not empty, rows x 3 hidden: r z n.
 inline void gru_step(matrix_view<const std::int16_t> wx, matrix_view<const std::int16_t> uh,
-                     matrix_view<const std::int16_t> state, const gru_params& p, matrix_view<std::int16_t> next,
+                     matrix_view<const std::int32_t> state, const recurrent_params& p, matrix_view<std::int32_t> next,
                      matrix_view<std::uint8_t> h, matrix_view<std::int16_t> gates = {}) {
-    detail::check_step("ref::gru_step", 3, 3, wx, uh, state, next, h, gates, p.sigmoid, p.h);
+    detail::check_step("ref::gru_step", 3, 3, wx, uh, state, next, h, gates, p);
     for (index_t i = 0; i < h.rows; ++i)
         for (index_t j = 0; j < h.cols; ++j)
             detail::gru_element(p, &wx(i, j), &uh(i, j), h.cols, state(i, j), next(i, j), h(i, j),

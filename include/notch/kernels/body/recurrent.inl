@@ -14,15 +14,13 @@ NOTCH_OP vec32 gather_32(const std::int32_t* t, vec32 i) {
     return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), static_cast<__mmask16>(0xffff), i, t, 4);
 }
 NOTCH_OP vec32 up_16(vec32 v) { return _mm512_slli_epi32(v, 16); }
-NOTCH_OP vec32 up_by(vec32 v, int n) { return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n)); }
-NOTCH_OP vec32 down_by(vec32 v, int n) { return _mm512_sra_epi32(v, _mm_cvtsi32_si128(n)); }
+NOTCH_OP void store_lanes32(std::int32_t* p, vec32 v, index_t n) { _mm512_mask_storeu_epi32(p, first_lanes(n), v); }
 #else
 NOTCH_OP vec32 gather_32(const std::int32_t* t, vec32 i) {
     return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), t, i, _mm256_set1_epi32(-1), 4);
 }
 NOTCH_OP vec32 up_16(vec32 v) { return _mm256_slli_epi32(v, 16); }
-NOTCH_OP vec32 up_by(vec32 v, int n) { return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n)); }
-NOTCH_OP vec32 down_by(vec32 v, int n) { return _mm256_sra_epi32(v, _mm_cvtsi32_si128(n)); }
+NOTCH_OP void store_lanes32(std::int32_t* p, vec32 v, index_t n) { _mm256_maskstore_epi32(p, first_lanes(n), v); }
 #endif
 
 NOTCH_OP vec32 saturate_lanes(vec32 v) {
@@ -36,24 +34,27 @@ NOTCH_OP vec32 gate_lanes(const gate_table& t, vec32 z) {
 NOTCH_OP vec32 sum_gate(const gate_table& t, const std::int16_t* wx, const std::int16_t* uh, index_t n) {
     return gate_lanes(t, saturate_lanes(add_32(load_lanes_s16(wx, n), load_lanes_s16(uh, n))));
 }
+/// factor * state >> 15, by the two halves of the state.
+NOTCH_OP vec32 scale_lanes(const std::int32_t* state, vec32 factor, index_t n) {
+    const vec32 s = load_lanes(state, n, set_lanes(0)), low = mul_16(and_bits(s, set_lanes(32767)), factor);
+    return add_32(mul_16(right_32<15>(s), factor), right_32<15>(add_32(low, set_lanes(16384))));
+}
 NOTCH_OP void store_h(std::uint8_t* to, vec32 v, float multiplier, quant_params h, index_t n) {
     const vec32 codes = add_32(round_product(v, multiplier), set_lanes(static_cast<std::uint32_t>(h.zero_point)));
     store_lanes8(to, min_s32(max_s32(codes, set_lanes(0)), set_lanes(255)), n);
 }
 
-NOTCH_OP void lstm_lanes(const recurrent_args<lstm_params>& a, index_t row, index_t j, index_t n) {
-    const lstm_params& p = *a.params;
+NOTCH_OP void lstm_lanes(const recurrent_args& a, index_t row, index_t j, index_t n) {
+    const recurrent_params& p = *a.params;
     const index_t m = a.hidden;
     const std::int16_t *wx = a.wx + row * a.ld_wx + j, *uh = a.uh + row * a.ld_uh + j;
     const vec32 i = sum_gate(p.sigmoid, wx, uh, n), f = sum_gate(p.sigmoid, wx + m, uh + m, n),
                 g = sum_gate(p.tanh, wx + 2 * m, uh + 2 * m, n), o = sum_gate(p.sigmoid, wx + 3 * m, uh + 3 * m, n);
-    const vec32 kept = mul_16(load_lanes_s16(a.state + row * a.ld_state + j, n), f);
-    const vec32 sum = add_32(kept, down_by(mul_16(g, i), 15 - p.cell_bits));
-    const vec32 c = saturate_lanes(right_32<15>(add_32(sum, set_lanes(16384))));
-    const int down = p.cell_bits - 12;
-    const vec32 z = down > 0 ? down_by(add_32(c, set_lanes(1u << (down - 1))), down) : saturate_lanes(up_by(c, -down));
-    const vec32 t = gate_lanes(p.tanh, z);
-    store_lanes16(a.next + row * a.ld_next + j, c, n);
+    const vec32 sum = add_32(scale_lanes(a.state + row * a.ld_state + j, f, n), right_32<7>(mul_16(g, i)));
+    const vec32 limit = set_lanes(1u << 30);
+    const vec32 c = min_s32(max_s32(sum, sub_32(set_lanes(0), limit)), sub_32(limit, set_lanes(1)));
+    const vec32 t = gate_lanes(p.tanh, saturate_lanes(right_32<11>(add_32(c, set_lanes(1024)))));
+    store_lanes32(a.next + row * a.ld_next + j, c, n);
     store_h(a.h + row * a.ld_h + j, mul_16(t, o), p.multiplier(), p.h, n);
     if (!a.gates) return;
     std::int16_t* to = a.gates + row * a.ld_gates + j;
@@ -63,18 +64,16 @@ NOTCH_OP void lstm_lanes(const recurrent_args<lstm_params>& a, index_t row, inde
     store_lanes16(to + 3 * m, o, n);
     store_lanes16(to + 4 * m, t, n);
 }
-NOTCH_OP void gru_lanes(const recurrent_args<gru_params>& a, index_t row, index_t j, index_t n) {
-    const gru_params& p = *a.params;
+NOTCH_OP void gru_lanes(const recurrent_args& a, index_t row, index_t j, index_t n) {
+    const recurrent_params& p = *a.params;
     const index_t m = a.hidden;
     const std::int16_t *wx = a.wx + row * a.ld_wx + j, *uh = a.uh + row * a.ld_uh + j;
     const vec32 r = sum_gate(p.sigmoid, wx, uh, n), z = sum_gate(p.sigmoid, wx + m, uh + m, n);
-    const vec32 half = set_lanes(16384);
-    const vec32 reset = right_32<15>(add_32(mul_16(load_lanes_s16(uh + 2 * m, n), r), half));
+    const vec32 reset = right_32<15>(add_32(mul_16(load_lanes_s16(uh + 2 * m, n), r), set_lanes(16384)));
     const vec32 c = gate_lanes(p.tanh, saturate_lanes(add_32(load_lanes_s16(wx + 2 * m, n), reset)));
-    const vec32 mean =
-        add_32(mul_16(c, sub_32(set_lanes(32768), z)), mul_16(load_lanes_s16(a.state + row * a.ld_state + j, n), z));
-    const vec32 next = right_32<15>(add_32(mean, half));
-    store_lanes16(a.next + row * a.ld_next + j, next, n);
+    const vec32 next =
+        add_32(mul_16(c, sub_32(set_lanes(32768), z)), scale_lanes(a.state + row * a.ld_state + j, z, n));
+    store_lanes32(a.next + row * a.ld_next + j, next, n);
     store_h(a.h + row * a.ld_h + j, next, p.multiplier(), p.h, n);
     if (!a.gates) return;
     std::int16_t* to = a.gates + row * a.ld_gates + j;
@@ -82,12 +81,12 @@ NOTCH_OP void gru_lanes(const recurrent_args<gru_params>& a, index_t row, index_
     store_lanes16(to + m, z, n);
     store_lanes16(to + 2 * m, c, n);
 }
-inline void lstm_rows(const recurrent_args<lstm_params>& a) {
+inline void lstm_rows(const recurrent_args& a) {
     for (index_t i = 0; i < a.rows; ++i)
         for (index_t j = 0; j < a.hidden; j += lane_count)
             lstm_lanes(a, i, j, a.hidden - j < lane_count ? a.hidden - j : lane_count);
 }
-inline void gru_rows(const recurrent_args<gru_params>& a) {
+inline void gru_rows(const recurrent_args& a) {
     for (index_t i = 0; i < a.rows; ++i)
         for (index_t j = 0; j < a.hidden; j += lane_count)
             gru_lanes(a, i, j, a.hidden - j < lane_count ? a.hidden - j : lane_count);
@@ -95,14 +94,14 @@ inline void gru_rows(const recurrent_args<gru_params>& a) {
 
 #else
 
-inline void lstm_rows(const recurrent_args<lstm_params>& a) {
+inline void lstm_rows(const recurrent_args& a) {
     for (index_t i = 0; i < a.rows; ++i)
         for (index_t j = 0; j < a.hidden; ++j)
             detail::lstm_element(*a.params, a.wx + i * a.ld_wx + j, a.uh + i * a.ld_uh + j, a.hidden,
                                  a.state[i * a.ld_state + j], a.next[i * a.ld_next + j], a.h[i * a.ld_h + j],
                                  a.gates ? a.gates + i * a.ld_gates + j : nullptr);
 }
-inline void gru_rows(const recurrent_args<gru_params>& a) {
+inline void gru_rows(const recurrent_args& a) {
     for (index_t i = 0; i < a.rows; ++i)
         for (index_t j = 0; j < a.hidden; ++j)
             detail::gru_element(*a.params, a.wx + i * a.ld_wx + j, a.uh + i * a.ld_uh + j, a.hidden,
