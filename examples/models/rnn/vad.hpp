@@ -6,7 +6,8 @@
 //     magnitudes 4 x 129 -> 4 x 128 -> 2 x 64 -> 1 x 64 -> 1 x 128 -> LSTM 128 -> relu -> 1 -> sigmoid
 //
 // Quantized after training, with streams of scripts/silero_frames.py: the first half for the ranges, the second half to
-// compare frame by frame with fp32. Either all of it in integers, or only the LSTM and what follows.
+// compare frame by frame with fp32. All of it in integers, or without the first convolution, or only the LSTM and what
+// follows.
 #pragma once
 
 #include <algorithm>
@@ -75,18 +76,20 @@ template <class Weights> struct vad {
     [[nodiscard]] notch::quant_params input_params() const {
         return notch::params_from_range<notch::affine<8>>(input.range());
     }
-    /// The probabilities of one stream. In phase::quantized all is, or only the LSTM and what follows.
-    std::vector<float> run(std::span<const float> magnitudes, phase p, bool all, const context& ctx) {
+    /// The probabilities of one stream. In phase::quantized the first floats convolutions still are in fp32.
+    std::vector<float> run(std::span<const float> magnitudes, phase p, index_t floats, const context& ctx) {
         activation x;
         x.reshape(static_cast<index_t>(magnitudes.size()) / (4 * 129), 1, 4, 129);
         x.values = notch::buffer<float>(x.size());
         std::copy(magnitudes.begin(), magnitudes.end(), x.values.begin());
         if (p == phase::calibrate) input.observe(magnitudes);
-        const phase first = all || p != phase::quantized ? p : phase::fp32;
-        if (first == phase::quantized) notch::quantize_input(x, input_params(), ctx);
-        for (index_t k = 0; k < 4; ++k) convs[k].forward(k ? a[k - 1] : x, a[k], first, false, ctx);
+        const bool quantized = p == phase::quantized;
+        if (quantized && floats == 0) notch::quantize_input(x, input_params(), ctx);
+        for (index_t k = 0; k < 4; ++k) {
+            convs[k].forward(k ? a[k - 1] : x, a[k], quantized && k < floats ? phase::fp32 : p, false, ctx);
+            if (quantized && k + 1 == floats) notch::quantize_input(a[k], convs[k].output_params(), ctx);
+        }
         activation& frames = a[3];
-        if (p == phase::quantized && !all) notch::quantize_input(frames, convs[3].output_params(), ctx);
         frames.reshape(1, 1, frames.n, 128); // the chunks are the steps
         lstm.forward(frames, h, p, false, ctx);
         h.reshape(h.w, 1, 1, 128);
@@ -133,19 +136,18 @@ struct frozen_vad {
         start();
     }
     void start() { lstm.start({state.data(), 1, 128}, {h.data(), 1, 128}); }
-    /// Codes of 4 x 129 magnitudes; the logit.
-    float step(const u8* magnitudes, context ctx) {
+    /// What the convolution `first` takes, codes of 4 x 129 magnitudes for the first; the logit.
+    float step(const u8* from, index_t first, context ctx) {
         ctx.workspace = memory;
-        index_t width = 4, channels = 129;
-        const u8* from = magnitudes;
-        for (index_t k = 0; k < 4; ++k) {
+        index_t width = first < 2 ? 4 : first == 2 ? 2 : 1;
+        for (index_t k = first; k < 4; ++k) {
+            const notch::layer_spec& s = convs[k].spec();
             u8* to = k % 2 ? b.data() : a.data();
-            const index_t out_width = convs[k].spec().geometry.out_w(width), out = convs[k].spec().out_channels;
-            convs[k].forward(notch::nhwc_view<const u8>(from, 1, 1, width, channels),
-                             notch::nhwc_view<u8>(to, 1, 1, out_width, out), ctx);
+            const index_t out_width = s.geometry.out_w(width);
+            convs[k].forward(notch::nhwc_view<const u8>(from, 1, 1, width, s.in_channels),
+                             notch::nhwc_view<u8>(to, 1, 1, out_width, s.out_channels), ctx);
             from = to;
             width = out_width;
-            channels = out;
         }
         return step_lstm(from, ctx);
     }
@@ -159,7 +161,7 @@ struct frozen_vad {
                      notch::nhwc_view<float>(&logit, 1, 1, 1, 1), ctx);
         return logit;
     }
-    [[nodiscard]] std::int64_t bytes(int weight_bits, bool all) const {
+    [[nodiscard]] std::int64_t bytes(int weight_bits, index_t first) const {
         const notch::recurrent_spec& s = lstm.spec();
         index_t weights = s.weights.size() + s.recurrent_weights.size();
         index_t others = s.w_scales.size() + s.u_scales.size() + s.bias.size() + s.recurrent_bias.size();
@@ -168,8 +170,7 @@ struct frozen_vad {
             others += l.w_scales.size() + l.bias.size();
         };
         add(head.spec());
-        for (const auto& c : convs)
-            if (all) add(c.spec());
+        for (index_t k = first; k < 4; ++k) add(convs[k].spec());
         return (weights * weight_bits + 7) / 8 + 4 * others;
     }
 };
@@ -191,7 +192,7 @@ void vad_rows(report& to, const notch::safetensors& file, const char* method, co
     float worst = 0;
     std::vector<std::vector<float>> fp32;
     for (index_t s = 0; s < streams; ++s) {
-        fp32.push_back(net.run(stream(s), s < streams / 2 ? phase::calibrate : phase::fp32, true, ctx));
+        fp32.push_back(net.run(stream(s), s < streams / 2 ? phase::calibrate : phase::fp32, 0, ctx));
         for (index_t t = 0; t < frames; ++t)
             worst = std::max(worst, std::fabs(fp32.back()[static_cast<std::size_t>(t)] -
                                               expected[static_cast<std::size_t>(s * frames + t)]));
@@ -200,25 +201,30 @@ void vad_rows(report& to, const notch::safetensors& file, const char* method, co
         notch::fail(notch::errc::corrupt, file.label() + ": the probabilities are not those of the weights: " +
                                               std::to_string(worst) + " apart");
     frozen_vad frozen(net);
-    for (bool all : {false, true}) {
+    const struct {
+        index_t first;
+        const char* model;
+    } parts[] = {{4, "silero lstm"}, {1, "silero but 1"}, {0, "silero-vad"}};
+    for (const auto& [first, model] : parts) {
         index_t agree = 0, count = 0;
         double difference = 0;
         std::int64_t different = 0;
         std::vector<std::uint8_t> codes(static_cast<std::size_t>(frames * chunk));
         for (index_t s = streams / 2; s < streams; ++s) {
-            const std::vector<float> p = net.run(stream(s), phase::quantized, all, ctx);
+            const std::vector<float> p = net.run(stream(s), phase::quantized, first, ctx);
             for (std::size_t t = 0; t < p.size(); ++t) {
                 const float want = fp32[static_cast<std::size_t>(s)][t];
                 agree += (p[t] > 0.5f) == (want > 0.5f);
                 difference += std::fabs(static_cast<double>(p[t] - want));
                 ++count;
             }
-            if (all) notch::quantize<notch::affine<8>>(stream(s), net.input_params(), codes);
+            if (first == 0) notch::quantize<notch::affine<8>>(stream(s), net.input_params(), codes);
+            const std::uint8_t* const from = first == 0 ? codes.data() : net.a[first - 1].codes.data();
+            const index_t of_frame = first == 0 ? chunk : first == 1 ? 4 * 128 : 128;
             for (notch::isa i : notch::available_isas()) {
                 frozen.start();
                 for (index_t t = 0; t < frames; ++t) {
-                    const float logit = all ? frozen.step(codes.data() + t * chunk, context(i))
-                                            : frozen.step_lstm(net.a[3].codes.data() + t * 128, context(i));
+                    const float logit = frozen.step(from + t * of_frame, first, context(i));
                     different += logit != net.logits.values[t];
                     for (index_t j = 0; j < 128; ++j)
                         different += frozen.positive[static_cast<std::size_t>(j)] != net.h.codes[t * 128 + j];
@@ -227,27 +233,20 @@ void vad_rows(report& to, const notch::safetensors& file, const char* method, co
         }
         const double percent = 100.0 * static_cast<double>(agree) / static_cast<double>(count);
         std::vector<std::uint8_t> frame(static_cast<std::size_t>(chunk), std::uint8_t{9});
-        const double ms = median_ms([&] {
-            if (all)
-                frozen.step(frame.data(), ctx);
-            else
-                frozen.step_lstm(frame.data(), ctx);
-        });
-        const std::string model = all ? "silero-vad" : "silero lstm";
-        std::printf("%-11s %-20s %-5s %6.2f %%  %7.4f ms  %6lld bytes  %lld codes differ, mean difference %.4f\n",
-                    model.c_str(), method, bits, percent, ms,
-                    static_cast<long long>(frozen.bytes(Weights::range::bits, all)), static_cast<long long>(different),
-                    difference / static_cast<double>(count));
+        const double ms = median_ms([&] { frozen.step(frame.data(), first, ctx); });
+        std::printf("%-12s %-20s %-5s %6.2f %%  %7.4f ms  %6lld bytes  %lld codes differ, mean difference %.4f\n",
+                    model, method, bits, percent, ms, static_cast<long long>(frozen.bytes(Weights::range::bits, first)),
+                    static_cast<long long>(different), difference / static_cast<double>(count));
         std::fflush(stdout);
         to.different += different;
-        to.lost = to.lost || percent < 100.0 - allowed;
+        to.lost = to.lost || (first == 4 && percent < 100.0 - allowed);
         to.rows.push_back({model,
                            method,
                            bits,
                            "speech as fp32 %",
                            percent,
                            100.0,
-                           frozen.bytes(Weights::range::bits, all),
+                           frozen.bytes(Weights::range::bits, first),
                            ms,
                            {},
                            {}});
@@ -262,7 +261,7 @@ inline void vad_fp32(report& to, const notch::safetensors& file) {
     activation frame, h;
     frame.reshape(1, 1, 1, 128);
     frame.values = notch::buffer<float>(128);
-    const double all = median_ms([&] { (void)net.run(chunk, phase::fp32, true, ctx); }),
+    const double all = median_ms([&] { (void)net.run(chunk, phase::fp32, 0, ctx); }),
                  lstm = median_ms([&] { net.lstm.forward(frame, h, phase::fp32, false, ctx); });
     index_t of_lstm = 0, of_convs = 0;
     const auto count = [](auto& layer, index_t& n) {
@@ -277,7 +276,7 @@ inline void vad_fp32(report& to, const notch::safetensors& file) {
         index_t values;
     } rows[] = {{"silero lstm", lstm, of_lstm}, {"silero-vad", all, of_lstm + of_convs}};
     for (const auto& r : rows) {
-        std::printf("%-11s %-20s %-5s %6.2f %%  %7.4f ms  %6lld bytes\n", r.model, "", "fp32", 100.0, r.ms,
+        std::printf("%-12s %-20s %-5s %6.2f %%  %7.4f ms  %6lld bytes\n", r.model, "", "fp32", 100.0, r.ms,
                     static_cast<long long>(4 * r.values));
         to.rows.push_back({r.model, "", "fp32", "speech as fp32 %", 100.0, 100.0, 4 * r.values, r.ms, {}, {}});
     }
