@@ -50,6 +50,7 @@ done
 models=(
     "gnn"
     "cnn"
+    "vit"
 )
 
 if [[ -n $build ]]; then

@@ -15,6 +15,8 @@
 //     const notch::attention a({12, 32, tokens, q_params, k_params, v_params, y_params});
 //     a.run(q, k, v, y, ctx);
 //
+// Training: layers/attention_layer.hpp.
+//
 // Against attention in real numbers on the same codes an element of y is off by at most 0.502 steps of y plus what
 // the codes of probabilities are off: sum over j of 2^-8 * e_j * |real v(j, d)|, with e_j < 0.508 + keys * 2^-22
 // (ref/softmax.hpp; 1 for a probability above 255 / 256).
@@ -29,13 +31,15 @@
 
 NOTCH_NAMESPACE_BEGIN
 
-/// What an attention is made for. q, k and v are grids of s8 codes (zero points -128..127), y of u8 codes.
+/// What an attention is made for. q, k and v are grids of s8 codes (zero points -128..127), or of u8 codes (0..255) if
+/// is_signed is false; y of u8 codes.
 struct attention_spec {
     index_t heads = 1, head_size = 1;
     index_t keys = 0; ///< rows of k and v, at most 33,025
     quant_params q, k, v, y;
     float scale = 0; ///< of the scores, > 0; 0: 1 / sqrt(head_size)
     bool causal = false;
+    bool is_signed = true;
 };
 
 NOTCH_NAMESPACE_END
@@ -51,17 +55,20 @@ public:
             fail(errc::invalid_argument, detail::cat(where, ": ", s.heads, " heads of ", s.head_size));
         (void)detail::checked_product(where, s.heads, s.head_size);
         if (s.scale == 0.0f) spec_.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.head_size)));
-        detail::check_params(where, "q", s.q, -128, 127);
-        detail::check_params(where, "k", s.k, -128, 127);
-        detail::check_params(where, "v", s.v, -128, 127);
+        const std::int32_t lo = s.is_signed ? -128 : 0, hi = s.is_signed ? 127 : 255;
+        detail::check_params(where, "q", s.q, lo, hi);
+        detail::check_params(where, "k", s.k, lo, hi);
+        detail::check_params(where, "v", s.v, lo, hi);
         detail::check_params(where, "y", s.y, 0, 255);
         detail::check_scale(where, "scale", spec_.scale);
         const double step = static_cast<double>(s.q.scale) * static_cast<double>(s.k.scale);
         softmax_ = make_softmax_s32(static_cast<float>(step), spec_.scale);
-        scores_ = make_operand<std::int8_t>(s.keys, s.head_size, s.k.zero_point);
-        values_ = make_operand<std::int8_t>(s.head_size, s.keys, s.v.zero_point);
+        const auto operand = s.is_signed ? make_operand<std::int8_t> : make_operand<std::uint8_t>;
+        scores_ = operand(s.keys, s.head_size, s.k.zero_point);
+        values_ = operand(s.head_size, s.keys, s.v.zero_point);
         const float v_scale[] = {s.v.scale};
-        score_ = make_epilogue(scores_, stage::s8_input{}, stage::accumulators{s.q.zero_point});
+        const stage::accumulators sums{s.q.zero_point};
+        score_ = s.is_signed ? make_epilogue(scores_, stage::s8_input{}, sums) : make_epilogue(scores_, sums);
         value_ = make_epilogue(values_, stage::requantize<affine<8>>{{1.0f / 256.0f, 0}, v_scale, s.y});
     }
 
@@ -75,8 +82,20 @@ public:
 
     /// q, y: queries x heads * head_size; k, v: keys x heads * head_size; any row strides. y must not overlap the
     /// others. Threads share the heads. Causal attention has at most as many queries as keys. Without keys y is real 0.
+    /// probabilities, if not empty, receives the codes P: heads x queries x keys.
     void run(matrix_view<const std::int8_t> q, matrix_view<const std::int8_t> k, matrix_view<const std::int8_t> v,
-             matrix_view<std::uint8_t> y, const context& ctx) const {
+             matrix_view<std::uint8_t> y, const context& ctx, std::span<std::uint8_t> probabilities = {}) const {
+        run_codes(true, q, k, v, y, ctx, probabilities);
+    }
+    void run(matrix_view<const std::uint8_t> q, matrix_view<const std::uint8_t> k, matrix_view<const std::uint8_t> v,
+             matrix_view<std::uint8_t> y, const context& ctx, std::span<std::uint8_t> probabilities = {}) const {
+        run_codes(false, q, k, v, y, ctx, probabilities);
+    }
+
+private:
+    template <class Code>
+    void run_codes(bool is_signed, matrix_view<const Code> q, matrix_view<const Code> k, matrix_view<const Code> v,
+                   matrix_view<std::uint8_t> y, const context& ctx, std::span<std::uint8_t> probabilities) const {
         constexpr const char* where = "attention";
         const index_t width = spec_.heads * spec_.head_size, rows = q.rows, keys = spec_.keys, size = spec_.head_size;
         if (score_.bias.size() < keys || value_.bias.size() < size)
@@ -86,23 +105,33 @@ public:
             detail::check_equal(where, {"the number of columns of ", name}, m.cols, width);
             detail::check_equal(where, {"the number of rows of ", name}, m.rows, m_rows);
         };
+        if (spec_.is_signed != is_signed)
+            fail(errc::invalid_argument, detail::cat("attention: the codes of q, k and v are ", is_signed ? "s8" : "u8",
+                                                     ", it was made for ", is_signed ? "u8" : "s8"));
         check("q", q, rows);
         check("k", k, keys);
         check("v", v, keys);
         check("y", y, rows);
         if (spec_.causal && rows > keys)
             fail(errc::shape_mismatch, detail::cat(where, ": ", rows, " queries for ", keys, " keys"));
+        if (!probabilities.empty()) {
+            detail::check_span(where, "probabilities", probabilities);
+            detail::check_equal(
+                where, "the number of probabilities", static_cast<index_t>(probabilities.size()),
+                detail::checked_product(where, detail::checked_product(where, spec_.heads, rows), keys));
+        }
         const layout l = plan(rows, ctx);
         std::byte* memory =
             detail::workspace_begin(where, "attention.workspace_size", ctx.workspace, detail::workspace_bytes(l.bytes));
         if (rows == 0) return;
         auto* s = reinterpret_cast<std::int32_t*>(memory);
-        auto* p = reinterpret_cast<std::uint8_t*>(memory + l.probabilities);
         context inner = ctx;
         inner.workspace = {memory + l.rest, static_cast<std::size_t>(l.bytes - l.rest)};
         // As many heads at once as there are threads: their scores stay in the caches.
         for (index_t head = 0; head < spec_.heads; head += l.together) {
             const index_t n = spec_.heads - head < l.together ? spec_.heads - head : l.together, at = head * size;
+            auto* p = probabilities.empty() ? reinterpret_cast<std::uint8_t*>(memory + l.probabilities)
+                                            : probabilities.data() + head * rows * keys;
             const auto part = [&](const auto& m) { return batch_view(m.data + at, n, m.rows, size, m.stride, size); };
             gemm_batched<rhs::transposed>(part(q), part(k), scores_, score_, batch_view<std::int32_t>(s, n, rows, keys),
                                           inner);
@@ -117,7 +146,6 @@ public:
         }
     }
 
-private:
     /// The parts of the workspace: scores, probabilities, and that of the products.
     struct layout {
         index_t together, probabilities, rest, bytes;
