@@ -205,7 +205,9 @@ void vad_rows(report& to, const notch::safetensors& file, const char* method, co
         index_t first;
         const char* model;
     } parts[] = {{4, "silero lstm"}, {1, "silero but 1"}, {0, "silero-vad"}};
-    for (const auto& [first, model] : parts) {
+    for (const auto& part : parts) {
+        const index_t first = part.first;
+        const char* const model = part.model;
         index_t agree = 0, count = 0;
         double difference = 0;
         std::int64_t different = 0;
