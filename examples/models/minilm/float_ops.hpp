@@ -1,33 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The float arithmetic of a transformer in Eigen, compiled once for each instruction set: what INT8 is compared with,
-// and what lies between the products of the variants that quantize no more than those. Each build is a shared library
-// with hidden symbols, so that Eigen's templates of different flags never meet.
+// The float arithmetic of a transformer in Eigen: what INT8 is compared with, and what lies between the products of the
+// variants that quantize no more than those.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
-namespace minilm {
+#include <Eigen/Core>
+#include <unsupported/Eigen/SpecialFunctions>
 
-struct float_ops {
-    /// y = x w^T + bias: rows x k times n x k.
-    void (*product)(const float* x, std::int64_t rows, std::int64_t k, const float* w, std::int64_t n,
-                    const float* bias, float* y);
-    /// Attention of all heads. qkv: rows of [heads][size] queries, then keys, then values; y: rows of [heads][size].
-    void (*attention)(const float* qkv, std::int64_t rows, std::int64_t heads, std::int64_t size, float* y);
-    /// x / 2 (1 + erf(x / sqrt 2)), in place.
-    void (*gelu)(float* x, std::int64_t n);
-    /// y += x, then x = layer norm of y.
-    void (*add_norm)(float* y, float* x, std::int64_t rows, std::int64_t cols, const float* gamma, const float* beta,
-                     float epsilon);
-};
+namespace minilm::fp32 {
 
-} // namespace minilm
+using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using rows_map = Eigen::Map<const matrix, 0, Eigen::OuterStride<>>;
+using row = Eigen::Map<Eigen::Array<float, 1, Eigen::Dynamic>>;
+using const_row = Eigen::Map<const Eigen::Array<float, 1, Eigen::Dynamic>>;
 
-#define MINILM_FLOAT_NAME_(isa) minilm_float_##isa
-#define MINILM_FLOAT_NAME(isa) MINILM_FLOAT_NAME_(isa)
-#define MINILM_FLOAT(isa)                                                                                              \
-    extern "C" __attribute__((visibility("default"))) const minilm::float_ops* MINILM_FLOAT_NAME(isa)()
-MINILM_FLOAT(baseline);
-MINILM_FLOAT(avx2);
-MINILM_FLOAT(avx512);
+/// y = x w^T + bias: rows x k times n x k.
+inline void product(const float* x, std::int64_t rows, std::int64_t k, const float* w, std::int64_t n,
+                    const float* bias, float* y) {
+    Eigen::Map<matrix> out(y, rows, n);
+    out.noalias() = Eigen::Map<const matrix>(x, rows, k) * Eigen::Map<const matrix>(w, n, k).transpose();
+    for (std::int64_t i = 0; i < rows; ++i) out.row(i).array() += const_row(bias, n);
+}
+
+/// Attention of all heads. qkv: rows of [heads][size] queries, then keys, then values; y: rows of [heads][size].
+inline void attention(const float* qkv, std::int64_t rows, std::int64_t heads, std::int64_t size, float* y) {
+    const std::int64_t width = heads * size;
+    const Eigen::OuterStride<> stride(3 * width);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    matrix scores(rows, rows);
+    for (std::int64_t h = 0; h < heads; ++h) {
+        const float* at = qkv + h * size;
+        scores.noalias() = rows_map(at, rows, size, stride) * rows_map(at + width, rows, size, stride).transpose();
+        for (std::int64_t i = 0; i < rows; ++i) {
+            auto s = scores.row(i).array();
+            s = ((s - s.maxCoeff()) * scale).exp();
+            s *= 1.0f / s.sum();
+        }
+        Eigen::Map<matrix, 0, Eigen::OuterStride<>>(y + h * size, rows, size, Eigen::OuterStride<>(width)).noalias() =
+            scores * rows_map(at + 2 * width, rows, size, stride);
+    }
+}
+
+/// x / 2 (1 + erf(x / sqrt 2)), in place.
+inline void gelu(float* x, std::int64_t n) {
+    constexpr std::int64_t block = 1024; // stays in L1
+    for (std::int64_t i = 0; i < n; i += block) {
+        row part(x + i, n - i < block ? n - i : block);
+        part *= 0.5f + 0.5f * (part * 0.70710678f).erf();
+    }
+}
+
+/// y += x, then x = layer norm of y.
+inline void add_norm(float* y, float* x, std::int64_t rows, std::int64_t cols, const float* gamma, const float* beta,
+                     float epsilon) {
+    const const_row g(gamma, cols), b(beta, cols);
+    for (std::int64_t i = 0; i < rows; ++i) {
+        row sum(y + i * cols, cols), out(x + i * cols, cols);
+        sum += out;
+        const float mean = sum.mean();
+        const float variance = (sum - mean).square().mean();
+        out = (sum - mean) * (1.0f / std::sqrt(variance + epsilon)) * g + b;
+    }
+}
+
+} // namespace minilm::fp32

@@ -120,19 +120,6 @@ double median_ms(const embedder& net, std::span<const std::int32_t> ids, int run
     return ms[static_cast<std::size_t>(runs / 2)];
 }
 
-const float_ops& best_float_ops() {
-#if NOTCH_X86_64
-    bool avx2 = false, avx512 = false;
-    for (notch::isa i : notch::available_isas()) {
-        avx2 = avx2 || i == notch::isa::avx2;
-        avx512 = avx512 || i == notch::isa::avx512bw;
-    }
-    if (avx512) return *minilm_float_avx512();
-    if (avx2) return *minilm_float_avx2();
-#endif
-    return *minilm_float_baseline();
-}
-
 statistics calibrate(float_network& fp32, const sentences& s, std::vector<smoothing> smooth, bool moments) {
     statistics seen(std::move(smooth), moments);
     float y[width];
@@ -200,8 +187,7 @@ int main(int argc, char** argv) {
             passages.reference.empty())
             notch::fail(notch::errc::invalid_argument, sentences_path + ": sentences or references are missing");
         const weights w(weights_path);
-        const float_ops& ops = best_float_ops();
-        float_network fp32(w, product_kind::fp32, ops);
+        float_network fp32(w, product_kind::fp32);
         const bool gptq = !timing; // takes no part in the latency
         const statistics seen = calibrate(fp32, calibration, {}, gptq);
         const std::vector<smoothing> smooth = seen.smooth(w, 0.5);
@@ -210,7 +196,7 @@ int main(int argc, char** argv) {
         std::vector<variant> variants;
         const auto add_float = [&](const char* method, const char* bits, product_kind kind, bool eight,
                                    std::span<const notch::input_moments> moments = {}) {
-            const auto net = std::make_shared<float_network>(w, kind, ops, moments);
+            const auto net = std::make_shared<float_network>(w, kind, moments);
             variants.push_back({method, bits, [net](auto ids, float* y, const context& ctx) { net->run(ids, y, ctx); },
                                 net->bytes(), eight});
         };

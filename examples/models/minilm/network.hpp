@@ -195,8 +195,7 @@ enum class product_kind { fp32, dynamic, group8, group4, group4_a8 };
 
 class float_linear {
 public:
-    float_linear(const linear_weights& w, product_kind kind, const float_ops& ops, const notch::input_moments* inputs)
-        : kind_(kind), w_(&w), ops_(&ops) {
+    float_linear(const linear_weights& w, product_kind kind, const notch::input_moments* inputs) : kind_(kind), w_(&w) {
         constexpr index_t group = 64;
         bytes_ = 4 * w.b.size();
         switch (kind) {
@@ -223,7 +222,7 @@ public:
         const matrix_view<float> out(y.data(), rows, w_->n);
         switch (kind_) {
         case product_kind::fp32:
-            ops_->product(x.data(), rows, w_->k, w_->w.data(), w_->n, w_->b.data(), y.data());
+            fp32::product(x.data(), rows, w_->k, w_->w.data(), w_->n, w_->b.data(), y.data());
             break;
         case product_kind::dynamic:
             notch::gemm_dynamic<notch::affine<8>>(in, packed_, epilogue_, out,
@@ -241,7 +240,6 @@ public:
 private:
     product_kind kind_;
     const linear_weights* w_;
-    const float_ops* ops_;
     notch::packed_weights packed_;
     notch::epilogue<float> epilogue_;
     notch::packed_group_weights groups_;
@@ -254,12 +252,10 @@ enum class place { sum0, x, qkv, attention, out, sum1, norm1, up, gelu, down, su
 class float_network {
 public:
     /// w must outlive the network. inputs: of the products of all layers, for GPTQ of group-wise weights; empty: none.
-    float_network(const weights& w, product_kind kind, const float_ops& ops,
-                  std::span<const notch::input_moments> inputs = {})
-        : w_(&w), ops_(&ops) {
+    float_network(const weights& w, product_kind kind, std::span<const notch::input_moments> inputs = {}) : w_(&w) {
         for (const layer_weights& l : w.layer)
             for (const linear_weights* p : {&l.qkv, &l.out, &l.up, &l.down}) {
-                products_.emplace_back(*p, kind, ops, inputs.empty() ? nullptr : &inputs[products_.size()]);
+                products_.emplace_back(*p, kind, inputs.empty() ? nullptr : &inputs[products_.size()]);
                 bytes_ += products_.back().bytes();
             }
         if (kind != product_kind::fp32) words_ = std::make_unique<word_table>(w.words);
@@ -284,7 +280,7 @@ public:
                 std::copy_n(w_->words.data() + ids[static_cast<std::size_t>(i)] * width, width, x_.data() + i * width);
         std::copy_n(w_->positions.data(), n * width, y_.data());
         const auto add_norm = [&](const norm_weights& p, index_t l, place sum) {
-            ops_->add_norm(y_.data(), x_.data(), n, width, p.gamma.data(), p.beta.data(), epsilon);
+            fp32::add_norm(y_.data(), x_.data(), n, width, p.gamma.data(), p.beta.data(), epsilon);
             tap(l, sum, y_.span());
         };
         add_norm(w_->norm, 0, place::sum0);
@@ -294,7 +290,7 @@ public:
             tap(l, place::x, x_.span());
             p[0].run(x_, n, qkv_, scratch_, ctx);
             tap(l, place::qkv, qkv_.span());
-            ops_->attention(qkv_.data(), n, heads, head_size, c_.data());
+            fp32::attention(qkv_.data(), n, heads, head_size, c_.data());
             tap(l, place::attention, c_.span());
             p[1].run(c_, n, y_, scratch_, ctx);
             tap(l, place::out, y_.span());
@@ -302,7 +298,7 @@ public:
             tap(l, place::norm1, x_.span());
             p[2].run(x_, n, h_, scratch_, ctx);
             tap(l, place::up, h_.span());
-            ops_->gelu(h_.data(), h_.size());
+            fp32::gelu(h_.data(), h_.size());
             tap(l, place::gelu, h_.span());
             p[3].run(h_, n, y_, scratch_, ctx);
             tap(l, place::down, y_.span());
@@ -320,7 +316,6 @@ public:
 
 private:
     const weights* w_;
-    const float_ops* ops_;
     std::vector<float_linear> products_;
     std::unique_ptr<word_table> words_;
     std::int64_t bytes_ = 0;
