@@ -168,6 +168,11 @@ void experiment(report& to, const mnist::dataset& data, const mnist::dataset& te
     add_row(to, "static, per channel", "w4a8", four, test, fp32, 100.0);
     mnist::train(four, data, phase::quantized, p.qat_epochs, 0.0005f, seed + 1, "w4a8");
     add_row(to, "trained, per channel", "w4a8", four, test, fp32, 100.0);
+    network<per_channel_q<2>> two(p.form);
+    mnist::copy_network(two, net);
+    add_row(to, "static, per channel", "w2a8", two, test, fp32, 100.0);
+    mnist::train(two, data, phase::quantized, p.qat_epochs, 0.001f, seed + 1, "w2a8");
+    add_row(to, "trained, per channel", "w2a8", two, test, fp32, 100.0);
     mnist::train(net, data, phase::quantized, p.qat_epochs, 0.0003f, seed + 1, "w8a8");
     add_row(to, "trained, per channel", "w8a8", net, test, fp32, p.allowed);
 }
@@ -195,9 +200,9 @@ int main(int argc, char** argv) {
     try {
         auto train = mnist::read_digits(data, "train"), test = mnist::read_digits(data, "test");
         if (quick) {
-            train.count = std::min<notch::index_t>(train.count, 2048);
+            train.count = std::min<notch::index_t>(train.count, 4096);
             test.count = std::min<notch::index_t>(test.count, 500);
-            p.epochs = 4;
+            p.epochs = 6;
             p.qat_epochs = 1;
             p.allowed = 3.0;
         }
