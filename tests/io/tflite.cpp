@@ -18,6 +18,7 @@
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/tflite.hpp>
 
+#include "../../examples/models/tiny/network.hpp"
 #include "files.hpp"
 
 using namespace io_test;
@@ -408,6 +409,119 @@ TEST_CASE("tflite: any flipped bit is an error or another model, never a crash")
             std::memcpy(file.data() + at, &value, 4);
             read_damaged(file);
         }
+}
+
+namespace {
+
+const std::vector<float> float_weights{1, -2, 3, -4, 5, -6, 7, -8, 0.5f, 0, 0, 1, 2, 0, -1, -1};
+/// The convolution in float: without quantization.
+model_spec float_model() {
+    model_spec m;
+    m.tensors = {{"x", {1, 3, 3, 2}, 0, {}, {}, 0, 0},
+                 {"w", {2, 2, 2, 2}, 0, {}, {}, 0, 1},
+                 {"b", {2}, 0, {}, {}, 0, 2},
+                 {"y", {1, 2, 2, 2}, 0, {}, {}, 0, 0}};
+    m.buffers = {{}, bytes_of(float_weights), bytes_of(std::vector<float>{10, -2})};
+    m.ops.resize(1);
+    m.outputs = {3};
+    return m;
+}
+using training_network = tiny::builder<tiny::training_layers<true>>;
+
+void set_input(notch::activation& x) {
+    x.reshape(1, 3, 3, 2);
+    x.quantized = false;
+    x.values = notch::buffer<float>(18);
+    for (index_t i = 0; i < 18; ++i) x.values[i] = static_cast<float>(i % 5 - 2);
+}
+
+} // namespace
+
+TEST_CASE("tflite: a float model becomes layers, in fp32 and frozen") {
+    const bytes_t file = float_model().file();
+    const auto m = tflite::model::parse(file, "tiny");
+    const auto weights = m.constant<float>(1);
+    CHECK(std::vector<float>(weights.begin(), weights.end()) == float_weights);
+    CHECK(m.at(0).scales.empty());
+
+    auto net = training_network(m).build();
+    set_input(net.values[net.input]);
+    const notch::activation& y = net.forward(notch::phase::fp32);
+    REQUIRE(y.values.size() == 8);
+    for (index_t oy = 0; oy < 2; ++oy)
+        for (index_t ox = 0; ox < 2; ++ox)
+            for (index_t c = 0; c < 2; ++c) {
+                float sum = c == 0 ? 10.0f : -2.0f;
+                for (index_t ky = 0; ky < 2; ++ky)
+                    for (index_t kx = 0; kx < 2; ++kx)
+                        for (index_t k = 0; k < 2; ++k)
+                            sum += static_cast<float>((((oy + ky) * 3 + ox + kx) * 2 + k) % 5 - 2) *
+                                   float_weights[static_cast<std::size_t>(((c * 2 + ky) * 2 + kx) * 2 + k)];
+                CHECK(y.values[(oy * 2 + ox) * 2 + c] == std::max(0.0f, sum)); // small integers and halves: exact
+            }
+
+    const notch::quant_params x{0.5f, 100};
+    auto frozen = tiny::freeze(net, x);
+    set_input(frozen.values[frozen.input]);
+    notch::quantize_input(net.values[net.input], x);
+    notch::quantize_input(frozen.values[frozen.input], x);
+    (void)net.forward(notch::phase::quantized);
+    for (notch::isa isa : notch::available_isas()) {
+        const notch::activation& z = frozen.infer(notch::context(isa));
+        CHECK(std::equal(z.values.begin(), z.values.end(), net.values[net.output].values.begin()));
+    }
+}
+
+TEST_CASE("tflite: layers of weights that a float model stores as int8") {
+    model_spec m = float_model();
+    m.buffers[1] = bytes_of(conv_weights);
+    m.tensors[1] = {"w", {2, 2, 2, 2}, 9, {0.25f, 0.5f}, {0, 0}, 0, 1};
+    const bytes_t file = m.file();
+    const auto model = tflite::model::parse(file);
+    auto net = training_network(model).build();
+    const auto& layer = std::get<0>(net.nodes.at(0).layer);
+    for (index_t i = 0; i < 16; ++i)
+        CHECK(layer.weight[i] ==
+              (i < 8 ? 0.25f : 0.5f) * static_cast<float>(conv_weights[static_cast<std::size_t>(i)]));
+}
+
+TEST_CASE("tflite: float models that lie, and those without layers, are refused") {
+    const auto refused = [](const char* text, const std::function<void(model_spec&)>& change) {
+        model_spec m = float_model();
+        change(m);
+        const bytes_t file = m.file();
+        const auto model = tflite::model::parse(file, "evil");
+        CHECK(contains(error_of(errc::unsupported, [&] { (void)training_network(model).build(); }), text));
+    };
+    refused("are not constant", [](model_spec& m) { // and would need much memory
+        m.tensors[1].shape = {1 << 20, 1 << 10, 1 << 10, 2};
+        m.tensors[1].buffer = 0;
+    });
+    refused("has groups", [](model_spec& m) { m.tensors[0].shape[3] = 4; });
+    refused("another rank", [](model_spec& m) { m.tensors[0].shape = {1, 18}; });
+    refused("is not float", [](model_spec& m) { m.tensors[0].type = 2; });
+    refused("nothing has computed", [](model_spec& m) { m.ops[0].inputs[0] = 3; });
+    refused("written twice", [](model_spec& m) { m.ops[0].outputs[0] = 0; });
+    refused("that no layer has", [](model_spec& m) { m.ops[0].fused = 2; });
+    refused("not that of a last layer", [](model_spec& m) { m.outputs[0] = 0; });
+    refused("no layer here", [](model_spec& m) { m.codes[0] = 150; });
+    refused("other scales", [](model_spec& m) {
+        m.buffers[1] = bytes_of(conv_weights);
+        m.tensors[1] = {"w", {2, 2, 2, 2}, 9, {}, {}, 0, 1};
+    });
+
+    const bytes_t original = float_model().file();
+    for (std::size_t bit = 0; bit < original.size() * 8; ++bit) {
+        bytes_t file = original;
+        file[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
+        try {
+            const auto model = tflite::model::parse(file);
+            auto net = training_network(model).build();
+            set_input(net.values[net.input]);
+            (void)net.forward(notch::phase::fp32);
+        } catch (const notch::error&) {
+        }
+    }
 }
 
 TEST_CASE("tflite: files that cannot be read") {

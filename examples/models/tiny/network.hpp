@@ -135,6 +135,11 @@ private:
         if (s.size() != rank) refuse("a tensor has another rank");
         return s;
     }
+    /// Of weights, whose file has as many bytes as this says.
+    const std::vector<index_t>& weight_shape(index_t tensor, std::size_t rank) const {
+        if (model_.at(tensor).data.empty()) refuse("the weights are not constant");
+        return shape(tensor, rank);
+    }
     notch::nonlinearity function(tflite::activation a) const {
         switch (a) {
         case tflite::activation::none: return notch::nonlinearity::none;
@@ -162,7 +167,7 @@ private:
         case code::conv_2d:
         case code::depthwise_conv_2d: {
             const auto& options = std::get<tflite::conv_options>(o.options);
-            const auto &w = shape(input(1), 4), &image = shape(x, 4);
+            const auto &w = weight_shape(input(1), 4), &image = shape(x, 4);
             notch::window s;
             s.kernel_h = w[1];
             s.kernel_w = w[2];
@@ -183,7 +188,9 @@ private:
         }
         case code::fully_connected: {
             const auto& options = std::get<tflite::fully_connected_options>(o.options);
-            const auto& w = shape(input(1), 2);
+            const auto& w = weight_shape(input(1), 2);
+            if (model_.at(x).shape.empty() || model_.at(x).shape.back() != w[1])
+                refuse("reads something else than one vector");
             const notch::layer_options to{.function = function(options.fused), .float_output = last(y)};
             weighted(typename Layers::linear(w[1], w[0], to), o);
             return;
