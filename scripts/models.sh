@@ -51,12 +51,14 @@ models=(
     "gnn"
     "cnn"
     "vit"
+    "tiny mlperf-tiny" # the .tflite files, and in inputs/ what scripts/mlperf_tiny_inputs.py writes
 )
 
 if [[ -n $build ]]; then
     [[ -d $build ]] || { usage >&2; die "--build: there is no directory $build"; }
 else
-    install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
+    install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev \
+        libflatbuffers-dev
     build=$root/build/models
     configure "$build" -DNOTCH_BUILD_TESTS=OFF -DNOTCH_BUILD_BENCHMARKS=OFF -DNOTCH_BUILD_DOCS=OFF \
         -DNOTCH_BUILD_EXAMPLES=ON
