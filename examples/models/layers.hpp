@@ -5,6 +5,12 @@
 // in order, and gets its forward passes from forward_passes.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <map>
+#include <string>
+#include <tuple>
 #include <type_traits>
 
 #include <notch/layers/frozen.hpp>
@@ -40,6 +46,27 @@ struct frozen_layers {
     using linear = notch::frozen_linear;
 };
 
+/// Runs frozen layers, with a workspace that grows to what they need.
+class frozen_runner {
+public:
+    /// a: further inputs, then the output.
+    template <class Layer, class... Activations>
+    void run(Layer& layer, const context& ctx, const activation& x, Activations&... a) {
+        if constexpr (requires { layer.forward(x, a..., ctx); }) {
+            context inner = ctx;
+            const index_t need = layer.workspace_size(x.n, x.h, x.w, ctx);
+            if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
+            inner.workspace = workspace_;
+            layer.forward(x, a..., inner);
+        } else {
+            layer.forward(x, a..., phase::quantized, false, ctx);
+        }
+    }
+
+private:
+    buffer<std::byte> workspace_;
+};
+
 template <class Network, class Layers> class forward_passes {
 public:
     /// Of training layers.
@@ -50,22 +77,37 @@ public:
     }
     /// Of frozen layers.
     const activation& forward(const activation& x, const context& ctx) requires(Layers::frozen) {
-        return static_cast<Network&>(*this).each(x, [&](const auto&, auto& layer, const activation& in, auto&... a) {
-            if constexpr (requires { layer.forward(in, a..., ctx); }) {
-                context inner = ctx;
-                const index_t need = layer.workspace_size(in.n, in.h, in.w, ctx);
-                if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
-                inner.workspace = workspace_;
-                layer.forward(in, a..., inner);
-            } else {
-                layer.forward(in, a..., phase::quantized, false, ctx);
-            }
-        });
+        return static_cast<Network&>(*this).each(
+            x, [&](const auto&, auto& layer, auto&... a) { runner_.run(layer, ctx, a...); });
     }
 
 private:
-    buffer<std::byte> workspace_;
+    frozen_runner runner_;
 };
+
+/// The codes, or the bits of real values, in which two outputs differ; all, if they are of another kind or size.
+inline index_t different(const activation& a, const activation& b) {
+    if (a.quantized != b.quantized || a.size() != b.size()) return std::max(a.size(), index_t{1});
+    index_t n = 0;
+    for (index_t i = 0; i < a.size(); ++i)
+        n += a.quantized ? a.codes[i] != b.codes[i] : std::memcmp(&a.values[i], &b.values[i], sizeof(float)) != 0;
+    return n;
+}
+
+/// The same over the outputs of all layers of a network and its frozen twin, on every instruction set.
+template <class Network, class Frozen> index_t different(Network& net, Frozen& frozen, const activation& x) {
+    const auto last = [](const auto&... a) -> const activation& { return std::get<sizeof...(a) - 1>(std::tie(a...)); };
+    net.forward(x, phase::quantized, false, context());
+    std::map<std::string, const activation*> expected;
+    net.each(x, [&](const std::string& name, auto&, auto&... a) { expected[name] = &last(a...); });
+    index_t n = 0;
+    for (notch::isa i : notch::available_isas()) {
+        frozen.forward(x, context(i));
+        frozen.each(
+            x, [&](const std::string& name, auto&, auto&... a) { n += different(*expected.at(name), last(a...)); });
+    }
+    return n;
+}
 
 /// Makes a network of frozen layers out of the layers of a calibrated or trained one, in the order in which they run.
 class freezer {

@@ -6,6 +6,8 @@
 //      "fp32_value": 91.3, "bytes": 1234, "latency_ms": 0.12, "peer": null, "peer_latency_ms": null}
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -49,6 +51,26 @@ inline void write_results(const std::string& path, const std::vector<result>& ro
                        {"peer", r.peer.empty() ? json() : json(r.peer)},
                        {"peer_latency_ms", number(r.peer_latency_ms)}});
     mnist::write_file(path, out.dump(1) + "\n");
+}
+
+/// What a program has found.
+struct report {
+    std::vector<result> rows;
+    std::int64_t different = 0; ///< codes of frozen networks that training does not give
+    bool lost = false;          ///< INT8 was worse than it may be
+};
+
+/// The median of 200 calls in milliseconds, after 20 to warm up.
+template <class F> double median_ms(const F& f) {
+    std::vector<double> times;
+    for (int i = 0; i < 220; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        f();
+        const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
+        if (i >= 20) times.push_back(time.count());
+    }
+    std::nth_element(times.begin(), times.begin() + 100, times.end());
+    return times[100];
 }
 
 } // namespace models

@@ -10,9 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <exception>
-#include <map>
 #include <random>
 
 #include "../../../bench/common/threads.hpp"
@@ -71,25 +69,6 @@ template <class F> double median_ms(double seconds, const F& f) {
     return ms[ms.size() / 2];
 }
 
-/// Outputs, of all layers, in which the frozen network differs on an instruction set.
-template <class Net, class Frozen> index_t different_codes(Net& net, Frozen& frozen, const activation& x) {
-    const auto last = [](const auto&... a) -> const activation& { return std::get<sizeof...(a) - 1>(std::tie(a...)); };
-    net.forward(x, models::phase::quantized, false, context());
-    std::map<std::string, const activation*> expected;
-    net.each(x, [&](const std::string& name, auto&, auto&... a) { expected[name] = &last(a...); });
-    index_t different = 0;
-    for (notch::isa i : notch::available_isas()) {
-        frozen.forward(x, context(i));
-        frozen.each(x, [&](const std::string& name, auto&, auto&... a) {
-            const activation &want = *expected.at(name), &got = last(a...);
-            for (index_t k = 0; k < want.size(); ++k)
-                different += want.quantized ? want.codes[k] != got.codes[k]
-                                            : std::memcmp(&want.values[k], &got.values[k], sizeof(float)) != 0;
-        });
-    }
-    return different;
-}
-
 /// Bytes of all weights, scales and biases in 8 bits, and in fp32.
 template <class Frozen> std::pair<std::int64_t, std::int64_t> bytes_of(Frozen& frozen) {
     std::int64_t bytes = 0, floats = 0;
@@ -128,7 +107,7 @@ template <class Net, class Freeze> void run(report& to, const char* name, const 
         return;
     }
     const double fp32 = median_ms(o.seconds, [&] { net.forward(real, models::phase::fp32, false, context()); });
-    const index_t different = different_codes(net, frozen, image);
+    const index_t different = models::different(net, frozen, image);
     const auto [bytes, float_bytes] = bytes_of(frozen);
     std::printf("%-14s fp32 %8.2f ms   w8a8 %8.2f ms, %5.2f times as fast, %4.2f times as small   %lld codes differ\n",
                 name, fp32, ms, fp32 / ms, static_cast<double>(float_bytes) / static_cast<double>(bytes),

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <map>
 #include <optional>
@@ -263,30 +262,12 @@ measured evaluate(const image_set& images, bool codes, const std::vector<index_t
     return m;
 }
 
-/// Outputs of one layer in which two networks differ; logits by their bits.
-index_t different(const activation& a, const activation& b) {
-    index_t n = 0;
-    for (index_t i = 0; i < a.size(); ++i)
-        n += a.quantized ? a.codes[i] != b.codes[i] : std::memcmp(&a.values[i], &b.values[i], sizeof(float)) != 0;
-    return n;
-}
-
 /// The outputs in which the frozen network differs from the training layers on the first images.
 template <class Layers>
 index_t compare(network<Layers>& net, network<frozen_layers>& frozen, const image_set& images, index_t count) {
     activation x;
-    index_t n = 0;
     images.get(0, std::min(count, images.count), true, x);
-    net.forward(x, phase::quantized, false, context());
-    std::map<std::string, const activation*> outputs;
-    const auto last = [](const auto&... a) -> const activation& { return std::get<sizeof...(a) - 1>(std::tie(a...)); };
-    net.each(x, [&](const std::string& name, auto&, auto&... a) { outputs[name] = &last(a...); });
-    for (notch::isa i : notch::available_isas()) {
-        frozen.forward(x, context(i));
-        frozen.each(x,
-                    [&](const std::string& name, auto&, auto&... a) { n += different(*outputs.at(name), last(a...)); });
-    }
-    return n;
+    return models::different(net, frozen, x);
 }
 
 /// Weights densely packed, scales and biases.

@@ -12,8 +12,8 @@
 #include <random>
 
 #include "../../mnist/training.hpp"
+#include "../results.hpp"
 #include "network.hpp"
-#include "report.hpp"
 #include "vad.hpp"
 
 namespace rnn {

@@ -21,10 +21,11 @@
 #include <notch/layers/train.hpp>
 #include <notch/observe/min_max.hpp>
 
-#include "report.hpp"
+#include "../results.hpp"
 
 namespace rnn {
 
+using models::median_ms, models::report;
 using notch::activation;
 using notch::context;
 using notch::index_t;

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <optional>
@@ -185,15 +184,6 @@ double same_order(const std::vector<double>& a, const std::vector<double>& b) {
     return percent(same, all);
 }
 
-/// Codes, or bits of real values, in which two networks' tensors differ.
-index_t different(const activation& a, const activation& b) {
-    if (a.quantized != b.quantized || a.size() != b.size()) return std::max(a.size(), index_t{1});
-    index_t n = 0;
-    for (index_t i = 0; i < a.size(); ++i)
-        n += a.quantized ? a.codes[i] != b.codes[i] : std::memcmp(&a.values[i], &b.values[i], sizeof(float)) != 0;
-    return n;
-}
-
 class experiment {
 public:
     experiment(std::string name, const tflite::model& m, input_set inputs, index_t compared)
@@ -275,7 +265,7 @@ private:
             net.forward(phase::quantized);
             for (notch::isa isa : notch::available_isas()) {
                 frozen.infer(context(isa));
-                for (const auto& n : net.nodes) different_ += different(net.values[n.y], frozen.values[n.y]);
+                for (const auto& n : net.nodes) different_ += models::different(net.values[n.y], frozen.values[n.y]);
             }
         }
     }

@@ -17,6 +17,8 @@
 #include <notch/layers/pool.hpp>
 #include <notch/layers/train.hpp>
 
+#include "../layers.hpp"
+
 namespace tiny {
 
 namespace tflite = notch::tflite;
@@ -70,21 +72,11 @@ template <class Layers> struct network {
     }
     /// Of frozen layers.
     const activation& infer(const context& ctx = {}) {
-        return each([&](auto& layer, const activation& x, auto&... a) {
-            if constexpr (requires { layer.spec(); }) {
-                context inner = ctx;
-                const index_t need = layer.workspace_size(x.n, x.h, x.w, ctx);
-                if (workspace_.size() < need) workspace_ = buffer<std::byte>(need);
-                inner.workspace = workspace_;
-                layer.forward(x, a..., inner);
-            } else {
-                layer.forward(x, a..., phase::quantized, false, ctx);
-            }
-        });
+        return each([&](auto& layer, auto&... a) { runner_.run(layer, ctx, a...); });
     }
 
 private:
-    buffer<std::byte> workspace_;
+    models::frozen_runner runner_;
 };
 
 /// Makes the network of a float model. Weights may be stored as int8.

@@ -24,24 +24,7 @@ namespace {
 template <int Bits> using per_channel_q = notch::fake_quant<notch::symmetric<Bits>, notch::per_channel<0>>;
 using per_tensor_q = notch::fake_quant<notch::symmetric<8>, notch::per_tensor>;
 
-struct report {
-    std::vector<models::result> rows;
-    std::int64_t different = 0;
-    bool lost = false;
-};
-
-/// The median of 200 calls.
-template <class F> double median_ms(const F& f) {
-    std::vector<double> times;
-    for (int i = 0; i < 220; ++i) {
-        const auto begin = std::chrono::steady_clock::now();
-        f();
-        const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
-        if (i >= 20) times.push_back(time.count());
-    }
-    std::nth_element(times.begin(), times.begin() + 100, times.end());
-    return times[100];
-}
+using models::median_ms, models::report;
 
 /// Images first ... first + n, as they are; as codes if wanted.
 void images(const mnist::dataset& d, index_t first, index_t n, bool codes, activation& x) {
