@@ -19,6 +19,8 @@
 #include <notch/kernels/depthwise.hpp>
 #include <notch/kernels/gemm.hpp>
 #include <notch/kernels/tflite.hpp>
+#include <notch/ref/tflite_pool.hpp>
+#include <notch/ref/tflite_softmax.hpp>
 
 namespace mlperf {
 

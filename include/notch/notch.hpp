@@ -70,6 +70,8 @@
 #include <notch/ref/recurrent.hpp>
 #include <notch/ref/softmax.hpp>
 #include <notch/ref/tflite.hpp>
+#include <notch/ref/tflite_pool.hpp>
+#include <notch/ref/tflite_softmax.hpp>
 #include <notch/ref/weight_only.hpp>
 #include <notch/scheme/block_format.hpp>
 #include <notch/scheme/e8m0.hpp>

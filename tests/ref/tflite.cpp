@@ -10,6 +10,8 @@
 #include <vector>
 
 #include <notch/ref/tflite.hpp>
+#include <notch/ref/tflite_pool.hpp>
+#include <notch/ref/tflite_softmax.hpp>
 
 #include "../catch.hpp"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // notch/kernels/tflite.hpp: the epilogues of TensorFlow Lite's int8 layers, made of notch's stages, for gemm, conv2d
-// and depthwise; and its add. The other operators are in ref/tflite.hpp.
+// and depthwise; and its add. The other operators are in ref/tflite.hpp,
+// ref/tflite_pool.hpp and ref/tflite_softmax.hpp.
 //
 //     auto s  = notch::tflite::padded(window, padding::same, h, w);
 //     auto w  = notch::pack_conv2d(codes, out, channels, s);                  // or pack_depthwise
