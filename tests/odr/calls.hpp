@@ -32,6 +32,8 @@
 #include <notch/layers/frozen.hpp>
 #include <notch/ref/gemm.hpp>
 #include <notch/ref/quantize.hpp>
+#include <notch/ref/tflite_pool.hpp>
+#include <notch/ref/tflite_softmax.hpp>
 #include <notch/scheme/block_format.hpp>
 #include <notch/scheme/fixed_point.hpp>
 #include <notch/scheme/packed_int4.hpp>
