@@ -194,6 +194,9 @@ std::string layer_figure(const json& layer) {
         whole(number(layer, "qmax"));
     if (!picture.note.empty()) out += "<br>" + escape(picture.note);
     if (const auto sqnr = number(layer, "sqnr_db")) out += "<br>SQNR " + fixed(sqnr, 1) + " dB";
+    if (const auto cosine = number(layer, "cosine")) out += ", cosine " + fixed(cosine, 5);
+    if (const auto dead = number(layer, "dead_channels"))
+        out += "<br>dead channels: " + whole(dead) + " (in float " + whole(number(layer, "real_dead_channels")) + ")";
     return out + "</figcaption></figure>";
 }
 

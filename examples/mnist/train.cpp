@@ -113,7 +113,8 @@ protected:
     }
     void add_outputs(const std::string& method, const notch::probe& probe, const named_outputs& outputs,
                      const named_params& grids) {
-        for (const auto& [name, a] : outputs)
+        for (const auto& [name, a] : outputs) {
+            const notch::probed_version& seen = probe[name].fake_quantized;
             for (const auto& [layer, grid] : grids)
                 if (layer == name)
                     layers.push_back({{"network", name_},
@@ -126,8 +127,12 @@ protected:
                                       {"qmin", 0},
                                       {"qmax", 255},
                                       {"channels", 1},
-                                      {"sqnr_db", probe[name].fake_quantized.error.sqnr_db()},
+                                      {"sqnr_db", seen.error.sqnr_db()},
+                                      {"cosine", seen.error.cosine()},
+                                      {"dead_channels", seen.dead_channels()},
+                                      {"real_dead_channels", probe[name].real.dead_channels()},
                                       {"histogram", histogram(a->values)}});
+        }
     }
 
     /// Weights in steps of their channel's own scale, so that all channels share one grid.
