@@ -35,10 +35,10 @@
 NOTCH_KEYED_BEGIN
 
 struct gptq_options {
-    double damping = 0.01;      ///< of the mean of the diagonal of H, > 0
-    index_t block = 128;        ///< columns at a time; does not change the result but for rounding
-    bool largest_first = false; ///< inputs in order of falling H(k, k) (the reference code's act-order)
-    index_t group = 0;          ///< inputs that share parameters; 0: all of a row
+    double damping = 0.01;  ///< of the mean of the diagonal of H, > 0
+    index_t block = 128;    ///< columns at a time; does not change the result but for rounding
+    bool act_order = false; ///< inputs in order of falling H(k, k) (the reference code's act-order)
+    index_t group = 0;      ///< inputs that share parameters; 0: all of a row
 };
 
 /// w and codes are outputs x inputs. params has one entry for each output and each group of inputs, row by
@@ -63,7 +63,7 @@ void gptq(matrix_view<const float> w, const input_moments& x, std::span<const qu
     const Eigen::MatrixXd sums = x.matrix();
     buffer<index_t> order(n);
     for (index_t i = 0; i < n; ++i) order[i] = i;
-    if (o.largest_first)
+    if (o.act_order)
         std::stable_sort(order.begin(), order.end(), [&](index_t a, index_t b) { return sums(a, a) > sums(b, b); });
     // V is the lower factor of H with rows and columns in reverse: V(i, k) = factor(n - 1 - i, n - 1 - k).
     Eigen::MatrixXd h(n, n), real(w.rows, n);
