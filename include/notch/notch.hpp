@@ -44,6 +44,7 @@
 #include <notch/layers/attention.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/layers/frozen_recurrent.hpp>
+#include <notch/layers/kv_cache.hpp>
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/brecq.hpp>
 #include <notch/ptq/equalize.hpp>
