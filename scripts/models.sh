@@ -54,6 +54,7 @@ models=(
     "rnn"
     "vit"
     "tiny mlperf-tiny" # the .tflite files, and in inputs/ what scripts/mlperf_tiny_inputs.py writes
+    "decode"
 )
 
 if [[ -n $build ]]; then
