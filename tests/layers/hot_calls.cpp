@@ -12,6 +12,7 @@
 #include <notch/layers/attention.hpp>
 #include <notch/layers/frozen.hpp>
 #include <notch/layers/frozen_recurrent.hpp>
+#include <notch/layers/kv_cache.hpp>
 
 using namespace notch;
 
@@ -112,6 +113,26 @@ TEST_CASE("attention allocates nothing when it runs") {
         const context ctx(i, {}, memory);
         const long before = allocations;
         a.run(in, in, in, {y.data(), 9, 24}, ctx);
+        const long after = allocations;
+        INFO(to_string(i));
+        CHECK(after == before);
+    }
+}
+
+TEST_CASE("a cache of keys and values allocates nothing when a token comes") {
+    const std::vector<float> x(3 * 32, 0.5f);
+    std::vector<float> y(32);
+    for (isa i : available_isas()) {
+        kv_cache cache({4, 2, 8, 20});
+        std::vector<std::byte> memory(static_cast<std::size_t>(cache.workspace_size(context(i))));
+        const context ctx(i, {}, memory);
+        const matrix_view<const float> rows(x.data(), 3, 16);
+        const long before = allocations;
+        for (int step = 0; step < 6; ++step) {
+            cache.append(rows, rows, ctx);
+            cache.attend(std::span(x).first(32), y, ctx);
+        }
+        cache.truncate(5);
         const long after = allocations;
         INFO(to_string(i));
         CHECK(after == before);
