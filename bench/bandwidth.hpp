@@ -3,10 +3,11 @@
 // The measured bandwidth of one thread over a working set, the bar of kernels that do little arithmetic:
 //
 //   read_bandwidth(bytes)     the best of several loops that only load
+//   read_pass(p, bytes)       one pass of such a loop, to be timed in turns with something else
 //   copy_bandwidth(bytes)     bytes read + bytes written, a second, of a copy whose source and target
 //                             have bytes together: the better of memcpy, vector stores and non-temporal stores
 //
-// Both take the best of many passes, with the widest vectors of the CPU.
+// The bandwidths take the best of many passes, with the widest vectors of the CPU.
 #pragma once
 
 #include <algorithm>
@@ -87,6 +88,21 @@ template <bool Streaming> __attribute__((noinline)) void copy_ymm(char* to, cons
 NOTCH_TARGET_END
 #endif
 
+/// Loads bytes from p on once; p is aligned to 64 bytes.
+inline void read_pass(const char* p, std::size_t bytes) {
+#if NOTCH_X86_KERNELS
+    if (notch::is_available(notch::isa::avx512bw)) return read_zmm(p, bytes);
+    if (notch::is_available(notch::isa::avx2)) return read_ymm(p, bytes);
+#endif
+    static volatile unsigned long sink = 0;
+    unsigned long sum = 0, v = 0;
+    for (std::size_t i = 0; i + sizeof v <= bytes; i += sizeof v) {
+        std::memcpy(&v, p + i, sizeof v);
+        sum += v;
+    }
+    sink = sink + sum;
+}
+
 /// Bytes a second.
 inline double read_bandwidth(std::size_t bytes) {
     const std::vector<char> memory(bytes + 64, 1);
@@ -97,15 +113,7 @@ inline double read_bandwidth(std::size_t bytes) {
     if (notch::is_available(notch::isa::avx512bw)) take(fastest(bytes, [&] { read_zmm(p, bytes); }));
     if (notch::is_available(notch::isa::avx2)) take(fastest(bytes, [&] { read_ymm(p, bytes); }));
 #else
-    volatile unsigned long sink = 0;
-    take(fastest(bytes, [&] {
-        unsigned long sum = 0, v = 0;
-        for (std::size_t i = 0; i + sizeof v <= bytes; i += sizeof v) {
-            std::memcpy(&v, p + i, sizeof v);
-            sum += v;
-        }
-        sink = sink + sum;
-    }));
+    take(fastest(bytes, [&] { read_pass(p, bytes); }));
 #endif
     return best;
 }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -60,6 +61,13 @@ struct report {
     bool lost = false;          ///< INT8 was worse than it may be
 };
 
+/// The median of values of which there is one; of an even number the upper one of the middle.
+inline double median(std::vector<double> x) {
+    const auto middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
+    std::nth_element(x.begin(), middle, x.end());
+    return *middle;
+}
+
 /// The median of 200 calls in milliseconds, after 20 to warm up.
 template <class F> double median_ms(const F& f) {
     std::vector<double> times;
@@ -69,8 +77,7 @@ template <class F> double median_ms(const F& f) {
         const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
         if (i >= 20) times.push_back(time.count());
     }
-    std::nth_element(times.begin(), times.begin() + 100, times.end());
-    return times[100];
+    return median(std::move(times));
 }
 
 } // namespace models

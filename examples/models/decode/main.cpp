@@ -2,11 +2,13 @@
 //
 // A decoder as of a language model, one token a step: weights in fp32, in groups of 8 or 4 bits, with real or 8-bit
 // activations, each with the keys and values of earlier tokens in fp32 or in 8 bits. The weights are random; what is
-// measured is the speed against that of memory, and how far the hidden states move. Fails if another instruction set or
-// two threads give other floats, or if 8 bits have a cosine below 0.99.
+// measured is the speed against that of memory, and how far the hidden states move. Memory is read in turns with the
+// steps, as many bytes as a step reads of weights and caches. Fails if another instruction set or two threads give
+// other floats, or if 8 bits have a cosine below 0.99.
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -17,13 +19,14 @@
 #include <vector>
 
 #include "../../../bench/bandwidth.hpp"
+#include "../../../bench/common/threads.hpp"
 #include "../results.hpp"
 #include "network.hpp"
 
 namespace decode {
 namespace {
 
-/// Threads started for each call: enough to show that results do not depend on them.
+/// Threads started for each call: enough to show that results do not depend on them, however busy the machine is.
 struct two_threads {
     [[nodiscard]] index_t concurrency() const { return 2; }
     void run(index_t n, notch::task_ref task) const {
@@ -48,18 +51,13 @@ struct variant {
     double last = 1, least = 1;     ///< cosines of the hidden states to those of fp32
     double added = 1;               ///< of the last one less its input: what the blocks added
     std::int64_t different = 0;
-    std::vector<double> ms = {};
+    std::array<std::vector<double>, 2> step = {}, read = {}; ///< ms, by one thread and by all
 
     [[nodiscard]] std::string name() const {
         return std::string(method) + (cache_codes ? ", 8-bit cache" : ", fp32 cache");
     }
     [[nodiscard]] std::unique_ptr<decoder> start(const real_weights& w, index_t capacity) const {
         return std::make_unique<decoder>(w, weights, products, cache_codes, capacity);
-    }
-    [[nodiscard]] double median() const {
-        std::vector<double> t = ms;
-        std::nth_element(t.begin(), t.begin() + static_cast<std::ptrdiff_t>(t.size() / 2), t.end());
-        return t[t.size() / 2];
     }
 };
 
@@ -85,9 +83,25 @@ std::vector<float> decode_all(decoder& d, const std::vector<float>& inputs, inde
 
 struct options {
     index_t tokens, checked;
-    int rounds;
-    std::size_t memory; ///< bytes over which the bandwidth is measured
+    int rounds, threads;
 };
+
+/// Bytes that are read to measure memory: as many as a step reads, but no more than these.
+constexpr std::int64_t most_read = std::int64_t{256} << 20;
+
+template <class F> double milliseconds(const F& f) {
+    const auto begin = std::chrono::steady_clock::now();
+    f();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// Reads bytes of memory, each thread a part.
+void read_memory(const notch::buffer<char>& memory, std::int64_t bytes, const context& ctx) {
+    const index_t threads = ctx.executor.concurrency(), share = bytes / threads / 64 * 64;
+    notch::detail::parallel(ctx.executor, threads, [&](index_t t) {
+        bandwidth::read_pass(memory.data() + t * share, static_cast<std::size_t>(share));
+    });
+}
 
 bool run(const shape& s, const options& o, unsigned seed, std::vector<models::result>& rows) {
     const real_weights real(s, seed);
@@ -133,35 +147,50 @@ bool run(const shape& s, const options& o, unsigned seed, std::vector<models::re
             }
     }
 
-    double bandwidth = bandwidth::read_bandwidth(o.memory);
+    const notch::buffer<char> memory(most_read);
+    bench::spinning_threads team(o.threads);
+    std::vector<context> contexts(1);
+    if (o.threads > 1) contexts.emplace_back(team);
     std::vector<float> x;
     for (int r = 0; r <= o.rounds; ++r)
-        for (variant& v : all) {
-            v.run->truncate(o.tokens);
-            x = next;
-            const auto begin = std::chrono::steady_clock::now();
-            v.run->step(x, ctx);
-            const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
-            if (r > 0) v.ms.push_back(time.count());
-            v.run->truncate(o.tokens);
-        }
-    bandwidth = std::max(bandwidth, bandwidth::read_bandwidth(o.memory));
+        for (variant& v : all)
+            for (std::size_t c = 0; c < (v.products == arithmetic::fp32 ? 1 : contexts.size()); ++c) {
+                v.run->truncate(o.tokens);
+                x = next;
+                const std::int64_t bytes = std::min(v.run->bytes(), most_read);
+                const double read = milliseconds([&] { read_memory(memory, bytes, contexts[c]); });
+                const double step = milliseconds([&] { v.run->step(x, contexts[c]); });
+                v.run->truncate(o.tokens);
+                if (r == 0) continue;
+                v.read[c].push_back(read / static_cast<double>(bytes) * static_cast<double>(v.run->bytes()));
+                v.step[c].push_back(step);
+            }
 
-    std::printf("one thread reads %.1f GB/s\n%-26s %-5s %9s %9s %9s  %8s %8s %8s\n", bandwidth * 1e-9, "", "",
-                "tokens/s", "MB/token", "of memory", "cosine", "least", "added");
+    std::printf("%-26s %-5s %7s %9s %9s %9s %9s  %8s %8s %8s\n", "", "", "threads", "tokens/s", "MB/token", "GB/s",
+                "of memory", "cosine", "least", "added");
     bool good = true;
+    const double fp32_ms = models::median(all.front().step[0]),
+                 fp32_share = models::median(all.front().read[0]) / fp32_ms;
     for (const variant& v : all) {
-        const double ms = v.median(), speed = 1000.0 / ms, bytes = static_cast<double>(v.run->bytes());
-        std::printf("%-26s %-5s %9.1f %9.1f %7.0f %%  %8.5f %8.5f %8.5f%s\n", v.name().c_str(), v.bits, speed,
-                    bytes * 1e-6, 100.0 * speed * bytes / bandwidth, v.last, v.least, v.added,
-                    v.different ? "   OTHER FLOATS" : "");
-        const bool eight_bits = v.weights != &four;
-        good = good && v.different == 0 && (!eight_bits || v.least >= 0.99);
+        good = good && v.different == 0 && (v.weights == &four || v.least >= 0.99);
         const std::int64_t size = v.weights ? v.weights->bytes() : real.bytes();
-        rows.push_back(
-            {"decoder", v.name(), v.bits, "tokens/s", speed, 1000.0 / all.front().median(), size, ms, {}, {}});
-        rows.push_back({"decoder", v.name(), v.bits, "cosine", v.last, 1.0, size, ms, {}, {}});
-        rows.push_back({"decoder", v.name(), v.bits, "cosine of what is added", v.added, 1.0, size, ms, {}, {}});
+        for (std::size_t c = 0; c < 2 && !v.step[c].empty(); ++c) {
+            const double ms = models::median(v.step[c]), share = models::median(v.read[c]) / ms,
+                         bytes = static_cast<double>(v.run->bytes());
+            const int threads = c == 0 ? 1 : o.threads;
+            std::printf("%-26s %-5s %7d %9.1f %9.1f %9.1f %7.0f %%  %8.5f %8.5f %8.5f%s\n", v.name().c_str(), v.bits,
+                        threads, 1000.0 / ms, bytes * 1e-6, bytes * 1e-6 / ms, 100.0 * share, v.last, v.least, v.added,
+                        v.different ? "   OTHER FLOATS" : "");
+            const auto row = [&](const char* metric, double value, double fp32) {
+                const std::string name = v.name() + (c == 0 ? "" : ", " + std::to_string(threads) + " threads");
+                rows.push_back({"decoder", name, v.bits, metric, value, fp32, size, ms, {}, {}});
+            };
+            row("tokens/s", 1000.0 / ms, 1000.0 / fp32_ms);
+            row("share of the read bandwidth", share, fp32_share);
+            if (c > 0) continue;
+            row("cosine", v.last, 1.0);
+            row("cosine of what is added", v.added, 1.0);
+        }
     }
     return good;
 }
@@ -173,7 +202,7 @@ int main(int argc, char** argv) {
     std::string out;
     unsigned seed = 1;
     decode::shape s{2048, 16, 16, 128, 5632, 4};
-    decode::options o{256, 2, 21, std::size_t{256} << 20};
+    decode::options o{256, 2, 21, 1};
     bool quick = false;
     CLI::App app("A decoder with quantized weights and an 8-bit cache of keys and values, one token a step");
     app.add_option("--out", out, "file of the results");
@@ -186,12 +215,15 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(2, 32768))
         ->capture_default_str();
     app.add_option("--rounds", o.rounds, "tokens that are timed")->check(CLI::Range(1, 1000))->capture_default_str();
+    app.add_option("--threads", o.threads, "so many as well, but for fp32")
+        ->check(CLI::Range(1, 256))
+        ->capture_default_str();
     app.add_flag("--quick", quick, "a tiny decoder with 4 heads on 2");
     CLI11_PARSE(app, argc, argv);
     try {
         if (quick) {
             s = {128, 4, 2, 32, 192, 2};
-            o = {24, 24, 5, std::size_t{64} << 20};
+            o = {24, 24, 5, o.threads};
         }
         std::vector<models::result> rows;
         const bool good = decode::run(s, o, seed, rows);

@@ -113,10 +113,11 @@ struct group_weights {
 struct real_cache {
     shape s;
     std::vector<float> k, v; ///< [kv_heads][capacity][head_size]
+    Eigen::VectorXf scores;
     index_t capacity, tokens = 0;
 
     real_cache(const shape& of, index_t room)
-        : s(of), k(static_cast<std::size_t>(room * of.keys())), v(k.size()), capacity(room) {}
+        : s(of), k(static_cast<std::size_t>(room * of.keys())), v(k.size()), scores(room), capacity(room) {}
 
     void append(const float* key, const float* value) {
         for (index_t h = 0; h < s.kv_heads; ++h) {
@@ -126,17 +127,19 @@ struct real_cache {
         }
         ++tokens;
     }
-    void attend(const float* q, float* y) const {
+    void attend(const float* q, float* y) {
         const index_t group = s.heads / s.kv_heads;
         const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_size));
-        Eigen::VectorXf p(tokens);
+        auto p = scores.head(tokens);
         for (index_t h = 0; h < s.heads; ++h) {
             const index_t at = h / group * capacity * s.head_size;
             const Eigen::Map<const row_major> keys(k.data() + at, tokens, s.head_size),
                 values(v.data() + at, tokens, s.head_size);
             p.noalias() = keys * const_vector(q + h * s.head_size, s.head_size).matrix();
             p = ((p.array() - p.maxCoeff()) * scale).exp();
-            vector_map(y + h * s.head_size, s.head_size).matrix().noalias() = values.transpose() * p / p.sum();
+            vector_map to(y + h * s.head_size, s.head_size);
+            to.matrix().noalias() = values.transpose() * p;
+            to /= p.sum();
         }
     }
     [[nodiscard]] std::int64_t bytes() const { return 8 * tokens * s.keys(); }
@@ -164,6 +167,8 @@ public:
         gate_up_ = floats(2 * s.inner);
         added_ = floats(s.width);
         angles_ = floats(s.head_size);
+        for (index_t i = 0; i < s.head_size / 2; ++i)
+            frequencies_.push_back(std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(s.head_size / 2)));
     }
 
     [[nodiscard]] index_t tokens() const { return codes_.empty() ? reals_.front().tokens : codes_.front().size(); }
@@ -217,8 +222,7 @@ private:
     void set_angles(index_t position) {
         const index_t half = w_.s.head_size / 2;
         for (index_t i = 0; i < half; ++i) {
-            const double angle =
-                static_cast<double>(position) * std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half));
+            const double angle = static_cast<double>(position) * frequencies_[static_cast<std::size_t>(i)];
             angles_[i] = static_cast<float>(std::cos(angle));
             angles_[half + i] = static_cast<float>(std::sin(angle));
         }
@@ -258,6 +262,7 @@ private:
     std::vector<notch::kv_cache> codes_; ///< one of the two, a cache for each block
     std::vector<real_cache> reals_;
     notch::buffer<float> normal_, qkv_, attended_, gate_up_, added_, angles_;
+    std::vector<double> frequencies_; ///< of the rotary embedding
     notch::buffer<std::byte> memory_;
 };
 
