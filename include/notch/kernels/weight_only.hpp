@@ -111,8 +111,7 @@ group_args make_group_args(std::string_view where, index_t rows, index_t columns
     group_args a;
     a.y_bf16 = std::is_same_v<Y, bfloat16>;
     a.bits = w.bits;
-    // Measured: 4-bit codes cost more instructions than the caches need time, and a prefetch is one.
-    a.far = w.bits == 8 && w.bytes() > (index_t{1} << 20);
+    a.far = w.bytes() > (index_t{1} << 20);
     a.format = w.format;
     a.m = rows;
     a.n = w.n;

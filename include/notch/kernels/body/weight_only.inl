@@ -10,6 +10,19 @@ namespace group_wise {
 /// (group_args::far). Inside them a prefetch only takes the place of a load.
 inline constexpr index_t prefetch_bytes = 2560;
 
+/// The same for a tile of NP panels whose next codes are at w: behind the end of its panels, those of the next tile.
+template <int NP> NOTCH_OP index_t fetch_ahead(const group_args& a, index_t panel, const std::uint8_t* w) {
+    const index_t left = a.w + (panel + 1) * a.panel_bytes - w;
+    return prefetch_bytes + (left <= prefetch_bytes ? (NP - 1) * a.panel_bytes : 0);
+}
+/// The scales of the next tile: streams too short for the CPU to fetch them ahead by itself.
+template <int NP> NOTCH_OP void fetch_scales(const group_args& a, index_t panel, index_t g) {
+    const index_t size = a.format == scale_format::f32 ? 64 : 32;
+    NOTCH_UNROLL
+    for (int j = 0; j < NP; ++j)
+        __builtin_prefetch(static_cast<const char*>(a.scales) + ((panel + NP + j) * a.groups + g) * size);
+}
+
 NOTCH_OP gfloat group_scale(const group_args& a, index_t panel, index_t g) {
     const index_t at = (panel * a.groups + g) * 16;
     const char* p = static_cast<const char*>(a.scales);
@@ -65,6 +78,8 @@ NOTCH_NOINLINE void float_tile(const group_args& a, index_t row, index_t col) {
     const std::uint8_t* w = a.w + panel * a.panel_bytes;
     for (index_t g = 0; g < a.groups; ++g) {
         const index_t begin = g * a.group, end = begin + a.group < a.k ? begin + a.group : a.k;
+        const index_t ahead = Far ? fetch_ahead<NP>(a, panel, w) : 0;
+        if constexpr (Far) fetch_scales<NP>(a, panel, g);
         gfloat dot[MR][NP];
         float sum[MR];
         NOTCH_UNROLL
@@ -93,7 +108,7 @@ NOTCH_NOINLINE void float_tile(const group_args& a, index_t row, index_t col) {
                 NOTCH_UNROLL
                 for (int j = 0; j < NP; ++j) {
                     v[j] = gload_codes<Bits>(w + j * a.panel_bytes);
-                    if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + prefetch_bytes);
+                    if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + ahead);
                 }
                 if (count - k >= block)
                     float_steps<0, block, MR, NP, Bits>(dot, v, x, k, block);
@@ -142,6 +157,8 @@ NOTCH_NOINLINE void code_tile(const group_args& a, index_t row, index_t col) {
     const std::int8_t* x = static_cast<const std::int8_t*>(a.x) + row * a.ldx;
     for (index_t g = 0; g < a.groups; ++g) {
         const index_t count = a.k - g * a.group < a.group ? a.k - g * a.group : a.group;
+        const index_t ahead = Far ? fetch_ahead<NP>(a, panel, w) : 0;
+        if constexpr (Far) fetch_scales<NP>(a, panel, g);
         gint acc[chains][MR][NP];
         NOTCH_UNROLL
         for (int i = 0; i < MR; ++i) {
@@ -161,7 +178,7 @@ NOTCH_NOINLINE void code_tile(const group_args& a, index_t row, index_t col) {
                 NOTCH_UNROLL
                 for (int j = 0; j < NP; ++j) {
                     v[j] = gsplit<Bits, apart>(w + j * a.panel_bytes + 64 * u);
-                    if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + 64 * u + prefetch_bytes);
+                    if constexpr (Far) __builtin_prefetch(w + j * a.panel_bytes + 64 * u + ahead);
                 }
                 NOTCH_UNROLL
                 for (int i = 0; i < MR; ++i) {
