@@ -110,12 +110,13 @@ def main():
     parser.add_argument("out", help="the safetensors file to write")
     parser.add_argument("--compare", action="store_true", help="with ONNX Runtime")
     parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1, help="of the choice of recordings, pauses, levels and noise")
     args = parser.parse_args()
     w = load(args.model)
     paths = [p for p in sorted(pathlib.Path(args.recordings).glob("*_*_*.wav")) if int(p.stem.split("_")[2]) < 5]
     if not paths:
         raise SystemExit(f"{args.recordings}: has no {{digit}}_{{speaker}}_{{index}}.wav")
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(args.seed)
     signals = [chunks(stream(paths, random)) for _ in range(args.streams)]
     shortest = min(len(c) for c in signals)
     signals = [c[:shortest] for c in signals]

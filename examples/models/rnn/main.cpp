@@ -14,6 +14,7 @@
 #include "../../mnist/training.hpp"
 #include "../results.hpp"
 #include "network.hpp"
+#include "sequence_time.hpp"
 #include "vad.hpp"
 
 namespace rnn {
@@ -192,6 +193,27 @@ void experiment(report& to, const std::string& model, const sequences& data, con
     add_row(to, model, "trained, per channel", "w8a8", net, test, fp32, p.allowed);
 }
 
+void experiments(report& r, const std::string& data, const std::string& fsdd, const std::string& vad, unsigned seed,
+                 bool quick) {
+    const auto train = digit_rows(data, "train", quick ? 4096 : 100000),
+               test = digit_rows(data, "test", quick ? 500 : 100000);
+    const plan p = quick ? plan{32, 8, 1, 3.0} : plan{64, 12, 4, 1.0};
+    experiment<notch::lstm_cell>(r, "lstm rows", train, test, p, seed);
+    experiment<notch::gru_cell>(r, "gru rows", train, test, p, seed);
+    if (fsdd.empty()) {
+        std::printf("no --fsdd: spoken digits are skipped\n");
+    } else {
+        const auto [spoken, unheard] = spoken_digits(fsdd);
+        const plan q{64, quick ? 4 : 30, quick ? 1 : 8, quick ? 3.0 : 1.0};
+        experiment<notch::lstm_cell>(r, "lstm fsdd", spoken, unheard, q, seed);
+        experiment<notch::gru_cell>(r, "gru fsdd", spoken, unheard, q, seed);
+    }
+    if (vad.empty())
+        std::printf("no --vad: Silero VAD is skipped\n");
+    else
+        vad_experiment(r, vad);
+}
+
 } // namespace
 } // namespace rnn
 
@@ -199,33 +221,27 @@ int main(int argc, char** argv) {
     std::string data = NOTCH_DEMO_DATA, fsdd, vad, out;
     unsigned seed = 1;
     bool quick = false;
+    rnn::sequence_size time;
     CLI::App app("LSTM and GRU in INT8: written and spoken digits, voice activity");
     app.add_option("--data", data, "folder of the IDX files of the digits")->capture_default_str();
     app.add_option("--fsdd", fsdd, "spoken digits: a file of scripts/fsdd_features.py");
     app.add_option("--vad", vad, "Silero VAD: a file of scripts/silero_frames.py");
     app.add_option("--out", out, "file of the results");
     app.add_option("--seed", seed, "of the weights")->capture_default_str();
+    app.add_option("--time-steps", time.steps, "only time a layer over a sequence of so many steps, in one call")
+        ->check(CLI::Range(1, 1000000));
+    app.add_option("--time-inputs", time.in, "of that layer")->check(CLI::Range(1, 65536))->capture_default_str();
+    app.add_option("--time-hidden", time.hidden, "of that layer")->check(CLI::Range(1, 65536))->capture_default_str();
     app.add_flag("--quick", quick, "fewer digits and epochs");
     CLI11_PARSE(app, argc, argv);
     try {
         rnn::report r;
-        const auto train = rnn::digit_rows(data, "train", quick ? 4096 : 100000),
-                   test = rnn::digit_rows(data, "test", quick ? 500 : 100000);
-        const rnn::plan p = quick ? rnn::plan{32, 8, 1, 3.0} : rnn::plan{64, 12, 4, 1.0};
-        rnn::experiment<notch::lstm_cell>(r, "lstm rows", train, test, p, seed);
-        rnn::experiment<notch::gru_cell>(r, "gru rows", train, test, p, seed);
-        if (fsdd.empty()) {
-            std::printf("no --fsdd: spoken digits are skipped\n");
+        if (time.steps > 0) {
+            rnn::sequence_time<notch::lstm_cell>(r, "lstm", time, seed);
+            rnn::sequence_time<notch::gru_cell>(r, "gru", time, seed);
         } else {
-            const auto [spoken, unheard] = rnn::spoken_digits(fsdd);
-            const rnn::plan q{64, quick ? 4 : 30, quick ? 1 : 8, quick ? 3.0 : 1.0};
-            rnn::experiment<notch::lstm_cell>(r, "lstm fsdd", spoken, unheard, q, seed);
-            rnn::experiment<notch::gru_cell>(r, "gru fsdd", spoken, unheard, q, seed);
+            rnn::experiments(r, data, fsdd, vad, seed, quick);
         }
-        if (vad.empty())
-            std::printf("no --vad: Silero VAD is skipped\n");
-        else
-            rnn::vad_experiment(r, vad);
         if (!out.empty()) models::write_results(out, r.rows);
         if (r.different == 0 && !r.lost) return 0;
         std::fprintf(stderr, "models_rnn: %lld codes differ%s\n", static_cast<long long>(r.different),
