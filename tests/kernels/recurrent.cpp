@@ -113,10 +113,12 @@ TEST_CASE("every kernel looks gates up as the table does, for all inputs") {
 TEST_CASE("lstm_step and gru_step agree with ref on every instruction set") {
     std::mt19937 g(1);
     const auto lstm = [&](index_t rows, index_t hidden) {
+        const float cell_scale = g() % 2 ? 0.0f : std::ldexp(1.0f, -8 - static_cast<int>(g() % 8));
         const recurrent_params p = make_recurrent({g() % 4   ? 0.0079f
                                                    : g() % 2 ? 0x1p-15f
                                                              : 1.0f,
-                                                   static_cast<int>(g() % 256)});
+                                                   static_cast<int>(g() % 256)},
+                                                  cell_scale);
         check(
             g, 4, 5, rows, hidden, p, [](const auto&... a) { ref::lstm_step(a...); },
             [](const auto&... a) { lstm_step(a...); });
@@ -176,6 +178,35 @@ TEST_CASE("lstm_step and gru_step: values by hand") {
         CHECK(std::fabs(next[0] * 0x1p-30 - (std::tanh(1.0) - 0.5) / 2) < 1e-4);
         CHECK(h[0] == 17); // 0.1308 * 128 = 16.7
     }
+}
+
+TEST_CASE("lstm_step with a c of 16 bits: values by hand") {
+    // Gates at 0: c halves, on the grid of the scale. The other gates open: c + 1 - 2^-15 at most.
+    const s16 zero[4] = {}, open[4] = {32767, 32767, 32767, 32767};
+    for (isa i : available_isas())
+        for (int e : {-8, -11, -15}) {
+            const recurrent_params p = make_recurrent({1.0f / 128.0f, 128}, std::ldexp(1.0f, e));
+            const s32 unit = 1 << (23 + e);
+            const auto step = [&](const s16* wx, s32 c) {
+                s32 next[1];
+                u8 h[1];
+                lstm_step({wx, 1, 4}, {zero, 1, 4}, {&c, 1, 1}, p, {next, 1, 1}, {h, 1, 1}, {}, context(i));
+                return next[0];
+            };
+            CHECK(step(zero, 6 * unit) == 3 * unit);
+            CHECK(step(zero, 5 * unit) == 3 * unit);   // 2.5 rounds up
+            CHECK(step(zero, -5 * unit) == -2 * unit); // and -2.5
+            CHECK(step(zero, unit) == unit);           // what a c of 31 bits would let go
+            CHECK(step(open, 32767 * unit) <= 32767 * unit);
+            if (e == -15) CHECK(step(open, 32767 * unit) == 32767 * unit); // 1 + 1 saturates
+            const s16 down[4] = {32767, 32767, -32768, 0};
+            if (e == -15) CHECK(step(down, -32768 * unit) == -32768 * unit);
+        }
+    CHECK(make_recurrent({0.01f, 0}, 0x1p-11f).cell_shift == 12);
+    for (float scale : {0x1p-16f, 0x1p-7f, 0.3f, -0x1p-11f, std::nanf("")})
+        CHECK(error_text(errc::invalid_argument, [&] {
+                  (void)make_recurrent({0.01f, 0}, scale);
+              }).find("cell_scale") != std::string::npos);
 }
 
 TEST_CASE("a state is let go, however slowly") {

@@ -104,8 +104,28 @@ template <class Layer> void check_frozen(Layer& layer, unsigned seed) {
                 for (index_t j = 0; j < hidden; ++j)
                     steps_different += hs(r, j) != y.codes[(r * steps + t) * hidden + j];
         }
+        index_t pieces_different = 0, t = 0;
+        frozen.start(states, hs);
+        for (index_t piece : {3, 1, 5}) {
+            activation part = x, out_part;
+            part.reshape(n, 1, piece, in);
+            for (index_t r = 0; r < n; ++r)
+                std::copy_n(x.codes.data() + (r * steps + t) * in, piece * in, part.codes.data() + r * piece * in);
+            out_part.reshape(n, 1, piece, hidden);
+            out_part.codes = buffer<u8>(out_part.size());
+            const activation& read = part;
+            frozen.resume(read.code_view(), states, hs, out_part.code_view(), run);
+            for (index_t r = 0; r < n; ++r)
+                for (index_t k = 0; k < piece * hidden; ++k)
+                    pieces_different += out_part.codes[r * piece * hidden + k] != y.codes[(r * steps + t) * hidden + k];
+            t += piece;
+            for (index_t r = 0; r < n; ++r)
+                for (index_t j = 0; j < hidden; ++j)
+                    pieces_different += hs(r, j) != y.codes[(r * steps + t - 1) * hidden + j];
+        }
         CHECK(different == 0);
         CHECK(steps_different == 0);
+        CHECK(pieces_different == 0);
     }
 }
 
@@ -172,6 +192,16 @@ TEST_CASE("a frozen LSTM or GRU gives the codes of training, whole or step by st
     check_frozen(lstm4, 3);
     gru_layer<fake_quant<symmetric<4>, per_tensor>> gru4(33, 16);
     check_frozen(gru4, 4);
+    lstm_layer<> narrow(7, 19);
+    narrow.int16_cell = true;
+    check_frozen(narrow, 1);
+    // |c| stays below 9 in 9 steps: the unit is the least that covers what was seen.
+    const float scale = narrow.spec(input_params).cell_scale;
+    CHECK(scale >= 0x1p-15f);
+    CHECK(scale <= 0x1p-11f);
+    const real_range seen = narrow.cell_observer.range();
+    CHECK(std::max(-seen.min, seen.max) <= 32768.0f * scale);
+    CHECK((scale == 0x1p-15f || std::max(-seen.min, seen.max) > 16383.0f * scale));
 }
 
 TEST_CASE("the quantized backward is near that of fp32") {
@@ -271,7 +301,21 @@ TEST_CASE("recurrent layers refuse what does not fit") {
     s.weight_bits = 8;
     s.bias = buffer<std::int32_t>(2);
     CHECK_THROWS_AS(frozen_gru(s), error);
+    s.bias = {};
+    s.cell_scale = 0x1p-11f; // a GRU has no c
+    CHECK_THROWS_AS(frozen_gru(s), error);
+    s.cell_scale = 0.0f;
+    s.u_scales[0] = std::nanf("");
+    CHECK_THROWS_AS(frozen_gru(s), error);
+    gru_layer<> gru(3, 2);
+    gru.int16_cell = true;
+    CHECK_THROWS_AS(gru.cell_scale(), error);
+    lstm.int16_cell = true;
+    CHECK_THROWS_AS(lstm.cell_scale(), error); // never calibrated
     std::int32_t state[1];
     u8 h[1] = {}, frame[2] = {};
     CHECK_THROWS_AS(good.step({frame, 1, 2}, {state, 1, 1}, {h, 1, 1}, {}), error); // no workspace
+    const nhwc_view<const u8> steps(frame, 1, 1, 1, 2);
+    CHECK_THROWS_AS(good.resume(steps, {state, 1, 1}, {h, 1, 1}, {h, 1, 1, 1, 1}, {}), error); // no workspace
+    CHECK_THROWS_AS(good.resume(steps, {state, 0, 1}, {h, 0, 1}, {h, 1, 1, 1, 1}, {}), error); // no state
 }

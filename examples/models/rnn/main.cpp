@@ -10,6 +10,7 @@
 #include <exception>
 #include <numeric>
 #include <random>
+#include <type_traits>
 
 #include "../../mnist/training.hpp"
 #include "../results.hpp"
@@ -138,12 +139,11 @@ void add_row(report& to, const std::string& model, const char* method, const cha
                          ctx);
     });
     std::printf("%-10s %-20s %-5s %6.2f %%  %7.4f ms  %6lld bytes  %lld codes differ\n", model.c_str(), method, bits,
-                accuracy, ms, static_cast<long long>(frozen.bytes(Weights::range::bits)),
-                static_cast<long long>(different));
+                accuracy, ms, static_cast<long long>(frozen.bytes), static_cast<long long>(different));
     std::fflush(stdout);
     to.different += different;
     to.lost = to.lost || accuracy < fp32 - allowed;
-    to.rows.push_back({model, method, bits, "top1 %", accuracy, fp32, frozen.bytes(Weights::range::bits), ms, {}, {}});
+    to.rows.push_back({model, method, bits, "top1 %", accuracy, fp32, frozen.bytes, ms, {}, {}});
 }
 
 struct plan {
@@ -181,6 +181,11 @@ void experiment(report& to, const std::string& model, const sequences& data, con
     classifier<Cell, per_tensor_q> tensor(data.channels, p.hidden, classes);
     add_row(to, model, "static, per tensor", "w8a8", copy(tensor), test, fp32, 100.0);
     add_row(to, model, "static, per channel", "w8a8", net, test, fp32, p.allowed);
+    if constexpr (std::is_same_v<Cell, notch::lstm_cell>) {
+        net.cell.int16_cell = true;
+        add_row(to, model, "static, int16 cell", "w8a8", net, test, fp32, p.allowed);
+        net.cell.int16_cell = false;
+    }
     classifier<Cell, per_channel_q<4>> four(data.channels, p.hidden, classes);
     add_row(to, model, "static, per channel", "w4a8", copy(four), test, fp32, 100.0);
     train(four, data, phase::quantized, p.qat_epochs, 0.002f, seed + 1);

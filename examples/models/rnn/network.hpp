@@ -11,6 +11,7 @@
 #include <notch/layers/train.hpp>
 
 #include "data.hpp"
+#include "saved.hpp"
 
 namespace rnn {
 
@@ -71,10 +72,17 @@ template <class Cell> struct frozen_classifier {
     std::vector<std::byte> memory;
     std::vector<std::uint8_t> h;
     std::vector<std::int32_t> state;
+    std::int64_t bytes = 0;
 
-    template <class Weights>
-    frozen_classifier(classifier<Cell, Weights>& net, notch::quant_params x)
-        : cell(net.cell.spec(x)), head(net.head.spec(cell.spec().h)) {}
+    template <class Weights> frozen_classifier(classifier<Cell, Weights>& net, notch::quant_params x) {
+        notch::model_writer out("classifier");
+        notch::save_recurrent<Cell>(out, "cell", net.cell.spec(x));
+        notch::save_layer(out, "head", net.head.spec(net.cell.output_params()));
+        const auto file = notch::model_file::parse(out.to_bytes());
+        bytes = tensor_bytes(file);
+        cell = notch::frozen_recurrent<Cell>(notch::load_recurrent<Cell>(file, "cell"));
+        head = notch::frozen_linear(notch::load_layer(file, "head"));
+    }
 
     /// A whole batch: the codes of all h.
     void run(const activation& x, std::vector<std::uint8_t>& codes, context ctx) {
@@ -102,14 +110,6 @@ template <class Cell> struct frozen_classifier {
         ctx.workspace = memory;
         head.forward(notch::nhwc_view<const std::uint8_t>(codes, 1, 1, 1, cell.spec().hidden),
                      notch::nhwc_view<float>(logits.data(), 1, 1, 1, head.spec().out_channels), ctx);
-    }
-    [[nodiscard]] std::int64_t bytes(int weight_bits) const {
-        const notch::recurrent_spec& s = cell.spec();
-        const notch::layer_spec& l = head.spec();
-        const index_t weights = s.weights.size() + s.recurrent_weights.size() + l.weights.size();
-        const index_t others = s.w_scales.size() + s.u_scales.size() + s.bias.size() + s.recurrent_bias.size() +
-                               l.w_scales.size() + l.bias.size();
-        return (weights * weight_bits + 7) / 8 + 4 * others;
     }
 
 private:

@@ -25,6 +25,7 @@
 #include <notch/ptq/smooth_quant.hpp>
 
 #include "../results.hpp"
+#include "saved.hpp"
 
 namespace rnn {
 
@@ -47,6 +48,7 @@ struct vad_recipe {
     const char* method;
     bool smooth; ///< SmoothQuant between all layers
     notch::clip ranges;
+    bool int16_cell = false; ///< c of the LSTM in 16 bits instead of 31
 };
 
 inline const char* const vad_layers[] = {"conv1", "conv2", "conv3", "conv4", "lstm", "head"};
@@ -142,6 +144,7 @@ template <class Weights> struct vad {
             smooth(seen);
         }
         for (const auto& s : streams) (void)run(s, phase::calibrate, no_layer, ctx);
+        lstm.int16_cell = how.int16_cell;
         input_params = notch::calibrate<notch::affine<8>>(input, how.ranges);
         for (conv& c : convs) c.fixed_params = notch::calibrate<notch::affine<8>>(c.output_observer, how.ranges);
     }
@@ -179,18 +182,28 @@ struct frozen_vad {
     std::vector<u8> codes, a, b, h, positive;
     std::vector<std::int32_t> state;
     std::vector<std::byte> memory;
+    std::int64_t bytes = 0, bytes_from_lstm = 0;
 
     template <class Weights> frozen_vad(vad<Weights>& net) {
+        notch::model_writer out("silero-vad");
         x[0] = net.input_params;
+        for (index_t k = 0; k < 4; ++k) {
+            notch::save_layer(out, vad_layers[k], net.convs[k].spec(x[k]));
+            x[k + 1] = net.convs[k].output_params();
+        }
+        notch::save_recurrent<notch::lstm_cell>(out, "lstm", net.lstm.spec(x[4]));
+        notch::save_layer(out, "head", net.head.spec(net.lstm.output_params()));
+        const auto file = notch::model_file::parse(out.to_bytes());
+        bytes = tensor_bytes(file);
+        bytes_from_lstm = tensor_bytes(file, "conv");
         index_t need = 0, width = 4;
         for (index_t k = 0; k < 4; ++k) {
-            convs[k] = notch::frozen_conv2d(net.convs[k].spec(x[k]));
-            x[k + 1] = net.convs[k].output_params();
+            convs[k] = notch::frozen_conv2d(notch::load_layer(file, vad_layers[k]));
             need = std::max(need, convs[k].workspace_size(1, 1, width));
             width = convs[k].spec().geometry.out_w(width);
         }
-        lstm = notch::frozen_lstm(net.lstm.spec(x[4]));
-        head = notch::frozen_linear(net.head.spec(lstm.spec().h));
+        lstm = notch::frozen_lstm(notch::load_recurrent<notch::lstm_cell>(file, "lstm"));
+        head = notch::frozen_linear(notch::load_layer(file, "head"));
         need = std::max({need, lstm.workspace_size(1, 1), head.workspace_size(1, 1, 1)});
         memory.resize(static_cast<std::size_t>(need));
         codes.resize(4 * 129);
@@ -222,18 +235,6 @@ struct frozen_vad {
         head.forward(notch::nhwc_view<const u8>(positive.data(), 1, 1, 1, 128),
                      notch::nhwc_view<float>(&logit, 1, 1, 1, 1), ctx);
         return logit;
-    }
-    [[nodiscard]] std::int64_t bytes(int weight_bits, index_t first) const {
-        const notch::recurrent_spec& s = lstm.spec();
-        index_t weights = s.weights.size() + s.recurrent_weights.size();
-        index_t others = s.w_scales.size() + s.u_scales.size() + s.bias.size() + s.recurrent_bias.size();
-        const auto add = [&](const notch::layer_spec& l) {
-            weights += l.weights.size();
-            others += l.w_scales.size() + l.bias.size();
-        };
-        add(head.spec());
-        for (index_t k = first; k < 4; ++k) add(convs[k].spec());
-        return (weights * weight_bits + 7) / 8 + 4 * others;
     }
 };
 
@@ -298,7 +299,9 @@ void vad_rows(report& to, const vad_data& data, const vad_recipe& how, const cha
         index_t first;
         const char* model;
     } parts[] = {{4, "silero lstm"}, {0, "silero-vad"}};
-    for (const auto& [first, model] : parts) {
+    for (const auto& part : parts) {
+        const index_t first = part.first;
+        const char* const model = part.model;
         agreement found;
         std::int64_t different = 0;
         const index_t of_frame = first == 0 ? 4 * 129 : 128;
@@ -318,7 +321,7 @@ void vad_rows(report& to, const vad_data& data, const vad_recipe& how, const cha
         }
         const std::vector<float> frame(static_cast<std::size_t>(of_frame), 0.1f);
         const double ms = median_ms([&] { frozen.step(frame, first, ctx); });
-        const std::int64_t bytes = frozen.bytes(Weights::range::bits, first);
+        const std::int64_t bytes = first == 0 ? frozen.bytes : frozen.bytes_from_lstm;
         std::printf("%-12s %-20s %-5s %6.2f %%  %7.4f ms  %6lld bytes  %lld codes differ, mean difference %.4f\n",
                     model, how.method, bits, found.percent(), ms, static_cast<long long>(bytes),
                     static_cast<long long>(different), found.mean_difference());
@@ -388,6 +391,7 @@ inline void vad_experiment(report& to, const std::string& path) {
     vad_rows<fake_quant<symmetric<8>, per_tensor>>(to, data, per_tensor_ranges, "w8a8", 100.0);
     vad_rows<per_channel_8>(to, data, plain, "w8a8", 100.0);
     vad_rows<per_channel_8>(to, data, smooth, "w8a8", 1.0);
+    vad_rows<per_channel_8>(to, data, {"smoothed, int16 cell", true, clip::percentile(), true}, "w8a8", 100.0);
     vad_rows<fake_quant<symmetric<4>, per_channel<0>>>(to, data, plain, "w4a8", 100.0);
     vad_rows<fake_quant<symmetric<4>, per_channel<0>>>(to, data, smooth, "w4a8", 100.0);
     vad_sensitivity<per_channel_8>(data, plain);

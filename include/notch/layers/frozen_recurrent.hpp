@@ -7,10 +7,9 @@
 //     lstm.forward(x, h, ctx);                                         // whole sequences: n x 1 x steps x channels
 //
 //     lstm.start(state, h);                                            // or step by step, in the caller's memory
-//     for (;;) lstm.step(frame, state, h, ctx);
+//     for (;;) lstm.step(frame, state, h, ctx);                        // or resume, for several steps at once
 //
-// Both give the same codes. forward and step are const, thread-safe (each thread with its own context), and allocate
-// nothing.
+// All give the same codes. They are const, thread-safe (each thread with its own context), and allocate nothing.
 #pragma once
 
 #include <cmath>
@@ -36,6 +35,7 @@ struct recurrent_spec {
     buffer<float> w_scales, u_scales;               ///< one, or one for each row
     buffer<std::int32_t> bias, recurrent_bias;      ///< on the grids x.scale * w_scale, h.scale * u_scale; or empty
     quant_params x, h;                              ///< u8; h.scale 2^-15 ... 1
+    float cell_scale = 0; ///< of an LSTM's c: 0 for 31 bits, or the unit of 16, a power of two 2^-15 ... 2^-8
 
     NOTCH_INLINE_SPECIAL_MEMBERS(recurrent_spec);
 };
@@ -62,12 +62,24 @@ struct gru_cell {
 
 namespace detail {
 
-/// What is wrong with a recurrent_spec; empty if nothing is.
-inline std::string spec_fault(const recurrent_spec& s, index_t gates) {
+/// What is wrong with the extents and bits of a recurrent_spec; empty if nothing is.
+inline std::string extent_fault(const recurrent_spec& s, index_t gates) {
     if (s.in_channels < 1 || s.in_channels > max_channels || s.hidden < 1 || s.hidden > max_channels / gates)
         return cat(s.in_channels, " in_channels and ", s.hidden, " hidden, must be 1..", max_channels, " and 1..",
                    max_channels / gates);
     if (s.weight_bits < 1 || s.weight_bits > 8) return cat("weight_bits is ", s.weight_bits, ", must be 1..8");
+    return {};
+}
+/// What is wrong with a recurrent_spec; empty if nothing is. Layers, save_recurrent and load_recurrent ask it.
+inline std::string spec_fault(const recurrent_spec& s, index_t gates) {
+    if (std::string fault = extent_fault(s, gates); !fault.empty()) return fault;
+    if (!(s.x.scale > 0.0f) || !std::isfinite(s.x.scale))
+        return cat("x.scale is ", s.x.scale, ", must be finite and > 0");
+    if (!(s.h.scale >= 0x1p-15f && s.h.scale <= 1.0f)) return cat("h.scale is ", s.h.scale, ", must be 2^-15..1");
+    for (std::int32_t z : {s.x.zero_point, s.h.zero_point})
+        if (z < 0 || z > 255) return cat("a zero_point is ", z, ", must be 0..255");
+    if (s.cell_scale != 0.0f && (gates != lstm_cell::gates || cell_shift_of(s.cell_scale) < 0))
+        return cat("cell_scale is ", s.cell_scale, ", must be 0, or for an LSTM a power of two 2^-15..2^-8");
     const index_t rows = gates * s.hidden;
     const struct {
         const char* name;
@@ -86,6 +98,9 @@ inline std::string spec_fault(const recurrent_spec& s, index_t gates) {
                 return cat(p.name, " weight ", static_cast<int>(w), " does not fit ", s.weight_bits, " bits");
         if (p.scales.size() != 1 && p.scales.size() != rows)
             return cat(p.scales.size(), " ", p.name, " scales for ", rows, " rows of weights");
+        for (float scale : p.scales)
+            if (!(scale > 0.0f) || !std::isfinite(scale))
+                return cat("a scale of the ", p.name, " weights is ", scale, ", must be finite and > 0");
         if (!p.bias.empty() && p.bias.size() != rows)
             return cat(p.bias.size(), " ", p.name, " biases for ", rows, " rows of weights");
     }
@@ -106,7 +121,7 @@ public:
         if (const std::string fault = detail::spec_fault(spec_, gates); !fault.empty())
             fail(errc::invalid_argument, detail::cat("frozen_recurrent: ", fault));
         const index_t rows = gates * spec_.hidden;
-        params_ = make_recurrent(spec_.h);
+        params_ = make_recurrent(spec_.h, spec_.cell_scale);
         w_ = pack({spec_.weights.data(), rows, spec_.in_channels});
         u_ = pack({spec_.recurrent_weights.data(), rows, spec_.hidden});
         to_wx_ = make_epilogue(w_, stage::bias{spec_.bias},
@@ -155,6 +170,37 @@ public:
     void forward(nhwc_view<const std::uint8_t> x, nhwc_view<std::uint8_t> y, const context& ctx,
                  const recurrent_trace* trace = nullptr) const {
         constexpr const char* where = "frozen_recurrent.forward";
+        check_sequences(where, x, y);
+        const index_t n = x.n, hidden = spec_.hidden;
+        if (n == 0 || x.w == 0) return;
+        if (trace) check_trace(where, *trace, n * x.w);
+        auto* const memory =
+            detail::workspace_begin(where, "frozen_recurrent.workspace_size", ctx.workspace, workspace_size(n, x.w));
+        const matrix_view<s32> state(reinterpret_cast<s32*>(memory), n, hidden);
+        const matrix_view<std::uint8_t> h(reinterpret_cast<std::uint8_t*>(state.data + n * hidden), n, hidden);
+        start(state, h);
+        run(x, y, state, h, reinterpret_cast<s16*>(memory + detail::round_up(5 * n * hidden, 64)), trace, ctx);
+    }
+
+    /// The same for steps that follow others: state and h, n x hidden, are those of the step before (start), and become
+    /// those of the last one. A stream may so be cut into pieces of any length.
+    void resume(nhwc_view<const std::uint8_t> x, matrix_view<s32> state, matrix_view<std::uint8_t> h,
+                nhwc_view<std::uint8_t> y, const context& ctx) const {
+        constexpr const char* where = "frozen_recurrent.resume";
+        check_sequences(where, x, y);
+        check_states(where, state, h);
+        detail::check_equal(where, "the number of rows of h", h.rows, x.n);
+        if (x.n == 0 || x.w == 0) return;
+        auto* const memory =
+            detail::workspace_begin(where, "frozen_recurrent.workspace_size", ctx.workspace, workspace_size(x.n, x.w));
+        run(x, y, state, h, reinterpret_cast<s16*>(memory), nullptr, ctx);
+        for (index_t i = 0; i < x.n; ++i)
+            std::memcpy(&h(i, 0), y.data + (i * x.w + x.w - 1) * y.c, static_cast<std::size_t>(y.c));
+    }
+
+private:
+    void check_sequences(const char* where, const nhwc_view<const std::uint8_t>& x,
+                         const nhwc_view<std::uint8_t>& y) const {
         detail::check_view(where, "x", x);
         detail::check_view(where, "y", y);
         detail::check_equal(where, "the height of x", x.h, 1);
@@ -164,36 +210,28 @@ public:
         detail::check_equal(where, "the batch of y", y.n, x.n);
         detail::check_equal(where, "the number of steps of y", y.w, x.w);
         if (!x.is_dense() || !y.is_dense()) fail(errc::invalid_argument, detail::cat(where, ": x and y must be dense"));
+    }
+    /// memory: of the products. Without a trace the state is updated in place.
+    void run(nhwc_view<const std::uint8_t> x, nhwc_view<std::uint8_t> y, matrix_view<s32> state,
+             matrix_view<const std::uint8_t> h, s16* memory, const recurrent_trace* trace, const context& ctx) const {
         const index_t n = x.n, steps = x.w, hidden = spec_.hidden, cols = gates * hidden;
-        if (n == 0 || steps == 0) return;
-        if (trace) check_trace(where, *trace, n * steps);
-        auto* memory = reinterpret_cast<s16*>(
-            detail::workspace_begin(where, "frozen_recurrent.workspace_size", ctx.workspace, workspace_size(n, steps)));
-        s32* const state = reinterpret_cast<s32*>(memory);
-        s16* const wx = reinterpret_cast<s16*>(state + n * hidden);
-        s16* const uh = wx + n * steps * cols;
-        auto* const first = reinterpret_cast<std::uint8_t*>(uh + n * cols);
-        start({state, n, hidden}, {first, n, hidden});
+        s16 *const wx = memory, *const uh = wx + n * steps * cols;
         gemm(matrix_view<const std::uint8_t>(x.data, n * steps, x.c), w_, to_wx_, matrix_view<s16>(wx, n * steps, cols),
              ctx);
-        matrix_view<const std::uint8_t> h(first, n, hidden);
-        matrix_view<s32> last(state, n, hidden);
         for (index_t t = 0; t < steps; ++t) {
             const auto rows_at = [&](auto* base, index_t width) {
                 return matrix_view(base + t * width, n, width, steps * width);
             };
             const matrix_view<s16> product = trace ? rows_at(trace->uh.data, cols) : matrix_view<s16>(uh, n, cols);
-            const matrix_view<s32> next = trace ? rows_at(trace->state.data, hidden) : last;
+            const matrix_view<s32> next = trace ? rows_at(trace->state.data, hidden) : state;
             const matrix_view<std::uint8_t> out = rows_at(y.data, hidden);
             gemm(h, u_, to_uh_, product, ctx);
-            Cell::step(rows_at(wx, cols), product, last, params_, next, out,
+            Cell::step(rows_at(wx, cols), product, state, params_, next, out,
                        trace ? rows_at(trace->gates.data, Cell::kept * hidden) : matrix_view<s16>{}, ctx);
             h = out;
-            last = next;
+            state = next;
         }
     }
-
-private:
     void check_states(const char* where, const matrix_view<s32>& state, const matrix_view<std::uint8_t>& h) const {
         detail::check_view(where, "the state", state);
         detail::check_view(where, "h", h);

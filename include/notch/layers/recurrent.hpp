@@ -27,6 +27,7 @@
 #include <notch/layers/frozen_recurrent.hpp>
 #include <notch/layers/layer_weights.hpp>
 #include <notch/layers/recurrent_math.hpp>
+#include <notch/observe/min_max.hpp>
 #include <notch/observe/moving_average.hpp>
 #include <notch/qat/fake_quant.hpp>
 
@@ -85,6 +86,10 @@ public:
     OutputObserver output_observer;
     /// If set, the parameters of h instead of the observer's: scale 2^-15 ... 1.
     std::optional<quant_params> fixed_params;
+    /// The range of c, and whether it has 16 bits, in units of the least power of two that covers the range, instead of
+    /// 31: of an LSTM only.
+    min_max cell_observer;
+    bool int16_cell = false;
 
     recurrent_layer(index_t in, index_t hidden)
         : input(in, checked_rows(in, hidden)), recurrent(hidden, gates * hidden), hidden_(hidden) {}
@@ -115,6 +120,8 @@ public:
         recurrent.bias = o.recurrent.bias;
         output_observer = o.output_observer;
         fixed_params = o.fixed_params;
+        cell_observer = o.cell_observer;
+        int16_cell = o.int16_cell;
     }
 
     /// The parameters of h that the next quantized forward takes.
@@ -122,6 +129,18 @@ public:
         quant_params p = detail::output_params_of("recurrent_layer", fixed_params, output_observer.range());
         p.scale = std::clamp(p.scale, 0x1p-15f, 1.0f);
         return p;
+    }
+    /// The unit of c that the next quantized forward takes; 0 for 31 bits.
+    [[nodiscard]] float cell_scale() const {
+        if (!int16_cell) return 0.0f;
+        if (gates != lstm_cell::gates) fail(errc::invalid_argument, "recurrent_layer: int16_cell is of an LSTM only");
+        const real_range r = cell_observer.range();
+        if (r.empty())
+            fail(errc::invalid_argument,
+                 "recurrent_layer: the range of c was never observed; run phase::calibrate first");
+        float scale = 0x1p-15f;
+        while (scale < 0x1p-8f && std::max(-r.min, r.max) > 32767.0f * scale) scale *= 2.0f;
+        return scale;
     }
     /// y is reshaped as needed. training keeps what backward needs, and lets the ranges follow (quantized). There is no
     /// phase::dynamic.
@@ -204,6 +223,7 @@ public:
         s.weight_bits = WeightQuantizer::range::bits;
         s.x = x;
         s.h = output_params();
+        s.cell_scale = cell_scale();
         const auto fill = [&](weights& w, quant_params in, buffer<std::int8_t>& codes, buffer<float>& scales,
                               buffer<std::int32_t>& bias) {
             w.check_parameters();
@@ -260,7 +280,9 @@ private:
                               y.values.data() + row * hidden_);
             }
         }
-        if (p == phase::calibrate && !fixed_params) output_observer.observe(y.values);
+        if (p != phase::calibrate) return;
+        if (!fixed_params) output_observer.observe(y.values);
+        cell_observer.observe(state_);
     }
 
     void forward_quantized(const activation& x, activation& y, bool training, const context& ctx) {
@@ -313,6 +335,7 @@ private:
             }
         }
         if (!fixed_params) output_observer.observe(h_real_);
+        cell_observer.observe(state_);
     }
 
     index_t hidden_;

@@ -11,6 +11,7 @@
 //
 //     lstm     i, f, o = sigmoid(sat(wx + uh)),  g = tanh(sat(wx + uh))          columns i f g o, as PyTorch has them
 //              c' = clamp(f * c + (i g >>> 7), -2^30, 2^30 - 1)                  int32 in units of 2^-23: -128 ... 128
+//                   and, if cell_shift is not 0:  c' = sat(c' >> cell_shift) * 2^cell_shift
 //              t  = tanh(sat(c' >> 11))
 //              h  = requantize_float(o t, 2^-30 / h.scale, h.zero_point)                                     u8
 //
@@ -21,6 +22,7 @@
 // h is what the next products take; c and H, which a cell keeps, have 31 bits. With 16, as the LSTM of TensorFlow Lite
 // has, a change of less than half a unit is lost at each step, so a gate near 1 holds a value that it should let go:
 // where c goes to 40, as in Silero VAD, that costs more than all else (docs/rnn.md). It takes one multiplication more.
+// cell_shift gives an LSTM such a c, of units of 2^(cell_shift - 23), to compare, or where c is stored as int16.
 //
 // Errors, against the same formulas in real numbers with the same wx, uh, c (and H): gates as gate_table says; c' 1.5
 // units of 2^-23 and H' 0.5 units of 2^-30 more than the gates give; h as any requantization. A sum of products beyond
@@ -63,9 +65,14 @@ struct gate_table {
 /// From make_recurrent.
 struct recurrent_params {
     gate_table sigmoid, tanh;
-    quant_params h; ///< scale 2^-15 ... 1
+    quant_params h;              ///< scale 2^-15 ... 1
+    std::int32_t cell_shift = 0; ///< of an LSTM: 0, or 8 ... 15 for a c of 16 bits
 
     NOTCH_INLINE constexpr recurrent_params() noexcept {}
+    /// c is -cell_limit ... cell_limit - 1 in units of 2^(cell_shift - 23).
+    [[nodiscard]] NOTCH_INLINE std::int32_t cell_limit() const noexcept { return cell_shift == 0 ? 1 << 30 : 1 << 15; }
+    /// What rounds c half up.
+    [[nodiscard]] NOTCH_INLINE std::int32_t cell_half() const noexcept { return (1 << cell_shift) >> 1; }
     /// Real value of h in units of 2^-30.
     [[nodiscard]] NOTCH_INLINE float multiplier() const noexcept { return 0x1p-30f / h.scale; }
 };
@@ -96,6 +103,13 @@ inline void check_h_params(const char* where, quant_params h) {
     if (h.scale < 0x1p-15f || h.scale > 1.0f)
         fail(errc::invalid_argument, cat(where, ": h.scale is ", h.scale, ", must be 2^-15..1: h is within -1..1"));
 }
+/// recurrent_params::cell_shift for a scale of c; -1 if it is none.
+inline std::int32_t cell_shift_of(float scale) noexcept {
+    if (scale == 0.0f) return 0;
+    for (std::int32_t shift = 8; shift <= 15; ++shift)
+        if (scale == std::ldexp(0x1p-23f, shift)) return shift;
+    return -1;
+}
 /// What both steps check; gates: of the products, kept: of the trace.
 inline void check_step(const char* where, index_t gates, index_t kept, const matrix_view<const std::int16_t>& wx,
                        const matrix_view<const std::int16_t>& uh, const matrix_view<const std::int32_t>& state,
@@ -114,7 +128,7 @@ inline void check_step(const char* where, index_t gates, index_t kept, const mat
     if (trace.data != nullptr || trace.rows != 0) // else no gates are wanted
         check("the gates", "the number of rows of the gates", "the number of columns of the gates", trace, kept);
     check_h_params(where, p.h);
-    if (p.sigmoid.pairs[0] == 0)
+    if (p.sigmoid.pairs[0] == 0 || p.cell_shift < 0 || p.cell_shift > 15)
         fail(errc::invalid_argument, cat(where, ": the parameters do not come from make_recurrent"));
 }
 
@@ -130,9 +144,9 @@ NOTCH_INLINE void lstm_element(const recurrent_params& p, const std::int16_t* wx
                                std::int32_t c, std::int32_t& c_next, std::uint8_t& h, std::int16_t* gates) noexcept {
     const std::int32_t i = p.sigmoid(saturate16(wx[0] + uh[0])), f = p.sigmoid(saturate16(wx[n] + uh[n])),
                        g = p.tanh(saturate16(wx[2 * n] + uh[2 * n])), o = p.sigmoid(saturate16(wx[3 * n] + uh[3 * n]));
-    constexpr std::int32_t limit = 1 << 30;
-    const std::int32_t sum = scale_state(f, c) + ((i * g) >> 7); // below 2^30 + 2^15 + 2^23
-    const std::int32_t next = sum < -limit ? -limit : sum > limit - 1 ? limit - 1 : sum;
+    const std::int32_t limit = p.cell_limit();
+    const std::int32_t sum = (scale_state(f, c) + ((i * g) >> 7) + p.cell_half()) >> p.cell_shift; // of < 2^30 + 2^24
+    const std::int32_t next = (sum < -limit ? -limit : sum > limit - 1 ? limit - 1 : sum) * (1 << p.cell_shift);
     const std::int32_t t = p.tanh(saturate16((next + 1024) >> 11));
     c_next = next;
     h = static_cast<std::uint8_t>(requantize_float(o * t, p.multiplier(), p.h.zero_point, {0, 255}));
@@ -166,13 +180,18 @@ NOTCH_INLINE void gru_element(const recurrent_params& p, const std::int16_t* wx,
     return detail::make_gate_table(functions::tanh, [](double y) { return -2.0 * y * std::fma(-y, y, 1.0); });
 }
 
-/// For LSTM and GRU. h: the params of the codes of h, scale 2^-15 ... 1. Set-up time.
-[[nodiscard]] inline recurrent_params make_recurrent(quant_params h) {
+/// For LSTM and GRU. h: the params of the codes of h, scale 2^-15 ... 1. cell_scale: 0, or the unit of a c of 16 bits,
+/// a power of two 2^-15 ... 2^-8. Set-up time.
+[[nodiscard]] inline recurrent_params make_recurrent(quant_params h, float cell_scale = 0.0f) {
     detail::check_h_params("make_recurrent", h);
+    if (detail::cell_shift_of(cell_scale) < 0)
+        fail(errc::invalid_argument,
+             detail::cat("make_recurrent: cell_scale is ", cell_scale, ", must be 0 or a power of two 2^-15..2^-8"));
     recurrent_params p;
     p.sigmoid = make_sigmoid_table();
     p.tanh = make_tanh_table();
     p.h = h;
+    p.cell_shift = detail::cell_shift_of(cell_scale);
     return p;
 }
 

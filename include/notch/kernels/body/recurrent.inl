@@ -14,12 +14,16 @@ NOTCH_OP vec32 gather_32(const std::int32_t* t, vec32 i) {
     return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), static_cast<__mmask16>(0xffff), i, t, 4);
 }
 NOTCH_OP vec32 up_16(vec32 v) { return _mm512_slli_epi32(v, 16); }
+NOTCH_OP vec32 right_by(vec32 v, std::int32_t n) { return _mm512_sra_epi32(v, _mm_cvtsi32_si128(n)); }
+NOTCH_OP vec32 left_by(vec32 v, std::int32_t n) { return _mm512_sll_epi32(v, _mm_cvtsi32_si128(n)); }
 NOTCH_OP void store_lanes32(std::int32_t* p, vec32 v, index_t n) { _mm512_mask_storeu_epi32(p, first_lanes(n), v); }
 #else
 NOTCH_OP vec32 gather_32(const std::int32_t* t, vec32 i) {
     return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), t, i, _mm256_set1_epi32(-1), 4);
 }
 NOTCH_OP vec32 up_16(vec32 v) { return _mm256_slli_epi32(v, 16); }
+NOTCH_OP vec32 right_by(vec32 v, std::int32_t n) { return _mm256_sra_epi32(v, _mm_cvtsi32_si128(n)); }
+NOTCH_OP vec32 left_by(vec32 v, std::int32_t n) { return _mm256_sll_epi32(v, _mm_cvtsi32_si128(n)); }
 NOTCH_OP void store_lanes32(std::int32_t* p, vec32 v, index_t n) { _mm256_maskstore_epi32(p, first_lanes(n), v); }
 #endif
 
@@ -51,8 +55,10 @@ NOTCH_OP void lstm_lanes(const recurrent_args& a, index_t row, index_t j, index_
     const vec32 i = sum_gate(p.sigmoid, wx, uh, n), f = sum_gate(p.sigmoid, wx + m, uh + m, n),
                 g = sum_gate(p.tanh, wx + 2 * m, uh + 2 * m, n), o = sum_gate(p.sigmoid, wx + 3 * m, uh + 3 * m, n);
     const vec32 sum = add_32(scale_lanes(a.state + row * a.ld_state + j, f, n), right_32<7>(mul_16(g, i)));
-    const vec32 limit = set_lanes(1u << 30);
-    const vec32 c = min_s32(max_s32(sum, sub_32(set_lanes(0), limit)), sub_32(limit, set_lanes(1)));
+    const vec32 limit = set_lanes(static_cast<std::uint32_t>(p.cell_limit())),
+                rounded = right_by(add_32(sum, set_lanes(static_cast<std::uint32_t>(p.cell_half()))), p.cell_shift);
+    const vec32 c = left_by(min_s32(max_s32(rounded, sub_32(set_lanes(0), limit)), sub_32(limit, set_lanes(1))),
+                            p.cell_shift);
     const vec32 t = gate_lanes(p.tanh, saturate_lanes(right_32<11>(add_32(c, set_lanes(1024)))));
     store_lanes32(a.next + row * a.ld_next + j, c, n);
     store_h(a.h + row * a.ld_h + j, mul_16(t, o), p.multiplier(), p.h, n);
