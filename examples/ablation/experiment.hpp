@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// All rows of one network and one seed: it is trained in fp32 (or read, if an earlier run has trained it), quantized by
-// every post-training method, and trained again by every training method from the same fp32 weights.
+// All rows of one network and one seed: it is trained in fp32, from weights of others if there are any (or read, if an
+// earlier run has trained it), quantized by every post-training method, and trained again by every training method from
+// the same fp32 weights.
 #pragma once
 
 #include <chrono>
@@ -27,11 +28,16 @@ namespace ablation {
 
 struct settings {
     std::string data, out;
-    unsigned seeds = 3; ///< 1, 2, ... seeds
+    std::string cifar, resnet;         ///< the files of CIFAR-10 and of the float ResNet-8; empty: they are left out
+    std::vector<std::string> networks; ///< which are run; none: all whose data is there
+    unsigned seeds = 3;                ///< 1, 2, ... seeds
     bool quick = false;
     std::vector<std::string> filters; ///< parts of "network/method/W4A8"; none: everything
     int threads = 1;
 
+    [[nodiscard]] bool wants(const std::string& network) const {
+        return networks.empty() || std::find(networks.begin(), networks.end(), network) != networks.end();
+    }
     [[nodiscard]] bool wants(const std::string& network, const method& m, const widths& w) const {
         if (quick && !in_quick_run(m, w)) return false;
         const std::string name = network + "/" + m.name + "/" + to_string(w);
@@ -45,9 +51,13 @@ template <template <class> class Net, class Data> struct subject {
     std::string data_name;
     const Data& train_set;
     const Data& test_set;
-    int fp32_epochs = 8, epochs = 1;
-    float fp32_rate = 2e-3f, rate = 1e-3f; ///< rate: of training with few bits; a fifth of it with 8
+    double fp32_epochs = 8, epochs = 1;
+    float fp32_rate = 2e-3f, rate = 1e-3f;                 ///< rate: of training with few bits; a fifth of it with 8
+    std::function<void(Net<any_scheme>&)> pretrained = {}; ///< the weights that fp32 training starts from; none: random
 };
+
+/// The training images as the networks of one seed see them; data with more images than are used has an overload.
+template <class Data> const Data& train_set_of(const Data& all, unsigned) { return all; }
 
 /// A piece of work for one thread.
 using job = std::function<void()>;
@@ -75,13 +85,14 @@ public:
         const bool need_row = !results_.has(network::name, s_.data_name, "fp32", {32, 32}, seed);
         if (todo.empty() && !need_row) return;
 
+        const auto& train_set = train_set_of(s_.train_set, seed);
         network net;
         result row;
         row.network = network::name;
         row.data = s_.data_name;
         row.seed = seed;
         stopwatch watch;
-        train_float(net, seed);
+        train_float(net, train_set, seed);
         row.fp32_top1 = row.top1 = mnist::evaluate(net, s_.test_set, phase::fp32);
         if (need_row) {
             row.method = "fp32";
@@ -92,7 +103,7 @@ public:
             row.minutes = watch.minutes();
             add(row);
         }
-        post_training<network, Data> after(net, s_.train_set, s_.test_set);
+        post_training<network, Data> after(net, train_set, s_.test_set);
         std::map<std::string, notch::histogram> seen;
         for (const auto& [m, w] : todo) {
             row.method = m->name;
@@ -106,9 +117,9 @@ public:
                 found = after.run(*m, w);
             } else {
                 row.family = "training";
-                if (seen.empty()) observe_outputs(net, seen);
+                if (seen.empty()) observe_outputs(net, train_set, seen);
                 double start = 0;
-                found = train_quantized(net, seen, *m, w, seed, start);
+                found = train_quantized(net, train_set, seen, *m, w, seed, start);
                 row.start_top1 = start;
             }
             row.top1 = found.top1;
@@ -139,7 +150,7 @@ private:
         mnist::progress::print(text);
     }
 
-    void train_float(network& net, unsigned seed) {
+    void train_float(network& net, const Data& train_set, unsigned seed) {
         const std::string file =
             how_.out + "/" + network::name + "." + s_.data_name + "." + std::to_string(seed) + ".fp32";
         if (std::filesystem::exists(file)) {
@@ -147,15 +158,22 @@ private:
             return;
         }
         std::mt19937 random(seed);
-        net.layers([&](const char*, auto& layer) {
-            layer.initialize([&] { return static_cast<double>(random()) / 4294967296.0; });
-        });
-        mnist::train(net, s_.train_set, phase::fp32, s_.fp32_epochs, s_.fp32_rate, seed,
+        if (s_.pretrained) {
+            s_.pretrained(net);
+            char line[96];
+            std::snprintf(line, sizeof line, "%-11s seed %u  pretrained: top-1 %6.2f%%", network::name, seed,
+                          mnist::evaluate(net, s_.test_set, phase::fp32));
+            mnist::progress::print(line);
+        } else
+            net.layers([&](const char*, auto& layer) {
+                layer.initialize([&] { return static_cast<double>(random()) / 4294967296.0; });
+            });
+        mnist::train(net, train_set, phase::fp32, s_.fp32_epochs, s_.fp32_rate, seed,
                      std::string(network::name) + ", seed " + std::to_string(seed) + ": fp32");
         mnist::save_float_network(net, network::name, notch::dtype::f32, file);
     }
 
-    void observe_outputs(network& net, std::map<std::string, notch::histogram>& seen) {
+    void observe_outputs(network& net, const Data& train_set, std::map<std::string, notch::histogram>& seen) {
         const auto watch = [&](const std::string& name, auto& layer) {
             auto& h = seen.try_emplace(name, 4096).first->second;
             layer.on_output = [&h](const activation& y) { h.observe(y.values); };
@@ -163,7 +181,7 @@ private:
         const auto stop = [](const char*, auto& layer) { layer.on_output = nullptr; };
         net.layers(watch);
         net.observed(watch);
-        mnist::calibrate(net, s_.train_set);
+        mnist::calibrate(net, train_set);
         net.layers(stop);
         net.observed(stop);
     }
@@ -185,8 +203,8 @@ private:
         return {weight_rule::min_max, activation_rule::straight};
     }
 
-    outcome train_quantized(network& fp32, const std::map<std::string, notch::histogram>& seen, const method& m,
-                            const widths& w, unsigned seed, double& start) {
+    outcome train_quantized(network& fp32, const Data& train_set, const std::map<std::string, notch::histogram>& seen,
+                            const method& m, const widths& w, unsigned seed, double& start) {
         const rules how = rules_of(m.name);
         network net;
         copy_float_state(net, fp32);
@@ -201,7 +219,7 @@ private:
         });
         start = mnist::evaluate(net, s_.test_set, phase::quantized);
         const bool few_bits = w.weights < 8 || w.activations < 8;
-        mnist::train(net, s_.train_set, phase::quantized, s_.epochs, few_bits ? s_.rate : s_.rate / 5, seed + 1000,
+        mnist::train(net, train_set, phase::quantized, s_.epochs, few_bits ? s_.rate : s_.rate / 5, seed + 1000,
                      std::string(network::name) + ", seed " + std::to_string(seed) + ": " + m.title + " " +
                          to_string(w),
                      [](network& n) { n.layers([](const char*, auto& layer) { layer.after_step(); }); });
@@ -218,11 +236,14 @@ private:
 /// One job for each seed.
 template <template <class> class Net, class Data>
 void add_jobs(std::vector<job>& jobs, const subject<Net, Data>& s, const settings& how, results& to) {
+    if (!how.wants(Net<any_scheme>::name)) return;
     const auto e = std::make_shared<experiment<Net, Data>>(s, how, to);
     for (unsigned seed = 1; seed <= how.seeds; ++seed) jobs.push_back([e, seed] { e->run(seed); });
 }
 
-/// Each data set is one file with such a function: it adds the jobs of its networks, or says on stdout why it has none.
+/// Each data set, or network that takes long to compile, is one file with such a function, which adds its jobs.
 void add_digits(std::vector<job>& jobs, const settings& how, results& to);
+void add_resnet8(std::vector<job>& jobs, const settings& how, results& to); ///< needs how.cifar and how.resnet
+void add_dsnet(std::vector<job>& jobs, const settings& how, results& to);   ///< needs how.cifar
 
 } // namespace ablation

@@ -43,6 +43,16 @@ void run_all(std::vector<job>& jobs, int threads) {
     if (failed) std::rethrow_exception(failed);
 }
 
+/// Whether a file is there; says so if it is wanted and is not.
+bool present(const char* what, const char* option, const std::string& path, bool wanted) {
+    if (!wanted || std::filesystem::exists(path)) return wanted;
+    if (path.empty())
+        std::printf("%s: left out: no %s\n", what, option);
+    else
+        std::printf("%s: left out: no %s\n", what, path.c_str());
+    return false;
+}
+
 int ablate(const settings& s, bool report_only) {
     std::filesystem::create_directories(s.out);
     results all(s.out + "/results.json", {{"notch", NOTCH_VERSION_STRING}, {"compiler", compiler_name}});
@@ -50,6 +60,13 @@ int ablate(const settings& s, bool report_only) {
         std::printf("%zu rows of an earlier run stay\n", rows);
     std::vector<job> jobs;
     add_digits(jobs, s, all);
+    const bool images = present("CIFAR-10", "--cifar", s.cifar, s.wants("resnet8") || s.wants("dsnet"));
+#ifdef NOTCH_ABLATION_TFLITE
+    if (present("the float ResNet-8", "--resnet", s.resnet, s.wants("resnet8")) && images) add_resnet8(jobs, s, all);
+#else
+    if (s.wants("resnet8")) std::printf("resnet8: left out: built without flatbuffers, which reads its model\n");
+#endif
+    if (images && s.wants("dsnet")) add_dsnet(jobs, s, all);
     if (!report_only) run_all(jobs, s.threads);
     all.save();
     write_report(all.content(), s.out + "/report.html");
@@ -69,6 +86,10 @@ int main(int argc, char** argv) {
     bool report_only = false, quick = false;
     CLI::App app("Compares the quantization methods of notch on real data");
     app.add_option("--data", s.data, "folder of the IDX files of the digits")->capture_default_str();
+    app.add_option("--cifar", s.cifar, "CIFAR-10, as scripts/cifar10.py writes it, for resnet8 and dsnet");
+    app.add_option("--resnet", s.resnet, "MLPerf Tiny's float ResNet-8, pretrainedResnet.tflite");
+    app.add_option("--network", s.networks, "only this network; may be repeated")
+        ->check(CLI::IsMember({"mobile_net", "small_cnn", "resnet8", "dsnet"}));
     app.add_option("--out", s.out, "folder of the results")->capture_default_str();
     CLI::Option* seeds = app.add_option("--seeds", s.seeds, "how many seeds, from 1 on (3; with --quick 1)");
     seeds->check(CLI::Range(1u, 100u));

@@ -124,9 +124,10 @@ struct nothing_more {
     template <class Net> void operator()(Net&) const {}
 };
 
-/// Epochs of batches of 64, the rate along a cosine. after_step(net) is called after each step of the optimizer.
+/// Epochs, or a part of one, of batches of 64, the rate along a cosine. after_step(net) is called after each step of
+/// the optimizer.
 template <class Net, class Data, class AfterStep = nothing_more>
-void train(Net& net, const Data& d, phase p, int epochs, float rate, unsigned seed, const std::string& label,
+void train(Net& net, const Data& d, phase p, double epochs, float rate, unsigned seed, const std::string& label,
            const AfterStep& after_step = {}) {
     const context ctx;
     constexpr index_t batch = 64;
@@ -135,12 +136,12 @@ void train(Net& net, const Data& d, phase p, int epochs, float rate, unsigned se
     adam optimizer;
     activation x;
     buffer<float> gradient;
-    const index_t steps = d.count / batch, total = steps * epochs;
+    const index_t steps = d.count / batch, total = std::llround(static_cast<double>(steps) * epochs);
     progress bar(label, total);
     index_t step = 0;
-    for (int e = 0; e < epochs; ++e) {
+    while (step < total) {
         for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
-        for (index_t b = 0; b < steps; ++b, ++step) {
+        for (index_t b = 0; b < steps && step < total; ++b, ++step) {
             load_batch(d, order, b * batch, batch, x, &random);
             if (p == phase::quantized) notch::quantize_input(x, pixel_params, ctx);
             const activation& logits = net.forward(x, p, true, ctx);
