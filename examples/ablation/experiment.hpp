@@ -83,7 +83,9 @@ public:
                     !results_.has(network::name, s_.data_name, m.name, w, seed))
                     todo.emplace_back(&m, w);
         const bool need_row = !results_.has(network::name, s_.data_name, "fp32", {32, 32}, seed);
-        if (todo.empty() && !need_row) return;
+        const bool need_longer = s_.pretrained && how_.wants(network::name, longer, {32, 32}) &&
+                                 !results_.has(network::name, s_.data_name, longer.name, {32, 32}, seed);
+        if (todo.empty() && !need_row && !need_longer) return;
 
         const auto& train_set = train_set_of(s_.train_set, seed);
         network net;
@@ -103,6 +105,7 @@ public:
             row.minutes = watch.minutes();
             add(row);
         }
+        if (need_longer) train_on(net, train_set, row);
         post_training<network, Data> after(net, train_set, s_.test_set);
         std::map<std::string, notch::histogram> seen;
         for (const auto& [m, w] : todo) {
@@ -137,11 +140,13 @@ private:
         }
     };
 
+    static constexpr method longer{"fp32_longer", "float32, trained on", family::training};
+
     void add(const result& r) {
         results_.add(r);
         char line[160];
         std::snprintf(line, sizeof line, "%-11s seed %u  %-42s %-14s top-1 %6.2f%%", r.network.c_str(), r.seed,
-                      r.title.c_str(), r.method == "fp32" ? "" : to_string(r.bits).c_str(), r.top1);
+                      r.title.c_str(), r.family == "float" ? "" : to_string(r.bits).c_str(), r.top1);
         std::string text = line;
         if (r.start_top1) {
             std::snprintf(line, sizeof line, ", before training %6.2f%%", *r.start_top1);
@@ -173,6 +178,24 @@ private:
         mnist::save_float_network(net, network::name, notch::dtype::f32, file);
     }
 
+    /// What the training of the training methods gains without any quantization: an fp32 network of others may not have
+    /// been trained to its end.
+    void train_on(network& fp32, const Data& train_set, result row) {
+        const stopwatch watch;
+        network net;
+        copy_float_state(net, fp32);
+        mnist::train(net, train_set, phase::fp32, s_.epochs, s_.rate, row.seed + 1000,
+                     std::string(network::name) + ", seed " + std::to_string(row.seed) + ": " + longer.title);
+        row.method = longer.name;
+        row.title = longer.title;
+        row.family = "float";
+        row.bits = {32, 32};
+        row.start_top1 = row.fp32_top1;
+        row.top1 = mnist::evaluate(net, s_.test_set, phase::fp32);
+        row.minutes = watch.minutes();
+        add(row);
+    }
+
     void observe_outputs(network& net, const Data& train_set, std::map<std::string, notch::histogram>& seen) {
         const auto watch = [&](const std::string& name, auto& layer) {
             auto& h = seen.try_emplace(name, 4096).first->second;
@@ -193,6 +216,7 @@ private:
     static rules rules_of(std::string_view name) {
         if (name == "learned_range") return {weight_rule::min_max, activation_rule::range};
         if (name == "lsq") return {weight_rule::learned_step, activation_rule::lsq};
+        if (name == "lsq_error") return {weight_rule::least_error_step, activation_rule::lsq};
         if (name == "lsq_plus") return {weight_rule::least_error_step, activation_rule::lsq_plus};
         if (name == "tqt") return {weight_rule::learned_threshold, activation_rule::threshold};
         if (name == "pact") return {weight_rule::min_max, activation_rule::pact};

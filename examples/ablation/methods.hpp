@@ -66,6 +66,7 @@ inline constexpr std::array methods{
     method{"straight_through", "straight-through min-max", family::training},
     method{"learned_range", "learned min-max of activations", family::training},
     method{"lsq", "LSQ", family::training},
+    method{"lsq_error", "LSQ from least squared error", family::training},
     method{"lsq_plus", "LSQ+", family::training},
     method{"tqt", "TQT", family::training},
     method{"pact", "PACT, min-max weights", family::training},

@@ -6,7 +6,8 @@
 //     rows      network, data, method, title, family ("float", "post-training" or "training"), weight_bits (8, 4, 3, 2;
 //               1.58: ternary; 1: binary; 32: float), activation_bits, seed, top1, fp32_top1 (in percent), start_top1
 //               (of training methods: quantized, before training), bytes (weights densely packed, scales, zero points,
-//               biases), minutes
+//               biases), minutes. Method fp32_longer: a pretrained network after as many steps more as training
+//               methods take, in fp32
 //     left_out  network, data, method, weight_bits, activation_bits, reason
 //     not_compared  method, reason: what the library has besides
 #pragma once
