@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernels of all programs of this folder, compiled once.
+// The kernels of the ablation and the models, compiled once.
 #include <notch/kernels/definitions.hpp>
