@@ -27,17 +27,25 @@ using notch::phase;
 
 inline constexpr index_t image_size = 224, image_classes = 1000;
 
-/// Training layers with one quantizer for the pointwise layers, and one for stem and depthwise layers, which have few
-/// weights and lose most.
-template <class Range, class SensitiveRange = Range, bool PerChannel = true> struct training_layers {
+/// Training layers with one range for the pointwise layers, and one for stem and depthwise layers, which have few
+/// weights and lose most. Quantizer<range, granularity> quantizes the weights.
+template <class Range, class SensitiveRange, bool PerChannel, template <class, class> class Quantizer>
+struct quantized_layers {
     static constexpr bool frozen = false;
     template <class R, int Axis>
-    using weights = notch::fake_quant<R, std::conditional_t<PerChannel, notch::per_channel<Axis>, notch::per_tensor>>;
+    using weights = Quantizer<R, std::conditional_t<PerChannel, notch::per_channel<Axis>, notch::per_tensor>>;
     using stem = notch::conv2d_layer<weights<SensitiveRange, 0>>;
     using pointwise = notch::conv2d_layer<weights<Range, 0>>;
     using depthwise = notch::depthwise_layer<weights<SensitiveRange, 2>>;
     using linear = notch::linear_layer<weights<Range, 0>>;
 };
+template <class Range, class Granularity> using observed_weights = notch::fake_quant<Range, Granularity>;
+/// Of ranges that the weights have, or a method for after training finds.
+template <class Range, class SensitiveRange = Range, bool PerChannel = true>
+using training_layers = quantized_layers<Range, SensitiveRange, PerChannel, observed_weights>;
+/// Of steps that are trained.
+template <class Range, class SensitiveRange = Range, bool PerChannel = true>
+using learned_layers = quantized_layers<Range, SensitiveRange, PerChannel, notch::learned_step>;
 struct frozen_layers {
     static constexpr bool frozen = true;
     using stem = notch::frozen_conv2d;

@@ -16,12 +16,15 @@
 
 #include <notch/io/safetensors.hpp>
 #include <notch/observe/histogram.hpp>
+#include <notch/ptq/adaround.hpp>
 #include <notch/ptq/bias_correction.hpp>
 #include <notch/ptq/calibrate.hpp>
 #include <notch/ptq/equalize.hpp>
 #include <notch/ptq/gptq.hpp>
 
+#include "../distill.hpp"
 #include "../results.hpp"
+#include "images.hpp"
 #include "network.hpp"
 
 namespace efficientnet {
@@ -31,53 +34,6 @@ template <class Layer> constexpr bool has_weights = requires(Layer& l) { l.weigh
 
 /// The training network that holds the floats; how it would quantize its weights does not matter.
 using float_network = network<training_layers<notch::symmetric<8>>>;
-
-struct image_set {
-    std::vector<std::uint8_t> pixels;
-    std::vector<std::int32_t> labels; ///< empty: none
-    index_t count = 0;
-
-    [[nodiscard]] static image_set load(const std::string& path, index_t most) {
-        const auto file = notch::safetensors::load(path);
-        constexpr index_t size = image_size * image_size * 3;
-        const auto pixels = file.tensor<std::uint8_t>("images", {-1, image_size, image_size, 3});
-        image_set s;
-        s.count = std::min(static_cast<index_t>(pixels.size()) / size, most);
-        if (s.count == 0) notch::fail(notch::errc::invalid_argument, path + ": no images");
-        s.pixels.assign(pixels.begin(), pixels.begin() + s.count * size);
-        if (file.contains("labels")) {
-            const auto labels = file.tensor<std::int32_t>("labels", {static_cast<index_t>(pixels.size()) / size});
-            s.labels.assign(labels.begin(), labels.begin() + s.count);
-        }
-        return s;
-    }
-    /// Noise, and labels of the first class.
-    [[nodiscard]] static image_set noise(index_t count) {
-        std::mt19937 random(2);
-        image_set s;
-        s.count = count;
-        s.labels.assign(static_cast<std::size_t>(count), 0);
-        s.pixels.resize(static_cast<std::size_t>(count * image_size * image_size * 3));
-        for (std::uint8_t& p : s.pixels) p = static_cast<std::uint8_t>(random());
-        return s;
-    }
-    /// n images from the first on, as codes or as real values.
-    void get(index_t first, index_t n, bool codes, activation& x) const {
-        constexpr index_t size = image_size * image_size * 3;
-        x.reshape(n, image_size, image_size, 3);
-        x.params = pixel;
-        x.quantized = codes;
-        const std::uint8_t* from = pixels.data() + first * size;
-        if (codes) {
-            x.codes.resize_discard(x.size());
-            std::copy_n(from, x.size(), x.codes.begin());
-            return;
-        }
-        x.values.resize_discard(x.size());
-        for (index_t i = 0; i < x.size(); ++i)
-            x.values[i] = static_cast<float>(from[i] - pixel.zero_point) * pixel.scale;
-    }
-};
 
 void load_weights(float_network& net, const notch::safetensors& file) {
     net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
@@ -170,13 +126,22 @@ void equalize(float_network& net) {
     notch::cross_layer_equalize(pairs);
 }
 
+/// How long a quantized network is trained, and on crops of which size.
+struct training {
+    models::distillation how;
+    index_t batch = 8, side = 160;
+};
+
+/// How weights become codes.
+enum class rounding { nearest, gptq, adaround };
+
 /// How a network is quantized after training.
 struct recipe {
-    const char *method, *bits;
+    const char* bits;
     notch::clip activations = notch::clip::min_max();
-    bool correct_bias = false;
     notch::clip weights = notch::clip::min_max();
-    bool gptq = false; ///< of the pointwise layers, after the ranges
+    rounding pointwise = rounding::nearest; ///< of the pointwise layers, after the ranges
+    index_t iterations = 1000;              ///< of AdaRound
 };
 
 /// Ranges of weights, by layer or by channel as its quantizer has them, and codes: what the layer will take for its
@@ -192,11 +157,16 @@ template <class Layer> void quantize_weights(Layer& layer, const recipe& r, cons
         clipped[i] = std::clamp(clipped[i], bounds.min, bounds.max);
     }
     layer.weight_quantizer.observe(clipped); // from now on these are its ranges
-    if (!r.gptq || !s.moments) return;
+    if (r.pointwise == rounding::nearest || !s.moments) return;
     const auto scales = layer.weight_quantizer.params();
     const index_t in = s.moments->inputs(), out = layer.math().out;
     std::vector<std::int8_t> codes(static_cast<std::size_t>(layer.weight.size()));
-    notch::gptq<range>({layer.weight.data(), out, in}, *s.moments, scales, {codes.data(), out, in});
+    const notch::matrix_view<const float> w(layer.weight.data(), out, in);
+    const notch::matrix_view<std::int8_t> to(codes.data(), out, in);
+    if (r.pointwise == rounding::gptq)
+        notch::gptq<range>(w, *s.moments, scales, to);
+    else
+        notch::adaround<range>(w, *s.moments, scales, to, {.iterations = r.iterations});
     for (index_t k = 0; k < layer.weight.size(); ++k) {
         const float scale = scales[static_cast<std::size_t>(layout.index_of(k))].scale;
         layer.weight[k] = static_cast<float>(codes[static_cast<std::size_t>(k)]) * scale;
@@ -204,7 +174,7 @@ template <class Layer> void quantize_weights(Layer& layer, const recipe& r, cons
 }
 
 /// The floats of a network into another of any quantizers.
-template <class Layers> void copy_weights(float_network& from, network<Layers>& to) {
+template <class From, class Layers> void copy_weights(network<From>& from, network<Layers>& to) {
     std::map<std::string, std::pair<const buffer<float>*, const buffer<float>*>> floats;
     from.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
         if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) floats[name] = {&layer.weight, &layer.bias};
@@ -223,14 +193,47 @@ template <class Layers> network<Layers> quantize(calibrated& from, const recipe&
     net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
         const statistics& s = from.seen.at(name);
         layer.fixed_params = notch::calibrate<notch::affine<8>>(s.output, r.activations);
-        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) {
-            const buffer<float> real = layer.weight;
-            quantize_weights(layer, r, s);
-            if (!r.correct_bias) return;
-            const auto values = layer.weight_quantizer.forward(layer.weight);
-            notch::correct_bias(real, values, shape_of(layer), s.input_means(), layer.bias);
-        }
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) quantize_weights(layer, r, s);
     });
+    return net;
+}
+
+/// Biases against the shift that the quantized weights of net make in the means.
+template <class Layers> void correct_biases(calibrated& from, network<Layers>& net) {
+    std::map<std::string, const buffer<float>*> real;
+    from.net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>) real[name] = &layer.weight;
+    });
+    net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>)
+            notch::correct_bias(*real.at(name), layer.weight_quantizer.forward(layer.weight), shape_of(layer),
+                                from.seen.at(name).input_means(), layer.bias);
+    });
+}
+
+/// A network with learned steps that starts from one quantized after training, trained on images without labels: the
+/// outputs of blocks, head and classifier are to be those of the floats.
+template <class Learned, class Layers>
+network<Learned> train(float_network& teacher, network<Layers>& start, const training& t, const image_set& images) {
+    auto net = make_network<Learned>();
+    copy_weights(start, net);
+    std::map<std::string, std::pair<notch::quant_params, std::span<const notch::quant_params>>> found;
+    start.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        found[name].first = layer.output_params();
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>)
+            found[name].second = layer.weight_quantizer.params();
+    });
+    net.each(activation{}, [&](const std::string& name, auto& layer, auto&...) {
+        layer.fixed_params = found.at(name).first;
+        if constexpr (has_weights<std::remove_cvref_t<decltype(layer)>>)
+            layer.weight_quantizer.initialize(found.at(name).second);
+    });
+    crop_mixer crops(images, t.batch, t.side);
+    models::distill(
+        teacher, net, t.how, [&](activation& real, activation& codes) { crops.next(real, codes); },
+        [](const std::string& name) {
+            return name == "head" || name == "classifier" || name.ends_with(".project") || name.ends_with(".residual");
+        });
     return net;
 }
 
@@ -294,6 +297,8 @@ std::int64_t bytes_of(float_network& net) {
     return bytes;
 }
 
+constexpr const char* all_methods[] = {"static", "gptq", "adaround", "qat", "equalized"};
+
 class experiment {
 public:
     /// net: with ReLU6. compared: so many images are compared code by code.
@@ -303,39 +308,46 @@ public:
         fp32_ = fp32(plain_.net, {});
         add("", "fp32", fp32_, bytes_of(plain_.net));
     }
-    void run() {
+    /// methods: of all_methods. iterations: of AdaRound.
+    void run(const std::vector<std::string>& methods, const training& t, index_t iterations) {
         using notch::symmetric;
         using per_channel = training_layers<symmetric<8>>;
         using per_tensor = training_layers<symmetric<8>, symmetric<8>, false>;
-        plain_.watch(calibration_);
-        const auto clamped = nonlinearity::relu6;
-        row<per_tensor>(plain_, {"static, per tensor", "w8a8"}, clamped);
-        row<per_tensor>(plain_, {"bias correction, per tensor", "w8a8", notch::clip::min_max(), true}, clamped);
-        row<per_channel>(plain_, {"static, per channel", "w8a8"}, clamped);
-        row<per_channel>(plain_, {"percentile 99.99 of activations", "w8a8", notch::clip::percentile(99.99)}, clamped);
-        row<per_channel>(plain_, {"least squared error of activations", "w8a8", notch::clip::error()}, clamped);
-        row<per_channel>(plain_, {"bias correction", "w8a8", notch::clip::min_max(), true}, clamped);
-
         // Four bits for the pointwise layers and the classifier, where nearly all weights are.
         using four_bits = training_layers<symmetric<4>, symmetric<8>>;
+        const auto wanted = [&](const char* method) {
+            return std::find(methods.begin(), methods.end(), method) != methods.end();
+        };
         const auto min_max = notch::clip::min_max(), error = notch::clip::error();
-        row<four_bits>(plain_, {"static, per channel", "w4a8"}, clamped);
-        row<four_bits>(plain_, {"least squared error", "w4a8", min_max, false, error}, clamped);
-        row<four_bits>(plain_, {"least squared error + bias correction", "w4a8", min_max, true, error}, clamped);
-        row<four_bits>(plain_, {"GPTQ", "w4a8", min_max, false, error, true}, clamped);
-        row<four_bits>(plain_, {"GPTQ + bias correction", "w4a8", min_max, true, error, true}, clamped);
-
+        plain_.watch(calibration_);
+        if (wanted("static")) {
+            rows<per_tensor>({"w8a8"}, "static, per tensor", "bias correction, per tensor");
+            rows<per_channel>({"w8a8"}, "static, per channel", "bias correction");
+            rows<per_channel>({"w8a8", notch::clip::percentile(99.99)}, "percentile 99.99 of activations");
+            rows<per_channel>({"w8a8", error}, "least squared error of activations");
+            rows<four_bits>({"w4a8"}, "static, per channel");
+            rows<four_bits>({"w4a8", min_max, error}, "least squared error", "least squared error + bias correction");
+        }
+        if (wanted("gptq")) rows<four_bits>({"w4a8", min_max, error, rounding::gptq}, "GPTQ", "GPTQ + bias correction");
+        if (wanted("adaround"))
+            rows<four_bits>({"w4a8", min_max, error, rounding::adaround, iterations}, "AdaRound",
+                            "AdaRound + bias correction");
+        if (wanted("qat")) {
+            trained<models::learned_layers<symmetric<8>, symmetric<8>, false>, per_tensor>("trained, per tensor",
+                                                                                           {"w8a8", min_max, error}, t);
+            trained<models::learned_layers<symmetric<4>, symmetric<8>>, four_bits>("trained", {"w4a8", min_max, error},
+                                                                                   t);
+        }
+        if (!wanted("equalized")) return;
         // Factors do not commute with the upper bound of ReLU6.
         calibrated equal{make_network<per_channel>(nonlinearity::relu), {}};
         copy_weights(plain_.net, equal.net);
         equalize(equal.net);
         add("equalized, ReLU for ReLU6", "fp32", fp32(equal.net, fp32_.predictions), bytes_of(equal.net));
         equal.watch(calibration_);
-        row<per_tensor>(equal, {"equalized, per tensor", "w8a8"}, nonlinearity::relu);
-        row<per_tensor>(equal, {"equalized + bias correction, per tensor", "w8a8", notch::clip::min_max(), true},
-                        nonlinearity::relu);
+        rows<per_tensor>({"w8a8"}, "equalized, per tensor", "equalized + bias correction, per tensor", &equal);
     }
-    [[nodiscard]] const std::vector<models::result>& rows() const { return rows_; }
+    [[nodiscard]] const std::vector<models::result>& results() const { return results_; }
     [[nodiscard]] index_t different_codes() const { return different_; }
 
 private:
@@ -345,14 +357,30 @@ private:
             return net.forward(x, phase::fp32, false, ctx);
         });
     }
-    template <class Layers> void row(calibrated& from, const recipe& r, nonlinearity function) {
-        auto net = quantize<Layers>(from, r, function);
+    /// A network quantized after training, and if `corrected` names that, the same with corrected biases.
+    template <class Layers>
+    void rows(const recipe& r, const char* method, const char* corrected = nullptr, calibrated* from = nullptr) {
+        auto net =
+            from ? quantize<Layers>(*from, r, nonlinearity::relu) : quantize<Layers>(plain_, r, nonlinearity::relu6);
+        ship(net, method, r.bits);
+        if (!corrected) return;
+        correct_biases(from ? *from : plain_, net);
+        ship(net, corrected, r.bits);
+    }
+    /// r: what training starts from.
+    template <class Learned, class Layers> void trained(const char* method, const recipe& r, const training& t) {
+        auto start = quantize<Layers>(plain_, r, nonlinearity::relu6);
+        correct_biases(plain_, start);
+        auto net = train<Learned>(plain_.net, start, t, calibration_);
+        ship(net, method, r.bits);
+    }
+    template <class Layers> void ship(network<Layers>& net, const char* method, const char* bits) {
         auto frozen = freeze(net);
         different_ += compare(net, frozen, images_, compared_);
         const context ctx;
         const measured m = evaluate(images_, true, fp32_.predictions,
                                     [&](const activation& x) -> const activation& { return frozen.forward(x, ctx); });
-        add(r.method, r.bits, m, bytes_of(frozen));
+        add(method, bits, m, bytes_of(frozen));
     }
     void add(const char* method, const char* bits, const measured& m, std::int64_t bytes) {
         const bool quantized = *method != '\0';
@@ -361,7 +389,7 @@ private:
         std::printf("  %8.2f ms  %9lld bytes\n", m.latency_ms, static_cast<long long>(bytes));
         std::fflush(stdout);
         const auto note = [&](const char* metric, double value, double fp32) {
-            rows_.push_back({"efficientnet-lite0", method, bits, metric, value, fp32, bytes, m.latency_ms, {}, {}});
+            results_.push_back({"efficientnet-lite0", method, bits, metric, value, fp32, bytes, m.latency_ms, {}, {}});
         };
         note("top1 %", m.top1, fp32_.top1);
         if (quantized) note("agreement %", m.agreement, 100.0);
@@ -371,7 +399,7 @@ private:
     index_t compared_, different_ = 0;
     calibrated plain_;
     measured fp32_;
-    std::vector<models::result> rows_;
+    std::vector<models::result> results_;
 };
 
 } // namespace
@@ -380,6 +408,8 @@ private:
 int main(int argc, char** argv) {
     std::string weights, images, calibration, out;
     bool quick = false;
+    std::vector<std::string> methods(std::begin(efficientnet::all_methods), std::end(efficientnet::all_methods));
+    efficientnet::training t;
     CLI::App app(
         "EfficientNet-Lite0 on labelled images, in fp32 and quantized. Without files: random weights and noise, "
         "whose codes are compared");
@@ -388,7 +418,10 @@ int main(int argc, char** argv) {
     auto* c = app.add_option("--calibration", calibration, "calibration.safetensors: other images")->needs(i);
     w->needs(c);
     app.add_option("--out", out, "file of the results")->needs(w);
-    app.add_flag("--quick", quick, "50 images, 16 for calibration");
+    app.add_flag("--quick", quick, "50 images, 16 for calibration, 2 steps of training");
+    app.add_option("--methods", methods, "which of static, gptq, adaround, qat, equalized (default: all)")
+        ->check(CLI::IsMember(methods));
+    app.add_option("--steps", t.how.steps, "of training, of 8 crops each (default: 400)")->check(CLI::PositiveNumber);
     CLI11_PARSE(app, argc, argv);
     try {
         using namespace efficientnet;
@@ -404,8 +437,12 @@ int main(int argc, char** argv) {
             if (test.labels.empty()) notch::fail(notch::errc::invalid_argument, images + ": no labels");
         }
         experiment e(std::move(net), std::move(test), std::move(other), quick || weights.empty() ? 1 : 4);
-        e.run();
-        if (!out.empty()) models::write_results(out, e.rows());
+        if (quick || weights.empty()) {
+            t.how.steps = 2;
+            t.batch = 1;
+        }
+        e.run(methods, t, quick || weights.empty() ? 5 : 1000);
+        if (!out.empty()) models::write_results(out, e.results());
         if (e.different_codes() == 0) return 0;
         std::fprintf(stderr, "models_efficientnet_lite0: %lld codes differ\n",
                      static_cast<long long>(e.different_codes()));
