@@ -1,29 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of models_cnn in INT8 on other libraries, in turns with notch's: batch 1, one or more threads.
+"""The networks of models_cnn in INT8 on other libraries, in turns with notch's: batch 1, one thread and two.
 
-usage: cnn_peers.py --program build/.../models_cnn [--threads N] [--rounds N] [--seconds S] [--out FILE]
-
-The same shapes with random weights are built as ONNX models and quantized statically by ONNX Runtime's own tool
-(QDQ, u8 activations, s8 weights per channel). ONNX Runtime and OpenVINO run them, each with its default
-optimizations. Each round times every library for S seconds, one after the other; printed is the median of the
-rounds' medians, and written, with --out, as rows like those of models_cnn. Needs numpy, onnx, onnxruntime, openvino.
+The same shapes with random weights are built as ONNX models. ONNX Runtime's own tool quantizes them for itself and for
+OpenVINO (static, QDQ, u8 activations, s8 weights per channel), TensorFlow's converter for LiteRT with XNNPACK (s8
+activations, s8 weights per channel). Each round runs models_cnn and then each peer for some seconds; printed are the
+medians of the rounds' medians, and with --out written as rows of scripts/models.sh, one for each network, peer and
+number of threads. Needs what peers.py needs.
 """
 import argparse
-import json
 import pathlib
-import re
-import statistics
-import subprocess
 import tempfile
-import time
 
 import numpy as np
 import onnx
-import onnxruntime
-import openvino
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import quantization
+
+import peers
 
 
 class Graph:
@@ -107,86 +100,34 @@ def resnet(repeats, bottleneck):
     return g.model(g.classify(x, inputs))
 
 
-class Images(quantization.CalibrationDataReader):
-    def __init__(self, count=4):
-        random = np.random.default_rng(2)
-        self.rest = [{"x": random.uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)} for _ in range(count)]
-
-    def get_next(self):
-        return self.rest.pop() if self.rest else None
-
-
-def quantize(model, folder, name):
-    plain, prepared, result = (str(folder / f"{name}{end}.onnx") for end in ("", "_prepared", "_int8"))
-    onnx.save(model, plain)
-    quantization.shape_inference.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-    quantization.quantize_static(prepared, result, Images(), per_channel=True, activation_type=quantization.QuantType.QUInt8,
-                                 weight_type=quantization.QuantType.QInt8, quant_format=quantization.QuantFormat.QDQ)
-    return result
-
-
-def onnxruntime_call(path, threads):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feed = Images(1).get_next()
-    return lambda: session.run(None, feed)
-
-
-def openvino_call(path, threads):
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
-                                                                 "PERFORMANCE_HINT": "LATENCY"})
-    request, feed = compiled.create_infer_request(), Images(1).get_next()
-    request.infer(feed)
-    return lambda: request.infer()
-
-
-def median_ms(call, seconds):
-    call()
-    times, end = [], time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        begin = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - begin) * 1e3)
-    return statistics.median(times)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", required=True)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--program", required=True, help="models_cnn")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--seconds", type=float, default=1, help="of each turn")
+    parser.add_argument("--only", help="one of the networks")
+    parser.add_argument("--out", type=pathlib.Path, help="file of the rows")
     args = parser.parse_args()
     networks = {"mobilenet_v2": mobilenet_v2(), "resnet18": resnet([2, 2, 2, 2], False),
                 "resnet50": resnet([3, 4, 6, 3], True)}
+    random = np.random.default_rng(2)
+    images = [random.uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32) for _ in range(4)]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, model in networks.items():
-            path = quantize(model, pathlib.Path(folder), name)
-            calls = {f"onnxruntime {onnxruntime.__version__}": onnxruntime_call(path, args.threads),
-                     f"openvino {openvino.__version__.split('-')[0]}": openvino_call(path, args.threads)}
-            times = {"notch": []} | {peer: [] for peer in calls}
-            for _ in range(args.rounds):
-                line = subprocess.run([args.program, "--time", name, "--threads", str(args.threads), "--seconds",
-                                       str(args.seconds)], check=True, capture_output=True, text=True).stdout
-                times["notch"].append(float(re.search(r"median ([\d.]+) ms", line)[1]))
-                for peer, call in calls.items():
-                    times[peer].append(median_ms(call, args.seconds))
-            ours = statistics.median(times["notch"])
-            print(f"{name}, {args.threads} threads: notch {ours:.3f} ms", end="")
-            for peer in calls:
-                theirs = statistics.median(times[peer])
-                ratio = statistics.median(t / o for t, o in zip(times[peer], times["notch"]))
-                print(f"; {peer} {theirs:.3f} ms, {ratio:.2f} times ours", end="")
-                rows.append({"model": name, "method": f"static, per channel, {args.threads} threads", "bits": "w8a8",
-                             "metric": "latency", "value": ours, "fp32_value": None, "bytes": None, "latency_ms": ours,
-                             "peer": peer, "peer_latency_ms": theirs})
-            print(flush=True)
+            if args.only not in (None, name):
+                continue
+            path = f"{folder}/{name}.onnx"
+            onnx.save(model, path)
+            int8, tflite = peers.quantize_images(path, images), peers.litert_images(path, images)
+            for threads in args.threads:
+                command = [args.program, "--time", name, "--threads", threads, "--seconds", args.seconds]
+                ours, theirs = peers.in_turns(command, peers.image_peers(int8, tflite, images[0], threads),
+                                              args.rounds, args.seconds)
+                rows += peers.rows(name, "static, per channel", ours[name], theirs, threads)
     if args.out:
-        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+        peers.write_rows(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,30 @@ install_optional() {
     [[ ${#missing[@]} -eq 0 ]] || say "going on without ${missing[*]}"
 }
 
+# python_packages <module>... -- <package>...: sees to it that $python, of build/peers/venv, has these modules; if one is
+# missing, gets the packages from PyPI.
+python=$root/build/peers/venv/bin/python
+python_packages() {
+    local modules=()
+    while [[ $1 != -- ]]; do
+        modules+=("$1")
+        shift
+    done
+    shift
+    if "$python" -c 'import sys; from importlib.util import find_spec as f; sys.exit(None in map(f, sys.argv[1:]))' \
+        "${modules[@]}" 2> /dev/null; then return 0; fi
+    [[ $may_install == yes ]] || die "of the Python modules ${modules[*]} some are not in build/peers/venv"
+    install_required python3-venv
+    say "getting from PyPI: $*"
+    python3 -m venv "$root/build/peers/venv"
+    "$python" -m pip --disable-pip-version-check install -q "$@"
+}
+
+# What scripts/peers.py needs.
+peer_modules=(numpy onnx onnxruntime sympy openvino nncf ai_edge_litert tensorflow tf_keras)
+peer_packages=(numpy onnx onnxruntime sympy openvino nncf ai-edge-litert tensorflow tf-keras)
+if [[ $(uname -sm) == "Linux x86_64" ]]; then peer_packages[7]=tensorflow-cpu; fi
+
 # configure <directory> <option>...: configures a Release build there, with Ninja. A build that was
 # configured for another place or with another generator is begun anew.
 configure() {

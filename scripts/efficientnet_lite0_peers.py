@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EfficientNet-Lite0 in ONNX Runtime, fp32 and INT8 (static, QDQ, per channel), on the files of efficientnet_lite0.py.
+"""EfficientNet-Lite0 on other libraries, on the files of efficientnet_lite0.py: ONNX Runtime in fp32 and INT8, OpenVINO
+and LiteRT in INT8, quantized as by cnn_peers.py from the same weights and the same calibration crops.
 
-Prints top-1, agreement with fp32 and the median latency of one image, one thread, and writes them as rows to --out, as
-models_efficientnet_lite0 writes its own.
-
-Needs numpy, onnx and onnxruntime.
+Prints top-1, agreement with fp32, and the latency of one image in turns with models_efficientnet_lite0, and writes them
+as rows of scripts/models.sh to --out. Needs what peers.py needs.
 """
 
 import argparse
 import json
 import pathlib
-import statistics
 import tempfile
-import time
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import quantization
 
+import peers
+
+MODEL = "efficientnet-lite0"
 # kernel, stride, times the channels, channels in and out, repeats
 STAGES = ((3, 1, 1, 32, 16, 1), (3, 2, 6, 16, 24, 2), (5, 2, 6, 24, 40, 2), (3, 2, 6, 40, 80, 3), (5, 1, 6, 80, 112, 3),
           (5, 2, 6, 112, 192, 4), (3, 1, 6, 192, 320, 1))
@@ -81,33 +79,13 @@ def tensor(image):
     return ((image.astype(np.float32) - 127) / 128).transpose(2, 0, 1)[None]
 
 
-class Reader(quantization.CalibrationDataReader):
-    def __init__(self, images):
-        self.images = iter(images)
-
-    def get_next(self):
-        image = next(self.images, None)
-        return None if image is None else {"image": tensor(image)}
-
-
-def evaluate(path, images, labels):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    times, predicted = [], []
-    for image in images:
-        x = tensor(image)
-        begin = time.perf_counter()
-        (logits,) = session.run(None, {"image": x})
-        times.append(1000 * (time.perf_counter() - begin))
-        predicted.append(int(logits.argmax()))
-    predicted = np.array(predicted)
-    return predicted, 100 * float((predicted == labels).mean()), statistics.median(times)
-
-
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", required=True, help="folder with what efficientnet_lite0.py wrote")
+    p.add_argument("--program", required=True, help="models_efficientnet_lite0")
+    p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--seconds", type=float, default=1, help="of each turn")
     p.add_argument("--out", help="file of the rows")
     p.add_argument("--quick", action="store_true", help="50 images, 16 for calibration")
     a = p.parse_args()
@@ -117,30 +95,41 @@ def main():
     crops = load_safetensors(data / "calibration.safetensors")["images"]
     if a.quick:
         images, labels, crops = images[:50], labels[:50], crops[:16]
+    crops = [tensor(image) for image in crops]
 
-    rows = []
+    rows, times, reference = [], {}, None
     with tempfile.TemporaryDirectory() as folder:
-        fp32, int8 = pathlib.Path(folder) / "fp32.onnx", pathlib.Path(folder) / "int8.onnx"
+        fp32 = f"{folder}/efficientnet.onnx"
         onnx.save(build_model(load_safetensors(data / "weights.safetensors")), fp32)
-        quantization.quantize_static(fp32, int8, Reader(crops), quant_format=quantization.QuantFormat.QDQ,
-                                     per_channel=True, activation_type=quantization.QuantType.QUInt8,
-                                     weight_type=quantization.QuantType.QInt8)
-        reference = None
-        for method, bits, path in (("ONNX Runtime", "fp32", fp32), ("ONNX Runtime, static, per channel", "w8a8", int8)):
-            predicted, top1, latency = evaluate(path, images, labels)
+        int8, tflite = peers.quantize_images(fp32, crops), peers.litert_images(fp32, crops)
+        for threads in a.threads:
+            command = [a.program, "--time", "--threads", threads, "--seconds", a.seconds]
+            for file in ("weights", "images", "calibration"):
+                command += ["--" + file, data / f"{file}.safetensors"]
+            ours, theirs = peers.in_turns(command, peers.image_peers(int8, tflite, crops[0], threads), a.rounds,
+                                          a.seconds)
+            rows += peers.rows(MODEL, "static, per channel", ours[MODEL], theirs, threads)
+            times = times or theirs
+        size = pathlib.Path(int8).stat().st_size
+        networks = [("ONNX Runtime fp32", peers.onnxruntime_network(fp32), pathlib.Path(fp32).stat().st_size)]
+        networks += zip(times, (peers.onnxruntime_network(int8), peers.openvino_network(int8),
+                                peers.litert_network(tflite)), (size, size, len(tflite)))
+        for method, run, size in networks:
+            litert = method.startswith("LiteRT")
+            predicted = np.array([run(tensor(i).transpose(0, 2, 3, 1) if litert else tensor(i)).argmax()
+                                  for i in images])
+            top1 = 100 * float((predicted == labels).mean())
             if reference is None:
                 reference, fp32_top1 = predicted, top1
             agreement = 100 * float((predicted == reference).mean())
-            print(f"{method:34} {bits:5}  top-1 {top1:6.2f} %  agreement {agreement:6.2f} %  {latency:8.2f} ms  "
-                  f"{path.stat().st_size:9} bytes")
-            row = {"model": "efficientnet-lite0", "method": method, "bits": bits, "metric": "top1 %", "value": top1,
-                   "fp32_value": fp32_top1, "bytes": path.stat().st_size, "latency_ms": latency, "peer": None,
-                   "peer_latency_ms": None}
-            rows.append(row)
-            if bits != "fp32":
-                rows.append(row | {"metric": "agreement %", "value": agreement, "fp32_value": 100.0})
+            latency = times.get(method) or peers.median_ms(run, a.seconds)
+            print(f"{method:22}  top-1 {top1:6.2f} %  agreement {agreement:6.2f} %  {latency:8.2f} ms  {size:9} bytes")
+            row = {"model": MODEL, "method": method, "bits": "w8a8" if method in times else "fp32",
+                   "metric": "top1 %", "value": top1, "fp32_value": fp32_top1, "bytes": size, "latency_ms": latency,
+                   "peer": None, "peer_latency_ms": None}
+            rows += [row, row | {"metric": "agreement %", "value": agreement, "fp32_value": 100.0}]
     if a.out:
-        pathlib.Path(a.out).write_text(json.dumps(rows, indent=1) + "\n")
+        peers.write_rows(a.out, rows)
 
 
 if __name__ == "__main__":

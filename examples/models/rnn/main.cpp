@@ -14,8 +14,8 @@
 
 #include "../../mnist/training.hpp"
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "network.hpp"
-#include "sequence_time.hpp"
 #include "vad.hpp"
 
 namespace rnn {
@@ -219,6 +219,30 @@ void experiments(report& r, const std::string& data, const std::string& fsdd, co
         vad_experiment(r, vad);
 }
 
+/// The latency of an LSTM of Silero VAD's size in INT8, untrained, over one sequence: real values in, real values out.
+double latency_ms(index_t steps, int threads, double seconds, unsigned seed) {
+    constexpr index_t size = 128;
+    notch::lstm_layer<per_channel_q<8>> lstm(size, size);
+    std::mt19937 random(seed);
+    const auto uniform = [&] { return static_cast<double>(random()) / 4294967296.0; };
+    lstm.initialize(uniform);
+    activation x, h;
+    x.reshape(1, 1, steps, size);
+    x.values.resize_discard(x.size());
+    for (float& v : x.values) v = static_cast<float>(2 * uniform() - 1);
+    lstm.forward(x, h, phase::calibrate, false, context());
+    const auto input = notch::params_from_range<notch::affine<8>>({-1, 1});
+    const notch::frozen_lstm frozen(lstm.spec(input));
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(h.size()));
+    std::vector<std::byte> memory(static_cast<std::size_t>(frozen.workspace_size(1, steps)));
+    return models::median_ms(seconds, threads, [&](context ctx) {
+        ctx.workspace = memory;
+        notch::quantize_input(x, input, ctx);
+        frozen.forward(x.code_view(), notch::nhwc_view<std::uint8_t>(codes.data(), 1, 1, steps, size), ctx);
+        notch::dequantize<std::uint8_t>(codes, frozen.spec().h, h.values, ctx);
+    });
+}
+
 } // namespace
 } // namespace rnn
 
@@ -226,27 +250,27 @@ int main(int argc, char** argv) {
     std::string data = NOTCH_DEMO_DATA, fsdd, vad, out;
     unsigned seed = 1;
     bool quick = false;
-    rnn::sequence_size time;
+    int steps = 0, threads = 1;
+    double seconds = 1;
     CLI::App app("LSTM and GRU in INT8: written and spoken digits, voice activity");
     app.add_option("--data", data, "folder of the IDX files of the digits")->capture_default_str();
     app.add_option("--fsdd", fsdd, "spoken digits: a file of scripts/fsdd_features.py");
     app.add_option("--vad", vad, "Silero VAD: a file of scripts/silero_frames.py");
     app.add_option("--out", out, "file of the results");
     app.add_option("--seed", seed, "of the weights")->capture_default_str();
-    app.add_option("--time-steps", time.steps, "only time a layer over a sequence of so many steps, in one call")
-        ->check(CLI::Range(1, 1000000));
-    app.add_option("--time-inputs", time.in, "of that layer")->check(CLI::Range(1, 65536))->capture_default_str();
-    app.add_option("--time-hidden", time.hidden, "of that layer")->check(CLI::Range(1, 65536))->capture_default_str();
     app.add_flag("--quick", quick, "fewer digits and epochs");
+    app.add_option("--time", steps, "only the latency of an LSTM, 128 inputs, 128 hidden, in INT8 for so many steps")
+        ->check(CLI::Range(1, 100000));
+    app.add_option("--threads", threads, "of --time")->check(CLI::Range(1, 256))->capture_default_str();
+    app.add_option("--seconds", seconds, "of --time")->check(CLI::Range(0.0, 3600.0))->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     try {
-        rnn::report r;
-        if (time.steps > 0) {
-            rnn::sequence_time<notch::lstm_cell>(r, "lstm", time, seed);
-            rnn::sequence_time<notch::gru_cell>(r, "gru", time, seed);
-        } else {
-            rnn::experiments(r, data, fsdd, vad, seed, quick);
+        if (steps > 0) {
+            models::print_time("lstm", rnn::latency_ms(steps, threads, seconds, seed));
+            return 0;
         }
+        rnn::report r;
+        rnn::experiments(r, data, fsdd, vad, seed, quick);
         if (!out.empty()) models::write_results(out, r.rows);
         if (r.different == 0 && !r.lost) return 0;
         std::fprintf(stderr, "models_rnn: %lld codes differ%s\n", static_cast<long long>(r.different),
