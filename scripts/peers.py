@@ -35,15 +35,16 @@ def onnxruntime_network(path, threads=1):
     return run
 
 
-def openvino_network(model, threads=1):
-    """model: a path, or a model of OpenVINO."""
+def openvino_network(model, threads=1, precision=None, others={}):
+    """model: a path, or a model of OpenVINO. precision: of what is not quantized ("f32"; else as OpenVINO likes it, which
+    is bfloat16 where the CPU has that). others: further inputs by number."""
     import openvino
     request = openvino.Core().compile_model(model, "CPU", {
-        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"} |
+        ({"INFERENCE_PRECISION_HINT": precision} if precision else {})).create_infer_request()
 
     def run(x=None):
-        request.infer(None if x is None else {0: x})
+        request.infer(None if x is None else {0: x} | others)
         return request.get_output_tensor(0).data
 
     return run
@@ -142,7 +143,7 @@ def to_litert(function, spec, samples, static=True):
     return convert(tf.lite.TFLiteConverter.from_concrete_functions([concrete]), samples, static)
 
 
-def convert(converter, samples, static=True):
+def convert(converter, samples=(), static=True):
     """What a TFLiteConverter makes in INT8; the samples are those of its input."""
     import tensorflow as tf
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
