@@ -6,7 +6,8 @@
 #   2. What was not built is skipped, and that nothing ran is an error.
 #   3. Rows are joined and shown, from paths with spaces; a program that fails makes the script fail, but its rows and
 #      those of others are there.
-#   4. Rows that are none are refused, and the results of before stay.
+#   4. Rows of peers are joined; --peers without their packages is an error.
+#   5. Rows that are none are refused, and the results of before stay.
 set -eu
 failed=0
 for tool in bash python3; do
@@ -59,6 +60,14 @@ expect 0 'm      static  w8a8  top1 %  91.26  91.50   1234  0.500' --build "buil
 [ "$(python3 -c 'import json; print(len(json.load(open("out/a b/results.json"))))')" = 2 ] ||
     { echo "the rows were not joined"; failed=1; }
 grep -q -- '--quick' called || { echo "--quick was not passed on: $(cat called)"; failed=1; }
+
+# What was measured with other libraries before is joined too; with none of their packages --peers is an error.
+printf '%s\n' "[$row]" | sed 's/"bytes": 1234/"bytes": null/; s/91.5/null/; s/"peer": null/"peer": "Other 1.2"/' > "out/a b/cnn_peers.json"
+expect 0 '0.500  Other 1.2' --build "build one" --out "out/a b"
+rm "out/a b/cnn_peers.json"
+if [ ! -e "$NOTCH_ROOT/build/peers/venv" ]; then
+    expect 1 'are not in build/peers/venv' --build "build one" --out "out/a b" --peers --no-install
+fi
 
 program "[$row]" 3
 expect 1 'error: failed: gnn' --build "build one" --out "out/a b"
