@@ -36,8 +36,8 @@ def onnxruntime_network(path, threads=1):
 
 
 def openvino_network(model, threads=1, precision=None, others={}):
-    """model: a path, or a model of OpenVINO. precision: of what is not quantized ("f32"; else as OpenVINO likes it, which
-    is bfloat16 where the CPU has that). others: further inputs by number."""
+    """model: a path, or a model of OpenVINO. precision: of what is not quantized ("f32"; OpenVINO's own choice is
+    bfloat16 where the CPU has that). others: further inputs by number."""
     import openvino
     request = openvino.Core().compile_model(model, "CPU", {
         "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"} |
@@ -82,7 +82,8 @@ def image_peers(int8, tflite, image, threads):
     pixels = np.random.default_rng(3).integers(0, 256, image.shape, np.uint8)
     litert = litert_network(tflite, threads)
     delegates = [op for op in litert.interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
-    if len(delegates) != 1 or litert.interpreter.get_output_details()[0]["index"] not in delegates[0]["outputs"]:
+    into, out = (d()[0]["index"] for d in (litert.interpreter.get_input_details, litert.interpreter.get_output_details))
+    if len(delegates) != 1 or into not in delegates[0]["inputs"] or out not in delegates[0]["outputs"]:
         raise SystemExit("XNNPACK does not run the whole .tflite file")
     peers = {name("ONNX Runtime", "onnxruntime"): (onnxruntime_network(codes, threads), pixels),
              name("OpenVINO", "openvino"): (openvino_network(codes, threads), pixels),

@@ -6,8 +6,8 @@ models_rnn --time: one thread and two.
 A call runs a whole sequence, so that the way from Python into the library is a small part of it. Random weights, the
 same for all peers, s8 per channel but in LiteRT, which knows one scale. ONNX Runtime (DynamicQuantizeLSTM) and LiteRT
 quantize x and h while they run, OpenVINO has fixed ranges. (LiteRT's static kernel, of TensorFlow's converter with
-samples, takes eight times as long as its dynamic one.) Prints how far each is from ONNX Runtime's fp32 and the medians of
-the rounds; --out: rows of scripts/models.sh. Needs what peers.py needs, and tf_keras.
+samples, takes eight times as long as its dynamic one.) Prints how far each is from ONNX Runtime's fp32 and the medians
+of the rounds; --out: rows of scripts/models.sh. Needs what peers.py needs, and tf_keras.
 """
 import argparse
 import os
@@ -35,14 +35,15 @@ def gates(order, values):
 def write_onnx(path, w, u, b, steps):
     tensors = [numpy_helper.from_array(v[None], n) for n, v in (("w", w), ("u", u), ("b", np.append(b, 0 * b)))]
     node = helper.make_node("LSTM", ["x", "w", "u", "b"], ["y"], hidden_size=SIZE)
-    graph = helper.make_graph([node], "lstm", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [steps, 1, SIZE])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [steps, 1, 1, SIZE])], tensors)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape)
+            for n, shape in (("x", [steps, 1, SIZE]), ("y", [steps, 1, 1, SIZE])))
+    graph = helper.make_graph([node], "lstm", [x], [y], tensors)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
 def openvino_model(w, u, b, steps):
-    """The second input is h before the first step: with a constant OpenVINO runs the cell in float. NNCF takes the range
-    of h from that input, which is zero, so fake quantization is put here by hand."""
+    """The second input is h before the first step: if it is a constant, OpenVINO runs the cell in float. NNCF takes the
+    range of h from it, which is zero, so fake quantization is put here by hand."""
     import openvino
     from openvino import opset13 as op
 
@@ -82,7 +83,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, help="file of the rows")
     args = parser.parse_args()
     random = np.random.default_rng(1)
-    w, u, b = (random.uniform(-SIZE**-0.5, SIZE**-0.5, (4 * SIZE, *n)).astype(np.float32) for n in ((SIZE,), (SIZE,), ()))
+    w, u, b = (random.uniform(-SIZE**-0.5, SIZE**-0.5, shape).astype(np.float32)
+               for shape in ((4 * SIZE, SIZE), (4 * SIZE, SIZE), 4 * SIZE))
     x = random.uniform(-1, 1, (1, args.steps, SIZE)).astype(np.float32)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
