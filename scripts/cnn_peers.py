@@ -121,7 +121,7 @@ def main():
             path = f"{folder}/{name}.onnx"
             onnx.save(model, path)
             int8, tflite = peers.quantize_images(path, images), peers.litert_images(path, images)
-            for threads in args.threads:
+            for threads in peers.usable(args.threads):
                 command = [args.program, "--time", name, "--threads", threads, "--seconds", args.seconds]
                 ours, theirs = peers.in_turns(command, peers.image_peers(int8, tflite, images[0], threads),
                                               args.rounds, args.seconds)

@@ -102,7 +102,7 @@ def main():
         fp32 = f"{folder}/efficientnet.onnx"
         onnx.save(build_model(load_safetensors(data / "weights.safetensors")), fp32)
         int8, tflite = peers.quantize_images(fp32, crops), peers.litert_images(fp32, crops)
-        for threads in a.threads:
+        for threads in peers.usable(a.threads):
             command = [a.program, "--time", "--threads", threads, "--seconds", a.seconds]
             for file in ("weights", "images", "calibration"):
                 command += ["--" + file, data / f"{file}.safetensors"]

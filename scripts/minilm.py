@@ -275,7 +275,7 @@ def compare(a):
                  "OpenVINO fp32": lambda model, threads: peers.openvino_network(model, threads, "f32")}
     library = lambda name: max((l for l in libraries if name.startswith(l)), key=len)
     one_thread = None
-    for threads in a.threads:
+    for threads in peers.usable(a.threads):
         networks = {name: libraries[library(name)](model, threads) for name, (model, _) in models.items()}
         for run in networks.values():
             run(timing)

@@ -140,7 +140,7 @@ def to_litert(function, spec, samples, static=True):
     """The .tflite file of a TensorFlow function of one input: weights s8 per channel, activations s8 calibrated on the
     samples or, if not static, quantized while it runs."""
     import tensorflow as tf
-    concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
+    concrete = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
     return convert(tf.lite.TFLiteConverter.from_concrete_functions([concrete]), samples, static)
 
 
@@ -200,6 +200,14 @@ def litert_images(path, images):
 
 
 # ---- turns ------------------------------------------------------------------------------------------------------
+
+def usable(threads):
+    """Those of the numbers of threads for which there are CPUs."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if max(threads) > cpus:
+        print(f"note: {cpus} CPUs: not timed with more threads")
+    return [n for n in threads if n <= cpus]
+
 
 def median_ms(run, seconds):
     for _ in range(3):

@@ -96,7 +96,7 @@ def main():
             raise SystemExit(f"ONNX Runtime did not quantize the LSTM: {kinds}")
         vino, lite = openvino_model(w, u, b, args.steps), litert_model(w, u, b, x.shape)
         real = peers.onnxruntime_network(fp32)(x.transpose(1, 0, 2)).ravel()
-        for threads in args.threads:
+        for threads in peers.usable(args.threads):
             networks = {peers.name("ONNX Runtime", "onnxruntime"): peers.onnxruntime_network(int8, threads),
                         peers.name("OpenVINO", "openvino"): peers.openvino_network(vino, threads, others={1: STATE}),
                         peers.name("LiteRT", "ai-edge-litert"): peers.litert_network(lite, threads)}
