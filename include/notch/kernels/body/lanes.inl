@@ -17,6 +17,7 @@ NOTCH_OP vec32 load_lanes(const std::int32_t* p, index_t n, vec32 fill) {
     return _mm512_mask_loadu_epi32(fill, first_lanes(n), p);
 }
 NOTCH_OP vec32 load_lanes(const void* p) { return _mm512_loadu_si512(p); }
+NOTCH_OP void store_lanes(std::uint32_t* p, vec32 v) { _mm512_storeu_si512(p, v); }
 NOTCH_OP vec32 keep_lanes(vec32 v, index_t n) { return _mm512_maskz_mov_epi32(first_lanes(n), v); }
 NOTCH_OP vec32 max_s32(vec32 a, vec32 b) { return _mm512_max_epi32(a, b); }
 NOTCH_OP vec32 min_u32(vec32 a, vec32 b) { return _mm512_min_epu32(a, b); }
@@ -65,6 +66,13 @@ NOTCH_OP void store_packed(std::uint8_t* p, const vec32 (&v)[4], bool is_signed,
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, codes));
 }
+/// Four times lane_count numbers, saturated to u8, xor flip.
+NOTCH_OP void store_packed(std::uint8_t* p, const vec32 (&v)[4], std::uint8_t flip) {
+    const __m512i codes = _mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_si512(
+        p, _mm512_xor_si512(_mm512_permutexvar_epi32(order, codes), _mm512_set1_epi8(static_cast<char>(flip))));
+}
 NOTCH_OP vec32 set_bytes(std::int32_t v) { return _mm512_set1_epi8(static_cast<char>(v)); }
 NOTCH_OP std::uint64_t sum_lanes64(vec32 v) { return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(v)); }
 NOTCH_OP std::int32_t max_of_lanes(vec32 v) { return _mm512_reduce_max_epi32(v); }
@@ -84,6 +92,7 @@ NOTCH_OP vec32 load_lanes(const std::int32_t* p, index_t n, vec32 fill) {
     return _mm256_blendv_epi8(fill, _mm256_maskload_epi32(p, first_lanes(n)), first_lanes(n));
 }
 NOTCH_OP vec32 load_lanes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+NOTCH_OP void store_lanes(std::uint32_t* p, vec32 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 NOTCH_OP vec32 keep_lanes(vec32 v, index_t n) { return n >= 8 ? v : _mm256_and_si256(v, first_lanes(n)); }
 NOTCH_OP vec32 max_s32(vec32 a, vec32 b) { return _mm256_max_epi32(a, b); }
 NOTCH_OP vec32 min_u32(vec32 a, vec32 b) { return _mm256_min_epu32(a, b); }
@@ -152,6 +161,12 @@ NOTCH_OP void store_packed(std::uint8_t* p, const vec32 (&v)[4], bool is_signed,
                                     : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(ab, cd), lo), hi);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+NOTCH_OP void store_packed(std::uint8_t* p, const vec32 (&v)[4], std::uint8_t flip) {
+    const __m256i codes = _mm256_packus_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_xor_si256(_mm256_permutevar8x32_epi32(codes, order),
+                                                                        _mm256_set1_epi8(static_cast<char>(flip))));
 }
 NOTCH_OP vec32 set_bytes(std::int32_t v) { return _mm256_set1_epi8(static_cast<char>(v)); }
 NOTCH_OP std::uint64_t sum_lanes64(vec32 v) {

@@ -5,7 +5,8 @@
 // Codes: the code of an output depends on the code of the input alone, once the sum of the row is known. So a
 // row takes three passes: its maximum; the sum, through four tables of bytes whose results vpsadbw adds up
 // (AVX-512); and the outputs through a table made for this row, whose entries beyond `live` are always 0.
-// Accumulators: maximum, sum, outputs, the exponential computed twice, so that no scratch memory is needed.
+// Accumulators: the maximum; the exponentials, kept in a block on the stack, and their sum; the outputs. Rows longer
+// than the block compute their exponentials twice, so that no scratch memory is needed.
 
 #define NOTCH_SOFTMAX_512 (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI)
 #define NOTCH_SOFTMAX_256 (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI)
@@ -32,20 +33,22 @@ NOTCH_OP vec32 softmax_gather(const std::uint32_t* e, const std::uint8_t* x, ind
 }
 #endif
 
-/// detail::softmax_code for each lane, xor flip.
+/// detail::softmax_code for each lane, but up to 256.
 struct softmax_output {
-    vec32 reciprocal, half, flip;
+    vec32 reciprocal, half;
     int shift;
 };
-NOTCH_OP softmax_output make_output(detail::softmax_divisor d, std::uint8_t flip) {
-    return {set_lanes64(d.reciprocal), set_lanes64(std::uint64_t{1} << (d.shift - 1)), set_lanes(flip), d.shift};
+NOTCH_OP softmax_output make_output(detail::softmax_divisor d) {
+    return {set_lanes64(d.reciprocal), set_lanes64(std::uint64_t{1} << (d.shift - 1)), d.shift};
 }
 NOTCH_OP vec32 output_codes(vec32 e, const softmax_output& o) {
     const vec32 even = right_64(add_64(mul_even(e, o.reciprocal), o.half), o.shift);
     const vec32 odd = right_64(add_64(mul_even(odd_down(e), o.reciprocal), o.half), o.shift);
-    const vec32 codes = min_u32(or_bits(even, odd_up(odd)), set_lanes(255));
-    // The flip is 0 or 128: an addition without a carry into the next lane.
-    return add_32(codes, o.flip);
+    return or_bits(even, odd_up(odd));
+}
+/// The first n of them. The flip is 0 or 128: an addition without a carry into the next lane.
+NOTCH_OP void store_codes(std::uint8_t* y, vec32 codes, std::uint8_t flip, index_t n) {
+    store_lanes8(y, add_32(min_u32(codes, set_lanes(255)), set_lanes(flip)), n);
 }
 
 /// detail::softmax_exponential for each lane.
@@ -200,16 +203,16 @@ inline void softmax_u8(const softmax_args& p) {
             continue;
         }
 #if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
-        const softmax_output o = make_output(divisor, p.y_flip);
+        const softmax_output o = make_output(divisor);
         if (4 * p.cols <= p.live) { // cheaper than the table
             for (index_t j = 0; j < p.cols; j += lane_count)
-                store_lanes8(y + j, output_codes(softmax_gather(p.exponential, x + j, p.cols - j, p.x_flip, top), o),
-                             p.cols - j);
+                store_codes(y + j, output_codes(softmax_gather(p.exponential, x + j, p.cols - j, p.x_flip, top), o),
+                            p.y_flip, p.cols - j);
             continue;
         }
         // Entries from live to the next multiple of the lanes come out as 0 too.
         for (index_t d = 0; d < p.live; d += lane_count)
-            store_lanes8(table + d, output_codes(load_lanes(p.exponential + d), o), lane_count);
+            store_codes(table + d, output_codes(load_lanes(p.exponential + d), o), p.y_flip, lane_count);
 #else
         if (p.cols < p.live) { // cheaper than the table
             for (index_t j = 0; j < p.cols; ++j)
@@ -226,50 +229,116 @@ inline void softmax_u8(const softmax_args& p) {
 
 // --- accumulators --------------------------------------------------------------------------------
 
-inline void softmax_s32(const softmax_args& p) {
 #if NOTCH_SOFTMAX_512 || NOTCH_SOFTMAX_256
-    const softmax_scaling s{set_lanes64(p.scaling.multiplier), set_lanes64(std::uint64_t{1} << (p.scaling.shift - 1)),
-                            set_lanes(p.scaling.furthest), p.scaling.shift};
-    const vec32 least = set_lanes(0x80000000u), low = set_lanes64(0xffffffffu);
-    for (index_t i = 0; i < p.rows; ++i) {
-        const std::int32_t* x = static_cast<const std::int32_t*>(p.x) + i * p.ldx;
-        std::uint8_t* y = p.y + i * p.ldy;
-        vec32 tops = least;
-        for (index_t j = 0; j < p.cols; j += lane_count) tops = max_s32(tops, load_lanes(x + j, p.cols - j, least));
-        const vec32 top = set_lanes(static_cast<std::uint32_t>(max_of_lanes(tops)));
-        vec32 even = set_lanes(0), odd = even;
-        for (index_t j = 0; j < p.cols; j += lane_count) {
-            const vec32 e = keep_lanes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), p.cols - j);
-            even = add_64(even, and_bits(e, low));
-            odd = add_64(odd, odd_down(e));
+
+NOTCH_OP softmax_scaling make_scaling(const softmax_s32_params& p) {
+    return {set_lanes64(p.multiplier), set_lanes64(std::uint64_t{1} << (p.shift - 1)), set_lanes(p.furthest), p.shift};
+}
+NOTCH_OP std::int32_t softmax_top(const std::int32_t* x, index_t n) {
+    const vec32 least = set_lanes(0x80000000u);
+    vec32 top = least;
+    index_t j = 0;
+    for (; j + lane_count <= n; j += lane_count) top = max_s32(top, load_lanes(x + j));
+    if (j < n) top = max_s32(top, load_lanes(x + j, n - j, least));
+    return max_of_lanes(top);
+}
+/// The exponentials of n elements into e, up to a multiple of lane_count; returns their sum.
+NOTCH_OP std::uint64_t softmax_exponentials(const std::int32_t* x, index_t n, std::int32_t top,
+                                            const softmax_s32_params& p, std::uint32_t* e) {
+    const softmax_scaling s = make_scaling(p);
+    const vec32 from = set_lanes(static_cast<std::uint32_t>(top)), low = set_lanes64(0xffffffffu);
+    vec32 even = set_lanes(0), odd = even;
+    const auto sum = [&](vec32 v) {
+        even = add_64(even, and_bits(v, low));
+        odd = add_64(odd, odd_down(v));
+    };
+    index_t j = 0;
+    for (; j + 4 * lane_count <= n; j += 4 * lane_count) {
+        vec32 v[4];
+        NOTCH_UNROLL
+        for (index_t k = 0; k < 4; ++k) {
+            v[k] = exponentials(sub_32(from, load_lanes(x + j + k * lane_count)), s);
+            store_lanes(e + j + k * lane_count, v[k]);
         }
-        const detail::softmax_divisor divisor = detail::make_softmax_divisor(sum_lanes64(add_64(even, odd)));
-        if (divisor.shift == 0) {
-            softmax_nothing(y, p.cols, p.y_flip);
-            continue;
-        }
-        const softmax_output o = make_output(divisor, p.y_flip);
-        for (index_t j = 0; j < p.cols; j += lane_count)
-            store_lanes8(y + j, output_codes(exponentials(sub_32(top, load_lanes(x + j, p.cols - j, top)), s), o),
-                         p.cols - j);
+        sum(add_32(v[0], v[1])); // at most 2^30 each: two fit 32 bits, four do not
+        sum(add_32(v[2], v[3]));
     }
+    for (; j < n; j += lane_count) {
+        const vec32 v = exponentials(sub_32(from, load_lanes(x + j, n - j, from)), s);
+        store_lanes(e + j, v);
+        sum(keep_lanes(v, n - j));
+    }
+    return sum_lanes64(add_64(even, odd));
+}
+NOTCH_OP void softmax_write(const std::uint32_t* e, index_t n, detail::softmax_divisor divisor, std::uint8_t* y,
+                            std::uint8_t y_flip) {
+    if (divisor.shift == 0) return softmax_nothing(y, n, y_flip);
+    const softmax_output o = make_output(divisor);
+    index_t j = 0;
+    for (; j + 4 * lane_count <= n; j += 4 * lane_count) {
+        vec32 codes[4];
+        NOTCH_UNROLL
+        for (index_t k = 0; k < 4; ++k) codes[k] = output_codes(load_lanes(e + j + k * lane_count), o);
+        store_packed(y + j, codes, y_flip);
+    }
+    for (; j < n; j += lane_count) store_codes(y + j, output_codes(load_lanes(e + j), o), y_flip, n - j);
+}
+
 #else
-    for (index_t i = 0; i < p.rows; ++i) {
-        const std::int32_t* x = static_cast<const std::int32_t*>(p.x) + i * p.ldx;
-        std::uint8_t* y = p.y + i * p.ldy;
-        std::int32_t top = x[0];
-        for (index_t j = 1; j < p.cols; ++j) top = x[j] > top ? x[j] : top;
-        const auto e = [&](index_t j) {
-            return detail::softmax_exponential(static_cast<std::uint32_t>(top) - static_cast<std::uint32_t>(x[j]),
-                                               p.scaling);
-        };
-        std::uint64_t sum = 0;
-        for (index_t j = 0; j < p.cols; ++j) sum += e(j);
-        const detail::softmax_divisor divisor = detail::make_softmax_divisor(sum);
-        for (index_t j = 0; j < p.cols; ++j)
-            y[j] = static_cast<std::uint8_t>(detail::softmax_code(e(j), divisor) ^ p.y_flip);
+
+NOTCH_OP std::int32_t softmax_top(const std::int32_t* x, index_t n) {
+    std::int32_t top = x[0];
+    for (index_t j = 1; j < n; ++j) top = x[j] > top ? x[j] : top;
+    return top;
+}
+NOTCH_OP std::uint64_t softmax_exponentials(const std::int32_t* x, index_t n, std::int32_t top,
+                                            const softmax_s32_params& p, std::uint32_t* e) {
+    std::uint64_t sum = 0;
+    for (index_t j = 0; j < n; ++j) {
+        e[j] = detail::softmax_exponential(static_cast<std::uint32_t>(top) - static_cast<std::uint32_t>(x[j]), p);
+        sum += e[j];
     }
+    return sum;
+}
+NOTCH_OP void softmax_write(const std::uint32_t* e, index_t n, detail::softmax_divisor divisor, std::uint8_t* y,
+                            std::uint8_t y_flip) {
+    for (index_t j = 0; j < n; ++j) y[j] = static_cast<std::uint8_t>(detail::softmax_code(e[j], divisor) ^ y_flip);
+}
+
 #endif
+
+inline void softmax_s32(const softmax_args& p) {
+    constexpr index_t block = 1024, most = 8;
+    alignas(64) std::uint32_t e[block];
+    const auto* x = static_cast<const std::int32_t*>(p.x);
+    if (p.cols <= block) { // several rows at once, so that one need not wait for the sums across the lanes of another
+        const index_t each = (p.cols + 15) / 16 * 16, fit = block / each, together = fit < most ? fit : most;
+        std::int32_t top[most];
+        detail::softmax_divisor divisor[most];
+        for (index_t i = 0; i < p.rows; i += together) {
+            const index_t n = p.rows - i < together ? p.rows - i : together;
+            for (index_t r = 0; r < n; ++r) top[r] = softmax_top(x + (i + r) * p.ldx, p.cols);
+            for (index_t r = 0; r < n; ++r)
+                divisor[r] = detail::make_softmax_divisor(
+                    softmax_exponentials(x + (i + r) * p.ldx, p.cols, top[r], p.scaling, e + r * each));
+            for (index_t r = 0; r < n; ++r)
+                softmax_write(e + r * each, p.cols, divisor[r], p.y + (i + r) * p.ldy, p.y_flip);
+        }
+        return;
+    }
+    const auto part = [&](index_t at) { return p.cols - at < block ? p.cols - at : block; };
+    for (index_t i = 0; i < p.rows; ++i) {
+        const std::int32_t* row = x + i * p.ldx;
+        const std::int32_t top = softmax_top(row, p.cols);
+        std::uint64_t sum = 0;
+        for (index_t at = 0; at < p.cols; at += block)
+            sum += softmax_exponentials(row + at, part(at), top, p.scaling, e);
+        const detail::softmax_divisor divisor = detail::make_softmax_divisor(sum);
+        for (index_t at = 0; at < p.cols; at += block) {
+            (void)softmax_exponentials(row + at, part(at), top, p.scaling, e);
+            softmax_write(e, part(at), divisor, p.y + i * p.ldy + at, p.y_flip);
+        }
+    }
 }
 
 inline constexpr softmax_kernels softmax_kernel_table = {softmax_u8, softmax_s32};
