@@ -17,6 +17,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <notch/core/workspace.hpp>
@@ -152,7 +153,7 @@ public:
     /// hidden, are those of the step before and become those of this one.
     void step(matrix_view<const std::uint8_t> x, matrix_view<s32> state, matrix_view<std::uint8_t> h,
               const context& ctx) const {
-        constexpr const char* where = "frozen_recurrent.step";
+        constexpr std::string_view where = "frozen_recurrent.step";
         check_states(where, state, h);
         detail::check_equal(where, "the number of rows of x", x.rows, h.rows);
         detail::check_equal(where, "the number of columns of x", x.cols, spec_.in_channels);
@@ -169,7 +170,7 @@ public:
     /// products with x are one product of n * steps rows.
     void forward(nhwc_view<const std::uint8_t> x, nhwc_view<std::uint8_t> y, const context& ctx,
                  const recurrent_trace* trace = nullptr) const {
-        constexpr const char* where = "frozen_recurrent.forward";
+        constexpr std::string_view where = "frozen_recurrent.forward";
         check_sequences(where, x, y);
         const index_t n = x.n, hidden = spec_.hidden;
         if (n == 0 || x.w == 0) return;
@@ -186,7 +187,7 @@ public:
     /// those of the last one. A stream may so be cut into pieces of any length.
     void resume(nhwc_view<const std::uint8_t> x, matrix_view<s32> state, matrix_view<std::uint8_t> h,
                 nhwc_view<std::uint8_t> y, const context& ctx) const {
-        constexpr const char* where = "frozen_recurrent.resume";
+        constexpr std::string_view where = "frozen_recurrent.resume";
         check_sequences(where, x, y);
         check_states(where, state, h);
         detail::check_equal(where, "the number of rows of h", h.rows, x.n);
@@ -199,7 +200,7 @@ public:
     }
 
 private:
-    void check_sequences(const char* where, const nhwc_view<const std::uint8_t>& x,
+    void check_sequences(std::string_view where, const nhwc_view<const std::uint8_t>& x,
                          const nhwc_view<std::uint8_t>& y) const {
         detail::check_view(where, "x", x);
         detail::check_view(where, "y", y);
@@ -232,14 +233,14 @@ private:
             state = next;
         }
     }
-    void check_states(const char* where, const matrix_view<s32>& state, const matrix_view<std::uint8_t>& h) const {
+    void check_states(std::string_view where, const matrix_view<s32>& state, const matrix_view<std::uint8_t>& h) const {
         detail::check_view(where, "the state", state);
         detail::check_view(where, "h", h);
         detail::check_equal(where, "the number of columns of h", h.cols, spec_.hidden);
         detail::check_equal(where, "the number of columns of the state", state.cols, spec_.hidden);
         detail::check_equal(where, "the number of rows of the state", state.rows, h.rows);
     }
-    void check_trace(const char* where, const recurrent_trace& t, index_t rows) const {
+    void check_trace(std::string_view where, const recurrent_trace& t, index_t rows) const {
         const auto check = [&](const char* name, const auto& v, index_t blocks) {
             detail::check_view(where, name, v);
             detail::check_equal(where, name, v.rows, rows);

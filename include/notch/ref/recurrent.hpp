@@ -31,6 +31,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 
 #include <notch/core/error.hpp>
 #include <notch/core/view.hpp>
@@ -98,7 +99,7 @@ template <class F, class Second> gate_table make_gate_table(const F& f, const Se
     }
     return t;
 }
-inline void check_h_params(const char* where, quant_params h) {
+inline void check_h_params(std::string_view where, quant_params h) {
     check_params(where, "h", h, 0, 255);
     if (h.scale < 0x1p-15f || h.scale > 1.0f)
         fail(errc::invalid_argument, cat(where, ": h.scale is ", h.scale, ", must be 2^-15..1: h is within -1..1"));
@@ -111,7 +112,7 @@ inline std::int32_t cell_shift_of(float scale) noexcept {
     return -1;
 }
 /// What both steps check; gates: of the products, kept: of the trace.
-inline void check_step(const char* where, index_t gates, index_t kept, const matrix_view<const std::int16_t>& wx,
+inline void check_step(std::string_view where, index_t gates, index_t kept, const matrix_view<const std::int16_t>& wx,
                        const matrix_view<const std::int16_t>& uh, const matrix_view<const std::int32_t>& state,
                        const matrix_view<std::int32_t>& next, const matrix_view<std::uint8_t>& h,
                        const matrix_view<std::int16_t>& trace, const recurrent_params& p) {
