@@ -177,6 +177,16 @@ TEST_CASE("group-wise products equal the reference bit for bit on every instruct
     }
 }
 
+TEST_CASE("group-wise products of more weights than the inner caches hold, fetched ahead, equal the reference") {
+    std::mt19937 g(7);
+    for (int bits : {4, 8})
+        for (scale_format format : {scale_format::f32, scale_format::f16}) {
+            const weights w = make_weights(g, 536, 4200, 64, bits, bits == 4, true, format, fill::random);
+            REQUIRE(w.packed.bytes() > index_t{1} << 20);
+            for (isa i : available_isas()) check(g, w, 1, fill::random, i, bits == 4 ? 1 : 3);
+        }
+}
+
 TEST_CASE("group-wise products of infinities, NaN, subnormal and overflowing values equal the reference") {
     std::mt19937 g(2);
     for (int trial = 0; trial < 40; ++trial) {
