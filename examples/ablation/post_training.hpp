@@ -459,10 +459,14 @@ private:
             const matrix_view<std::int8_t> to(rows.data() + first * w.cols, step, w.cols);
             const auto scales =
                 std::span(params).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(step));
-            if (name == "gptq")
+            if (name == "gptq") {
                 notch::gptq<Range>(part, moments, scales, to);
-            else
-                notch::adaround<Range>(part, moments, scales, to);
+            } else {
+                // The default of 1,000 leaves a fifth more error, and on ResNet-8 more than GPTQ.
+                notch::adaround_options options;
+                options.iterations = 4000;
+                notch::adaround<Range>(part, moments, scales, to, options);
+            }
         }
         c.codes = w.in_own_order(std::span<const std::int8_t>(rows));
         return c;
