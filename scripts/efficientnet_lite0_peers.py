@@ -124,7 +124,7 @@ def main():
             agreement = 100 * float((predicted == reference).mean())
             latency = times.get(method) or peers.median_ms(run, a.seconds)
             print(f"{method:22}  top-1 {top1:6.2f} %  agreement {agreement:6.2f} %  {latency:8.2f} ms  {size:9} bytes")
-            row = {"model": MODEL, "method": method, "bits": "w8a8" if method in times else "fp32",
+            row = {"model": MODEL, "method": peers.with_version(method), "bits": "w8a8" if method in times else "fp32",
                    "metric": "top1 %", "value": top1, "fp32_value": fp32_top1, "bytes": size, "latency_ms": latency,
                    "peer": None, "peer_latency_ms": None}
             rows += [row, row | {"metric": "agreement %", "value": agreement, "fp32_value": 100.0}]

@@ -306,11 +306,11 @@ def compare(a):
         if row["metric"] == "latency":
             continue
         row["latency_ms"] = ours[row["method"] + " " + row["bits"]]
-        row["peer"] = fastest("fp32" if row["bits"] == "fp32" else "INT8")
-        row["peer_latency_ms"] = theirs[row["peer"]]
+        peer = fastest("fp32" if row["bits"] == "fp32" else "INT8")
+        row["peer"], row["peer_latency_ms"] = peers.with_version(peer), theirs[peer]
     for (name, part), c in cosines.items():
         if "INT8" in name:
-            rows.append({"model": "minilm", "method": name, "bits": "w8a8", "metric": "cosine, " + part, "value": c,
+            rows.append({"model": "minilm", "method": peers.with_version(name), "bits": "w8a8", "metric": "cosine, " + part, "value": c,
                          "fp32_value": 1.0, "bytes": models[name][1], "latency_ms": theirs[name],
                          "peer": None, "peer_latency_ms": None})
     if a.out:

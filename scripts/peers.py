@@ -85,16 +85,19 @@ def image_peers(int8, tflite, image, threads):
     into, out = (d()[0]["index"] for d in (litert.interpreter.get_input_details, litert.interpreter.get_output_details))
     if len(delegates) != 1 or into not in delegates[0]["inputs"] or out not in delegates[0]["outputs"]:
         raise SystemExit("XNNPACK does not run the whole .tflite file")
-    peers = {name("ONNX Runtime", "onnxruntime"): (onnxruntime_network(codes, threads), pixels),
-             name("OpenVINO", "openvino"): (openvino_network(codes, threads), pixels),
-             name("LiteRT", "ai-edge-litert"): (litert, image.transpose(0, 2, 3, 1))}
+    peers = {"ONNX Runtime": (onnxruntime_network(codes, threads), pixels),
+             "OpenVINO": (openvino_network(codes, threads), pixels),
+             "LiteRT": (litert, image.transpose(0, 2, 3, 1))}
     for run, x in peers.values():
         run(x)
     return {peer: run for peer, (run, _) in peers.items()}
 
 
-def name(library, package):
-    return f"{library} {version(package)}"
+def with_version(name):
+    """The name of a peer, which begins with that of a library, with its version: "LiteRT 2.3.0 INT8 dynamic"."""
+    packages = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "LiteRT": "ai-edge-litert"}
+    library = next(l for l in packages if name.startswith(l))
+    return f"{library} {version(packages[library])}{name[len(library):]}"
 
 
 # ---- models -----------------------------------------------------------------------------------------------------
@@ -240,6 +243,7 @@ def in_turns(command, peers, rounds, seconds):
 
 def rows(model, method, ours, theirs, threads):
     """A row for each peer, which join_results.py takes; printed too."""
+    theirs = {with_version(name): ms for name, ms in theirs.items()}
     method = f"{method}, {threads} thread{'s' * (threads > 1)}"
     print(f"{model}, {method}: notch {ours:.4f} ms" +
           "".join(f"; {peer} {ms:.4f} ms, {ms / ours:.2f} times ours" for peer, ms in theirs.items()), flush=True)

@@ -97,9 +97,9 @@ def main():
         vino, lite = openvino_model(w, u, b, args.steps), litert_model(w, u, b, x.shape)
         real = peers.onnxruntime_network(fp32)(x.transpose(1, 0, 2)).ravel()
         for threads in peers.usable(args.threads):
-            networks = {peers.name("ONNX Runtime", "onnxruntime"): peers.onnxruntime_network(int8, threads),
-                        peers.name("OpenVINO", "openvino"): peers.openvino_network(vino, threads, others={1: STATE}),
-                        peers.name("LiteRT", "ai-edge-litert"): peers.litert_network(lite, threads)}
+            networks = {"ONNX Runtime": peers.onnxruntime_network(int8, threads),
+                        "OpenVINO": peers.openvino_network(vino, threads, others={1: STATE}),
+                        "LiteRT": peers.litert_network(lite, threads)}
             for name, run in networks.items():
                 y = run(x.transpose(1, 0, 2) if name.startswith("ONNX") else x).ravel()
                 print(f"{name}: h differs from fp32 by at most {np.abs(y - real).max():.4f}")
