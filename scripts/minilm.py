@@ -310,9 +310,9 @@ def compare(a):
         row["peer"], row["peer_latency_ms"] = peers.with_version(peer), theirs[peer]
     for (name, part), c in cosines.items():
         if "INT8" in name:
-            rows.append({"model": "minilm", "method": peers.with_version(name), "bits": "w8a8", "metric": "cosine, " + part, "value": c,
-                         "fp32_value": 1.0, "bytes": models[name][1], "latency_ms": theirs[name],
-                         "peer": None, "peer_latency_ms": None})
+            rows.append({"model": "minilm", "method": peers.with_version(name), "bits": "w8a8",
+                         "metric": "cosine, " + part, "value": c, "fp32_value": 1.0, "bytes": models[name][1],
+                         "latency_ms": theirs[name], "peer": None, "peer_latency_ms": None})
     if a.out:
         peers.write_rows(a.out, rows)
 
