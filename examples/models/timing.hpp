@@ -41,8 +41,6 @@ template <class F> double median_ms(double seconds, int threads, const F& f) {
 }
 
 /// The line that scripts/peers.py reads.
-inline void print_time(const char* name, double ms) {
-    std::printf("%s\t%.5f\n", name, ms);
-}
+inline void print_time(const char* name, double ms) { std::printf("%s\t%.5f\n", name, ms); }
 
 } // namespace models
