@@ -6,9 +6,6 @@
 //      "fp32_value": 91.3, "bytes": 1234, "latency_ms": 0.12, "peer": null, "peer_latency_ms": null}
 #pragma once
 
-#include <algorithm>
-#include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -60,24 +57,5 @@ struct report {
     std::int64_t different = 0; ///< codes of frozen networks that training does not give
     bool lost = false;          ///< INT8 was worse than it may be
 };
-
-/// The median of values of which there is one; of an even number the upper one of the middle.
-inline double median(std::vector<double> x) {
-    const auto middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
-    std::nth_element(x.begin(), middle, x.end());
-    return *middle;
-}
-
-/// The median of 200 calls in milliseconds, after 20 to warm up.
-template <class F> double median_ms(const F& f) {
-    std::vector<double> times;
-    for (int i = 0; i < 220; ++i) {
-        const auto begin = std::chrono::steady_clock::now();
-        f();
-        const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
-        if (i >= 20) times.push_back(time.count());
-    }
-    return median(std::move(times));
-}
 
 } // namespace models

@@ -21,6 +21,7 @@
 #include "../../../bench/bandwidth.hpp"
 #include "../../../bench/common/threads.hpp"
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "network.hpp"
 
 namespace decode {

@@ -15,6 +15,7 @@
 
 #include "../../mnist/training.hpp"
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "layers.hpp"
 
 namespace gnn {

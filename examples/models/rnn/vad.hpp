@@ -25,6 +25,7 @@
 #include <notch/ptq/smooth_quant.hpp>
 
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "saved.hpp"
 
 namespace rnn {

@@ -16,6 +16,7 @@
 
 #include "../../mnist/training.hpp"
 #include "../results.hpp"
+#include "../timing.hpp"
 #include "network.hpp"
 
 namespace vit {
