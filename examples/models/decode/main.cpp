@@ -52,7 +52,8 @@ struct variant {
     double last = 1, least = 1;     ///< cosines of the hidden states to those of fp32
     double added = 1;               ///< of the last one less its input: what the blocks added
     std::int64_t different = 0;
-    std::array<std::vector<double>, 2> step = {}, read = {}; ///< ms, by one thread and by all
+    /// By one thread and by all: ms, and of these the part in which memory is read at full speed.
+    std::array<std::vector<double>, 2> step = {}, share = {};
 
     [[nodiscard]] std::string name() const {
         return std::string(method) + (cache_codes ? ", 8-bit cache" : ", fp32 cache");
@@ -163,20 +164,19 @@ bool run(const shape& s, const options& o, unsigned seed, std::vector<models::re
                 const double step = milliseconds([&] { v.run->step(x, contexts[c]); });
                 v.run->truncate(o.tokens);
                 if (r == 0) continue;
-                v.read[c].push_back(read / static_cast<double>(bytes) * static_cast<double>(v.run->bytes()));
                 v.step[c].push_back(step);
+                v.share[c].push_back(read / static_cast<double>(bytes) * static_cast<double>(v.run->bytes()) / step);
             }
 
     std::printf("%-26s %-5s %7s %9s %9s %9s %9s  %8s %8s %8s\n", "", "", "threads", "tokens/s", "MB/token", "GB/s",
                 "of memory", "cosine", "least", "added");
     bool good = true;
-    const double fp32_ms = models::median(all.front().step[0]),
-                 fp32_share = models::median(all.front().read[0]) / fp32_ms;
+    const double fp32_ms = models::median(all.front().step[0]), fp32_share = models::median(all.front().share[0]);
     for (const variant& v : all) {
         good = good && v.different == 0 && (v.weights == &four || v.least >= 0.99);
         const std::int64_t size = v.weights ? v.weights->bytes() : real.bytes();
         for (std::size_t c = 0; c < 2 && !v.step[c].empty(); ++c) {
-            const double ms = models::median(v.step[c]), share = models::median(v.read[c]) / ms,
+            const double ms = models::median(v.step[c]), share = models::median(v.share[c]),
                          bytes = static_cast<double>(v.run->bytes());
             const int threads = c == 0 ? 1 : o.threads;
             std::printf("%-26s %-5s %7d %9.1f %9.1f %9.1f %7.0f %%  %8.5f %8.5f %8.5f%s\n", v.name().c_str(), v.bits,
@@ -203,7 +203,7 @@ int main(int argc, char** argv) {
     std::string out;
     unsigned seed = 1;
     decode::shape s{2048, 16, 16, 128, 5632, 4};
-    decode::options o{256, 2, 21, 1};
+    decode::options o{256, 2, 41, 1};
     bool quick = false;
     CLI::App app("A decoder with quantized weights and an 8-bit cache of keys and values, one token a step");
     app.add_option("--out", out, "file of the results");
