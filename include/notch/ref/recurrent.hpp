@@ -54,6 +54,8 @@ inline constexpr quant_params gate_params{1.0f / 4096.0f, 0};
 struct gate_table {
     /// v[k] in the low half, v[k + 1] - v[k] in the high one: what one multiply-add of pairs needs.
     alignas(64) std::int32_t pairs[512] = {};
+    /// v[0] ... v[512]; kernels without gathers look them up here.
+    alignas(64) std::int16_t nodes[513] = {};
 
     NOTCH_INLINE constexpr gate_table() noexcept {}
     /// z: -32768..32767.
@@ -92,6 +94,7 @@ template <class F, class Second> gate_table make_gate_table(const F& f, const Se
         // The sagitta is step^2 / 8 times the second derivative.
         const auto v = static_cast<std::int32_t>(std::nearbyint(std::fma(-1.0 / 16384.0, second(y), y) * 32768.0));
         const std::int32_t inside = v > 32767 ? 32767 : v < -32767 ? -32767 : v;
+        t.nodes[k] = static_cast<std::int16_t>(inside);
         if (k > 0)
             t.pairs[k - 1] = static_cast<std::int32_t>(static_cast<std::uint32_t>(inside - last) << 16 |
                                                        (static_cast<std::uint32_t>(last) & 0xffffu));

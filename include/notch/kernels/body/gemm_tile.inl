@@ -100,6 +100,24 @@ inline NOTCH_NOINLINE void store_fixed(const tile_job& t, const std::int32_t* la
     }
 }
 
+/// 16-bit codes of one product and one rounding, of rows x panels vectors of accumulators: what store_any gives,
+/// without asking for each vector.
+inline NOTCH_NOINLINE void store_word_codes(const tile_job& t, const std::int32_t* lanes, index_t rows, index_t panels,
+                                            std::uint8_t* c) {
+    const epilogue_args& ep = *t.ep;
+    const f32x16 lo = set_f32(static_cast<float>(ep.lo - ep.zero_point)),
+                 hi = set_f32(static_cast<float>(ep.hi - ep.zero_point));
+    const acc16 zero_point = set_s32(ep.zero_point);
+    for (index_t j = 0; j < panels; ++j, lanes += 16, c += 32) {
+        const index_t left = t.cols - 16 * j, cols = left < 16 ? left : 16;
+        const f32x16 m = load_f32(ep.multiplier + t.channel + 16 * j);
+        for (index_t i = 0; i < rows; ++i) {
+            const f32x16 y = min(max(mul(to_f32(load_s32(lanes + i * 16 * panels)), m), lo), hi);
+            store_words(reinterpret_cast<std::uint16_t*>(c + i * t.ldc_bytes), add(to_s32(y), zero_point), cols);
+        }
+    }
+}
+
 /// A tile that the register path does not cover: rows x panels vectors of accumulators. Not inlined,
 /// so that it does not weigh on the registers of the loops.
 inline NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lanes, index_t first, index_t rows,
@@ -109,6 +127,10 @@ inline NOTCH_NOINLINE void store_tile(const tile_job& t, const std::int32_t* lan
     const bool corrected = t.outer[0].row || t.outer[1].row;
     if (fixed_codes(ep) && !corrected) {
         store_fixed(t, lanes, rows, panels, c);
+        return;
+    }
+    if (ep.store == store_kind::s16 && ep.mode == requant_mode::float_scale && !corrected && !t.row_scale) {
+        store_word_codes(t, lanes, rows, panels, c);
         return;
     }
     for (index_t j = 0; j < panels; ++j) {
