@@ -336,8 +336,8 @@ public:
         if (wanted("qat")) {
             trained<models::learned_layers<symmetric<8>, symmetric<8>, false>, per_tensor>("trained, per tensor",
                                                                                            {"w8a8", min_max, error}, t);
-            trained<models::learned_layers<symmetric<4>, symmetric<8>>, four_bits>("trained", {"w4a8", min_max, error},
-                                                                                   t);
+            trained<models::learned_layers<symmetric<4>, symmetric<8>>, four_bits>(
+                "trained", {"w4a8", min_max, error, rounding::gptq}, t);
         }
         if (!wanted("equalized")) return;
         // Factors do not commute with the upper bound of ReLU6.
