@@ -61,11 +61,10 @@ NOTCH_OP vec32 look_up_words(const std::int16_t* table, vec32 k, const __mmask32
     for (int q = 0; q < 8; ++q)
         v[q] = _mm512_permutex2var_epi16(load_lanes(table + 64 * q), k, load_lanes(table + 64 * q + 32));
     NOTCH_UNROLL
-    for (int b = 0; b < 3; ++b) {
-        NOTCH_UNROLL
-        for (int q = 0; q < 4 >> b; ++q) v[q] = _mm512_mask_blend_epi16(bit[b], v[2 * q], v[2 * q + 1]);
-    }
-    return v[0];
+    for (int q = 0; q < 4; ++q) v[q] = _mm512_mask_blend_epi16(bit[0], v[2 * q], v[2 * q + 1]);
+    NOTCH_UNROLL
+    for (int q = 0; q < 2; ++q) v[q] = _mm512_mask_blend_epi16(bit[1], v[2 * q], v[2 * q + 1]);
+    return _mm512_mask_blend_epi16(bit[2], v[0], v[1]);
 }
 NOTCH_OP vec32 gate_words(const gate_table& t, vec32 z) {
     const vec32 u = _mm512_xor_si512(z, _mm512_set1_epi16(-32768)), k = _mm512_srli_epi16(u, 7),
