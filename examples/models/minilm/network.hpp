@@ -280,7 +280,7 @@ public:
                 std::copy_n(w_->words.data() + ids[static_cast<std::size_t>(i)] * width, width, x_.data() + i * width);
         std::copy_n(w_->positions.data(), n * width, y_.data());
         const auto add_norm = [&](const norm_weights& p, index_t l, place sum) {
-            fp32::add_norm(y_.data(), x_.data(), n, width, p.gamma.data(), p.beta.data(), epsilon);
+            fp32::add_norm(y_.data(), x_.data(), n, width, p.gamma.data(), p.beta.data(), epsilon, ctx.executor);
             tap(l, sum, y_.span());
         };
         add_norm(w_->norm, 0, place::sum0);
@@ -290,7 +290,7 @@ public:
             tap(l, place::x, x_.span());
             p[0].run(x_, n, qkv_, scratch_, ctx);
             tap(l, place::qkv, qkv_.span());
-            fp32::attention(qkv_.data(), n, heads, head_size, c_.data());
+            fp32::attention(qkv_.data(), n, heads, head_size, c_.data(), ctx.executor);
             tap(l, place::attention, c_.span());
             p[1].run(c_, n, y_, scratch_, ctx);
             tap(l, place::out, y_.span());
@@ -298,7 +298,7 @@ public:
             tap(l, place::norm1, x_.span());
             p[2].run(x_, n, h_, scratch_, ctx);
             tap(l, place::up, h_.span());
-            fp32::gelu(h_.data(), h_.size());
+            fp32::gelu(h_.data(), h_.size(), ctx.executor);
             tap(l, place::gelu, h_.span());
             p[3].run(h_, n, y_, scratch_, ctx);
             tap(l, place::down, y_.span());
