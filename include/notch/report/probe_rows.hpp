@@ -65,7 +65,7 @@ inline std::string mismatch_text(const probed_mismatch& m) {
             {"real", &l.real}, {"fake-quantized", &l.fake_quantized}, {"integer", &l.integer}};
         for (const auto& [version, v] : versions) {
             if (v->batches == 0) continue;
-            const divergence& error = v->error;
+            const auto& error = v->error; // other headers have a detail::divergence
             const bool integer = v == &l.integer;
             rows.push_back({{std::exchange(name, {}), version, number_text("%.1f", error.sqnr_db()),
                              number_text("%.5f", error.cosine()),
