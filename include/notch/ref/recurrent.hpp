@@ -46,22 +46,20 @@ inline constexpr quant_params gate_params{1.0f / 4096.0f, 0};
 
 /// A function of Q3.12 in Q0.15, by linear interpolation between 513 nodes 2^-5 apart:
 ///
-///     k = (z + 2^15) >>> 7,  value = (128 v[k] + (v[k + 1] - v[k]) * (z + 2^15 - 128 k)) >> 7
+///     k = (z + 2^15) >>> 7,  far = z + 2^15 - 128 k,  value = (v[k] * (128 - far) + v[k + 1] * far) >> 7
 ///
 /// make_sigmoid_table: at most 1.2 units of 2^-15 from sigmoid(z), make_tanh_table: at most 2.6 from tanh(z), for each
 /// of the 65,536 codes (a test looks at all). Nodes lie beside the curve by half of the sagitta of a chord, which
 /// halves the error of interpolation. The input's own rounding, 2^-13, costs more: up to 1 unit of sigmoid, 4 of tanh.
 struct gate_table {
-    /// v[k] in the low half, v[k + 1] - v[k] in the high one: what one multiply-add of pairs needs.
-    alignas(64) std::int32_t pairs[512] = {};
-    /// v[0] ... v[512]; kernels without gathers look them up here.
+    /// v[0] ... v[512]
     alignas(64) std::int16_t nodes[513] = {};
 
     NOTCH_INLINE constexpr gate_table() noexcept {}
     /// z: -32768..32767.
     [[nodiscard]] NOTCH_INLINE std::int32_t operator()(std::int32_t z) const noexcept {
-        const std::int32_t u = z + 32768, pair = pairs[u >> 7];
-        return (128 * static_cast<std::int16_t>(pair & 0xffff) + (pair >> 16) * (u & 127) + 64) >> 7;
+        const std::int32_t u = z + 32768, k = u >> 7, far = u & 127;
+        return (nodes[k] * (128 - far) + nodes[k + 1] * far + 64) >> 7;
     }
 };
 
@@ -88,17 +86,11 @@ namespace detail {
 /// f, and its second derivative as a function of the value of f.
 template <class F, class Second> gate_table make_gate_table(const F& f, const Second& second) {
     gate_table t;
-    std::int32_t last = 0;
     for (int k = 0; k <= 512; ++k) {
         const double x = static_cast<double>(k - 256) / 32.0, y = f(x);
         // The sagitta is step^2 / 8 times the second derivative.
         const auto v = static_cast<std::int32_t>(std::nearbyint(std::fma(-1.0 / 16384.0, second(y), y) * 32768.0));
-        const std::int32_t inside = v > 32767 ? 32767 : v < -32767 ? -32767 : v;
-        t.nodes[k] = static_cast<std::int16_t>(inside);
-        if (k > 0)
-            t.pairs[k - 1] = static_cast<std::int32_t>(static_cast<std::uint32_t>(inside - last) << 16 |
-                                                       (static_cast<std::uint32_t>(last) & 0xffffu));
-        last = inside;
+        t.nodes[k] = static_cast<std::int16_t>(v > 32767 ? 32767 : v < -32767 ? -32767 : v);
     }
     return t;
 }
@@ -132,7 +124,7 @@ inline void check_step(std::string_view where, index_t gates, index_t kept, cons
     if (trace.data != nullptr || trace.rows != 0) // else no gates are wanted
         check("the gates", "the number of rows of the gates", "the number of columns of the gates", trace, kept);
     check_h_params(where, p.h);
-    if (p.sigmoid.pairs[0] == 0 || p.cell_shift < 0 || p.cell_shift > 15)
+    if (p.sigmoid.nodes[0] == 0 || p.cell_shift < 0 || p.cell_shift > 15)
         fail(errc::invalid_argument, cat(where, ": the parameters do not come from make_recurrent"));
 }
 

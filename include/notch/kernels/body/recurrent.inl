@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Included by kernels/recurrent.hpp in the region of each instruction set. A gate takes the two nodes beside z, and one
-// multiply-add of 16-bit pairs: with AVX-512 from the table in permutes of 64 words, with AVX2 by a gather of 32 bits
-// (a node and the step to the next). Products of 16 bits are multiply-adds of pairs too: the second factor, a sigmoid,
-// is not negative, so its high half is 0.
+// multiply-add of 16-bit pairs: with AVX-512 from the table in permutes of 64 words, with AVX2 by a gather of 32 bits.
+// Products of 16 bits are multiply-adds of pairs too: the second factor, a sigmoid, is not negative, so its high half
+// is 0.
 
 #define NOTCH_RECURRENT_512 (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512BW || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX512VNNI)
 #define NOTCH_RECURRENT_256 (NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVX2 || NOTCH_ARCH_LEVEL == NOTCH_ARCH_AVXVNNI)
@@ -135,16 +135,19 @@ NOTCH_OP void gru_part(const recurrent_args& a, index_t row, index_t j, index_t 
 #else
 
 inline constexpr index_t recurrent_width = lane_count;
-NOTCH_OP vec32 gather_32(const std::int32_t* t, vec32 i) {
-    return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), t, i, _mm256_set1_epi32(-1), 4);
+/// table[k] in the low half, table[k + 1] in the high one.
+NOTCH_OP vec32 gather_pairs(const std::int16_t* table, vec32 k) {
+    return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), reinterpret_cast<const int*>(table), k,
+                                       _mm256_set1_epi32(-1), 2);
 }
 NOTCH_OP vec32 saturate_lanes(vec32 v) {
     return min_s32(max_s32(v, set_lanes(static_cast<std::uint32_t>(-32768))), set_lanes(32767));
 }
 NOTCH_OP vec32 gate_lanes(const gate_table& t, vec32 z) {
     const vec32 u = add_32(z, set_lanes(32768));
-    const vec32 factors = or_bits(_mm256_slli_epi32(and_bits(u, set_lanes(127)), 16), set_lanes(128));
-    return right_32<7>(add_32(mul_16(gather_32(t.pairs, right_32<7>(u)), factors), set_lanes(64)));
+    const vec32 far = and_bits(u, set_lanes(127)),
+                factors = or_bits(_mm256_slli_epi32(far, 16), sub_32(set_lanes(128), far));
+    return right_32<7>(add_32(mul_16(gather_pairs(t.nodes, right_32<7>(u)), factors), set_lanes(64)));
 }
 NOTCH_OP vec32 sum_gate(const gate_table& t, const std::int16_t* wx, const std::int16_t* uh, index_t n) {
     return gate_lanes(t, saturate_lanes(add_32(load_lanes_s16(wx, n), load_lanes_s16(uh, n))));
